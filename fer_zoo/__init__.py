@@ -1,0 +1,64 @@
+"""A model zoo for facial-expression recognition on grayscale faces.
+
+>>> import fer_zoo
+>>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
+>>> len(model.labels)
+7
+"""
+
+from fer_zoo import data, errors, labels
+from fer_zoo.evaluation import Evaluation, evaluate, plot_confusion
+from fer_zoo.factory import (
+    create,
+    create_ensemble,
+    create_transform,
+    list_fusions,
+    list_models,
+    list_presets,
+    load,
+    register_model,
+    register_preset,
+    save,
+)
+from fer_zoo.fusion import Fusion, register_fusion
+from fer_zoo.inference import Prediction, Predictor
+from fer_zoo.models import ModelSpec
+from fer_zoo.training import Recipe, fit_fusion, train
+from fer_zoo.transforms import Augmentation, Preset
+from fer_zoo.weights import get_weights, list_weights, load_state_dict
+from fer_zoo.weights.imagenet import load_imagenet
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Augmentation",
+    "Evaluation",
+    "Fusion",
+    "ModelSpec",
+    "Prediction",
+    "Predictor",
+    "Preset",
+    "Recipe",
+    "create",
+    "create_ensemble",
+    "create_transform",
+    "data",
+    "errors",
+    "evaluate",
+    "fit_fusion",
+    "get_weights",
+    "labels",
+    "list_fusions",
+    "list_models",
+    "list_presets",
+    "list_weights",
+    "load",
+    "load_imagenet",
+    "load_state_dict",
+    "plot_confusion",
+    "register_fusion",
+    "register_model",
+    "register_preset",
+    "save",
+    "train",
+]

@@ -1,0 +1,85 @@
+"""The one shape in which every dataset of the zoo comes: all faces in one uint8 tensor."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fer_zoo.errors import ArgumentError, DataError
+from fer_zoo.labels import check_labels, index_map
+
+
+class FaceDataset:
+    """Gray faces of one size, their classes, and the names of the classes.
+
+    Attributes:
+        images: uint8, shape `(N, H, W)`.
+        targets: int64, shape `(N,)`, indices into `labels`.
+        labels: the class names in order.
+        split: `"train"`, `"public"`, `"private"`, or None where no official split is known.
+        name: what the data is called in logs and records.
+
+    Example:
+        >>> faces = FaceDataset(torch.zeros(3, 48, 48, dtype=torch.uint8), torch.tensor([0, 1, 1]),
+        ...                     labels=("calm", "tense"), name="mine")
+        >>> len(faces), faces[0][0].shape, faces.counts
+        (3, torch.Size([1, 48, 48]), {'calm': 1, 'tense': 2})
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        labels: Sequence[str],
+        name: str,
+        split: str | None = None,
+    ) -> None:
+        if images.dtype != torch.uint8 or images.ndim != 3 or len(images) != len(targets):
+            raise DataError(
+                f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
+                f"{tuple(images.shape)} and {len(targets)} targets"
+            )
+        self.labels = check_labels(labels)
+        if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(self.labels):
+            raise DataError(
+                f"targets must be 0 to {len(self.labels) - 1} for {len(self.labels)} labels, "
+                f"got {int(targets.min())} to {int(targets.max())}"
+            )
+        self.images, self.targets, self.name, self.split = images, targets.long(), name, split
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Return one face as uint8 `(1, H, W)`, and its class index."""
+        return self.images[index][None], int(self.targets[index])
+
+    def __repr__(self) -> str:
+        side = "x".join(map(str, self.images.shape[1:]))
+        return f"{self.name}(split={self.split!r}, n={len(self)}, {side} px, {self.counts})"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of faces of each class."""
+        found = torch.bincount(self.targets, minlength=len(self.labels)).tolist()
+        return dict(zip(self.labels, found, strict=True))
+
+    def subset(self, size: int) -> "FaceDataset":
+        """Return `size` faces spread evenly over the data (the same ones every time)."""
+        if not 0 < size:
+            raise ArgumentError(f"a subset needs at least one face, got {size}")
+        if size >= len(self):
+            return self
+        keep = torch.arange(size) * len(self) // size
+        return FaceDataset(
+            self.images[keep],
+            self.targets[keep],
+            labels=self.labels,
+            name=f"{self.name}[{size}]",
+            split=self.split,
+        )
+
+    def targets_for(self, labels: Sequence[str]) -> Tensor:
+        """Return the targets as indices into `labels`, which must name the same classes."""
+        return torch.tensor(index_map(labels, self.labels))[self.targets]

@@ -1,0 +1,231 @@
+"""FER2013, from any form in which people have it, with its official split.
+
+Source: Goodfellow et al. 2013, "Challenges in representation learning" (arXiv 1307.0414).
+"""
+
+import csv
+import hashlib
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fer_zoo._files import replacing
+from fer_zoo.data.faces import FaceDataset
+from fer_zoo.errors import ArgumentError, DataError, LabelError
+from fer_zoo.labels import FER2013 as LABELS
+from fer_zoo.labels import canonical
+from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, to_gray
+
+Split = Literal["train", "public", "private"]
+SPLITS: tuple[Split, ...] = ("train", "public", "private")
+COUNTS: dict[str, tuple[int, ...]] = {
+    "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
+    "public": (467, 56, 496, 895, 653, 415, 607),
+    "private": (491, 55, 528, 879, 594, 416, 626),
+}
+"""Faces per class, in the order of `labels.FER2013`: the fingerprint of the official data."""
+
+_USAGE = {"training": 0, "publictest": 1, "privatetest": 2}
+_CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+Arrays = dict[str, np.ndarray]
+
+
+class FER2013(FaceDataset):
+    """One official split of FER2013.
+
+    `root` may be `fer2013.csv` or `icml_face_data.csv`, a folder that holds one of them, or the
+    folder of Kaggle's image version (`train/angry/...`, `test/angry/...`). In the latter `test/`
+    merges two splits; they are told apart by file names such as `PrivateTest_10131363.jpg`, and
+    where the names do not tell, asking for them is an error.
+
+    A csv or a folder is parsed once and kept as one file in the cache folder (`FER_ZOO_CACHE`,
+    else `~/.cache/fer_zoo`).
+
+    Args:
+        root: see above.
+        split: `"train"` (28,709 faces), `"public"` (PublicTest, 3,589) for choosing between
+            models, or `"private"` (PrivateTest, 3,589) for reporting, once.
+
+    Raises:
+        DataError: nothing usable at `root`, malformed rows, or the split is not there.
+
+    Warns:
+        UserWarning: the counts per class are not those of the official data.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], split: Split = "train") -> None:
+        if split not in SPLITS:
+            raise ArgumentError(f"split must be one of {SPLITS}, got {split!r}")
+        arrays = load_arrays(Path(root))
+        rows = np.flatnonzero(arrays["usage"] == SPLITS.index(split))
+        if not len(rows):
+            there = [s for i, s in enumerate(SPLITS) if (arrays["usage"] == i).any()]
+            hint = ""
+            if (arrays["usage"] == 3).any():
+                hint = (
+                    " Its folder test/ merges PublicTest and PrivateTest, and the file names do "
+                    "not say which is which (official names look like PrivateTest_10131363.jpg). "
+                    "Use fer2013.csv, which does."
+                )
+            raise DataError(f"{root} has no {split!r} faces, only {there}.{hint}")
+        super().__init__(
+            torch.from_numpy(arrays["images"][rows]),
+            torch.from_numpy(arrays["targets"][rows]).long(),
+            labels=LABELS,
+            name="FER2013",
+            split=split,
+        )
+        self.rows = torch.from_numpy(rows)
+        found, official = tuple(self.counts.values()), COUNTS[split]
+        if found != official:
+            wrong = ", ".join(
+                f"{name} {a} instead of {b}"
+                for name, a, b in zip(LABELS, found, official, strict=True)
+                if a != b
+            )
+            warnings.warn(f"{root}, {split!r}: not the official FER2013: {wrong}", stacklevel=2)
+
+
+def find_csv(root: Path) -> Path | None:
+    """Return the csv file at or in `root`, if there is one."""
+    if root.is_file():
+        return root
+    return next(
+        (p for n in _CSV_NAMES for p in (root / n, root / "fer2013" / n) if p.is_file()), None
+    )
+
+
+def load_arrays(root: Path) -> Arrays:
+    """Return all rows at `root`: images (N, 48, 48), targets (N,), usage (N,), all uint8.
+
+    Usage is 0 Training, 1 PublicTest, 2 PrivateTest, 3 one of the last two.
+    """
+    if not root.exists():
+        raise DataError(f"{root} does not exist: give fer2013.csv or a folder that holds it")
+    source = find_csv(root)
+    if source is None and not (root / "train").is_dir():
+        raise DataError(
+            f"{root} holds neither {' nor '.join(_CSV_NAMES)} nor the folders train/ and test/"
+        )
+    files = [] if source else _folder_files(root)
+    stamp = _fingerprint([source] if source else files)
+    cache = _cache_folder() / f"fer2013-{stamp[:16]}.safetensors"
+    cached = _read_cache(cache, stamp)
+    if cached is not None:
+        return cached
+    arrays = _read_csv(source) if source else _read_folder(root, files)
+    try:
+        _write_cache(cache, arrays, stamp)
+    except OSError as error:
+        warnings.warn(
+            f"cannot write the cache {cache}: {error}; parsing again next time", stacklevel=3
+        )
+    return arrays
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("FER_ZOO_CACHE") or Path.home() / ".cache" / "fer_zoo")
+
+
+def _fingerprint(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, stamp: str) -> Arrays | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            if (file.metadata() or {}).get("source") != stamp:
+                return None
+            return {name: file.get_tensor(name) for name in ("images", "targets", "usage")}
+    except (OSError, SafetensorError):
+        return None
+
+
+def _write_cache(path: Path, arrays: Arrays, stamp: str) -> None:
+    from safetensors.numpy import save_file
+
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, metadata={"source": stamp})
+
+
+def _read_csv(path: Path) -> Arrays:
+    images, targets, usage = bytearray(), bytearray(), bytearray()
+    with path.open(newline="") as file, _bytes_bar(path) as bar:
+        reader = csv.reader(file)
+        header = [name.strip().lower() for name in next(reader, [])]
+        try:
+            emotion, pixels, use = (header.index(n) for n in ("emotion", "pixels", "usage"))
+        except ValueError:
+            raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}") from None
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            try:
+                target, code = int(row[emotion]), _USAGE[row[use].strip().lower()]
+                values = np.array(row[pixels].split(), dtype=np.int64)
+            except (ValueError, KeyError, IndexError) as error:
+                raise DataError(f"{where}: cannot be read ({error!r})") from None
+            if not 0 <= target < 7 or values.shape != (2304,) or not _is_uint8(values):
+                raise DataError(
+                    f"{where}: needs a class from 0 to 6 and 2304 pixels from 0 to 255, got class "
+                    f"{target} and {values.size} pixels"
+                )
+            images += values.astype(np.uint8).tobytes()
+            targets.append(target)
+            usage.append(code)
+            bar.update(len(row[pixels]) + 20)
+    return {
+        "images": np.frombuffer(images, np.uint8).reshape(-1, 48, 48),
+        "targets": np.frombuffer(targets, np.uint8),
+        "usage": np.frombuffer(usage, np.uint8),
+    }
+
+
+def _bytes_bar(path: Path) -> "tqdm[None]":
+    size = path.stat().st_size
+    return tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
+
+
+def _is_uint8(values: np.ndarray) -> bool:
+    return bool((values >= 0).all() and (values <= 255).all())
+
+
+def _folder_files(root: Path) -> list[Path]:
+    parts = [root / name for name in ("train", "test", "validation") if (root / name).is_dir()]
+    return sorted(
+        p for part in parts for p in part.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES
+    )
+
+
+def _read_folder(root: Path, files: list[Path]) -> Arrays:
+    images = np.empty((len(files), 48, 48), np.uint8)
+    targets, usage = (np.empty(len(files), np.uint8) for _ in range(2))
+    for i, path in enumerate(tqdm(files, desc=f"reading {root.name}", unit="image", disable=None)):
+        image = to_gray(path)[0].numpy()
+        if image.shape != (48, 48):
+            raise DataError(f"{path}: FER2013 faces are 48x48 px, this is {image.shape}")
+        images[i] = image
+        try:
+            targets[i] = LABELS.index(canonical(path.parent.name))
+        except ValueError:
+            raise LabelError(f"{path.parent}: not one of FER2013's classes {LABELS}") from None
+        usage[i] = _folder_usage(path)
+    return {"images": images, "targets": targets, "usage": usage}
+
+
+def _folder_usage(path: Path) -> int:
+    named = re.match(r"(Training|PublicTest|PrivateTest)[_-]", path.name, re.IGNORECASE)
+    if named:
+        return _USAGE[named[1].lower()]
+    return 0 if path.parent.parent.name == "train" else 3

@@ -1,0 +1,100 @@
+"""FER+: ten people's votes on every face of FER2013.
+
+Source: Barsoum et al. 2016, "Training deep networks for facial expression recognition with
+crowd-sourced label distribution" (arXiv 1608.01041), whose majority rule is used here.
+"""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.fer2013 import FER2013, Split, find_csv
+from fer_zoo.errors import DataError
+from fer_zoo.labels import FERPLUS as LABELS
+
+VOTES_FILE = "fer2013new.csv"
+COLUMNS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+)
+
+
+class FERPlus(FaceDataset):
+    """One split of FER2013 with FER+'s eight classes.
+
+    The vote file's rows are the csv's rows (the numbers in its file names are not), so `root` must
+    hold `fer2013.csv` or `icml_face_data.csv`, and `fer2013new.csv` beside it. As in the paper,
+    single votes are dropped as outliers, a face counts where more than half of the rest agree, and
+    faces that most call unknown or no face are left out; `dropped` says how many.
+
+    Args:
+        root: folder that holds both files.
+        split: as for `FER2013`.
+        votes: the vote file, if it is elsewhere.
+
+    Attributes:
+        votes: float, shape `(N, 8)`: each face's votes for the eight classes, summing to one.
+        dropped: faces of the split without a majority for one of the eight.
+        rows: their csv rows, int64, shape `(N,)`.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: Split = "train",
+        *,
+        votes: str | os.PathLike[str] | None = None,
+    ) -> None:
+        source = find_csv(Path(root))
+        if source is None:
+            raise DataError(
+                f"{root} holds no fer2013.csv; FER+ maps votes by csv row, so no folder will do"
+            )
+        faces = FER2013(root, split)
+        table = _read_votes(Path(votes) if votes else source.parent / VOTES_FILE)
+        if len(table) <= int(faces.rows.max()):
+            raise DataError(
+                f"the vote file has {len(table)} rows, the csv at least {int(faces.rows.max()) + 1}"
+            )
+        counted = table[faces.rows.numpy()].astype(np.float32)
+        counted[counted <= 1] = 0
+        winner, most, total = counted.argmax(1), counted.max(1), counted.sum(1)
+        keep = torch.from_numpy((most > 0.5 * total) & (winner < len(LABELS)))
+        self.votes = torch.from_numpy(counted[:, : len(LABELS)])[keep]
+        self.votes = self.votes / self.votes.sum(1, keepdim=True)
+        self.dropped = int((~keep).sum())
+        self.rows = faces.rows[keep]
+        super().__init__(
+            faces.images[keep],
+            torch.from_numpy(winner)[keep],
+            labels=LABELS,
+            name="FER+",
+            split=split,
+        )
+
+
+def _read_votes(path: Path) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"{path} is missing: it is {VOTES_FILE} of the FER+ repository")
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}: no columns {missing}")
+        try:
+            rows = [[int(row[c]) for c in COLUMNS] for row in reader]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+    return np.array(rows, dtype=np.int16).reshape(-1, len(COLUMNS))

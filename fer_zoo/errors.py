@@ -1,0 +1,78 @@
+"""Every error that fer_zoo raises on purpose, as one tree.
+
+```
+FerZooError
+├── UnknownNameError          a name that no registry entry has   (also LookupError)
+├── DuplicateNameError        a name that is taken                (also ValueError)
+├── ArgumentError             arguments that are wrong or contradict each other (also ValueError)
+├── LabelError                class names that do not fit         (also ValueError)
+├── InputError                an image that cannot be used        (also ValueError)
+├── DataError                 a dataset that is not what it should be
+├── SplitError                a split used for what it must not be used for
+├── CheckpointError           a file that is not a usable checkpoint
+│   └── StateDictError        tensors that do not fit the model
+├── WeightsError              weights that are not there, or not the right ones
+├── TrainingError             a run that cannot start or go on
+└── MissingDependencyError    an optional package is not installed (also ImportError)
+```
+
+Example:
+    >>> import fer_zoo
+    >>> try:
+    ...     fer_zoo.create("resnet81")
+    ... except fer_zoo.errors.FerZooError as error:
+    ...     print(type(error).__name__)
+    UnknownNameError
+"""
+
+
+class FerZooError(Exception):
+    """The root of every error that fer_zoo raises on purpose."""
+
+
+class UnknownNameError(FerZooError, LookupError):
+    """No registry entry has this name; the message lists near matches."""
+
+
+class DuplicateNameError(FerZooError, ValueError):
+    """The name is already registered."""
+
+
+class ArgumentError(FerZooError, ValueError):
+    """An argument is out of range, or two arguments contradict each other."""
+
+
+class LabelError(FerZooError, ValueError):
+    """Class names are missing, repeated, or differ between two heads."""
+
+
+class InputError(FerZooError, ValueError):
+    """An image cannot be read, or its values are ambiguous."""
+
+
+class DataError(FerZooError):
+    """A dataset is missing, incomplete or malformed."""
+
+
+class SplitError(FerZooError):
+    """A split was asked for something that would spoil the numbers."""
+
+
+class CheckpointError(FerZooError):
+    """A file is not a checkpoint that fer_zoo can read."""
+
+
+class StateDictError(CheckpointError):
+    """Tensors do not fit the model: the message lists what is missing, unexpected or misshaped."""
+
+
+class WeightsError(FerZooError):
+    """Trained weights do not exist, or are not the recorded ones."""
+
+
+class TrainingError(FerZooError):
+    """A training run cannot start or cannot go on."""
+
+
+class MissingDependencyError(FerZooError, ImportError):
+    """An optional package is needed; the message holds the command that installs it."""

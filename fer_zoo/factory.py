@@ -1,0 +1,357 @@
+"""Where specs, weights and presets meet: `create`, `create_ensemble`, `save`, `load`."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
+from fer_zoo.fusion import FUSIONS, Fusion, create_fusion
+from fer_zoo.labels import check_labels
+from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, build_network, get_spec
+from fer_zoo.transforms import PRESETS, Preset, Transform
+from fer_zoo.weights.checkpoint import load_state_dict, read_checkpoint, write_checkpoint
+from fer_zoo.weights.records import WEIGHTS, WeightsRecord, get_weights, verified_path
+
+Path_ = str | os.PathLike[str]
+
+
+def list_models(
+    pattern: str = "*", *, exclude: str | Iterable[str] = (), weights: bool = False
+) -> list[str]:
+    """Return the names of the registered models.
+
+    `timm/<any>` works beside them; `timm.list_models()` lists those.
+
+    Args:
+        pattern: wildcards as in file names.
+        exclude: one or several patterns to leave out.
+        weights: only models that have trained weights.
+
+    Example:
+        >>> list_models("*r18*", exclude="*_025")
+        ['ensemble_r18_vgg19', 'ensemble_r18_vgg19_thesis']
+    """
+    trained = {record.model for record in WEIGHTS.values()}
+    return [n for n in MODELS.names(pattern, exclude) if not weights or n in trained]
+
+
+def list_fusions(pattern: str = "*") -> list[str]:
+    """Return the names of the registered fusions.
+
+    Example:
+        >>> list_fusions("*t*d")
+        ['stacked', 'weighted']
+    """
+    return FUSIONS.names(pattern)
+
+
+def list_presets(pattern: str = "*") -> list[str]:
+    """Return the names of the registered presets.
+
+    Example:
+        >>> list_presets("*_tencrop")
+        ['fer40_tencrop', 'fer44_tencrop']
+    """
+    return PRESETS.names(pattern)
+
+
+def register_model(spec: ModelSpec) -> ModelSpec:
+    """Make a model available by name, here, in listings and on the command line.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+    """
+    if not isinstance(spec, ModelSpec):
+        raise ArgumentError(f"register_model takes a fer_zoo.ModelSpec, got {spec!r:.80}")
+    return MODELS.register(spec.name, spec)
+
+
+def register_preset(preset: Preset) -> Preset:
+    """Make a preset available by name.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+    """
+    if not isinstance(preset, Preset):
+        raise ArgumentError(f"register_preset takes a fer_zoo.Preset, got {preset!r:.80}")
+    return PRESETS.register(preset.name, preset)
+
+
+def create_transform(
+    model_or_preset: Classifier | Preset | str, *, training: bool = False
+) -> Transform:
+    """Return the transform that makes images valid for a model.
+
+    Args:
+        model_or_preset: a model, a preset, or the name of either.
+        training: the random training counterpart instead of the evaluation views.
+
+    Example:
+        >>> create_transform("fer40_tencrop")(torch.zeros(1, 48, 48)).shape
+        torch.Size([10, 1, 40, 40])
+    """
+    if isinstance(model_or_preset, Preset):
+        return Transform(model_or_preset, training)
+    if isinstance(model_or_preset, Classifier):
+        return Transform(PRESETS[model_or_preset.preset], training)
+    if model_or_preset in PRESETS:
+        return Transform(PRESETS[model_or_preset], training)
+    if model_or_preset in MODELS or model_or_preset.startswith("timm/"):
+        return Transform(PRESETS[get_spec(model_or_preset).preset], training)
+    return Transform(PRESETS[model_or_preset], training)
+
+
+def create(
+    name: str,
+    *,
+    weights: str | None = None,
+    fusion: str | Fusion | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Classifier:
+    """Build a model by name; the network is never touched.
+
+    Args:
+        name: a name from `list_models()`, or `timm/<any>`.
+        weights: None for an untrained model, `"default"`, a tag from `list_weights(name)`, or the
+            path of a `.safetensors` checkpoint of this model.
+        fusion: for ensembles, a name from `list_fusions()` or a `Fusion`.
+        num_classes: width of the head; 7 if not given. With weights it must be theirs.
+        in_channels: 1 for gray (default) or 3 for RGB. With weights it must be theirs.
+        device: where the parameters live.
+        dtype: what they are kept in.
+
+    Returns:
+        A model in evaluation mode if it has weights, else in training mode, as in timm and
+        torchvision.
+
+    Raises:
+        UnknownNameError: nothing has that name.
+        ArgumentError: arguments contradict each other or the weights.
+
+    Example:
+        >>> model = create("resnet18_025", num_classes=3)
+        >>> model(torch.zeros(2, 1, 40, 40)).shape
+        torch.Size([2, 3])
+    """
+    spec = get_spec(name)
+    if fusion is not None and not spec.members:
+        raise ArgumentError(
+            f"{name!r} is a single network and has no fusion; "
+            f"fer_zoo.create_ensemble([{name!r}, ...], fusion=...) makes an ensemble"
+        )
+    if weights is not None:
+        model = _create_trained(spec, weights, fusion)
+        for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
+            if asked is not None and asked != getattr(model, key):
+                call = f"fer_zoo.create({name!r}, weights={weights!r})"
+                then = (
+                    "then model.reset_classifier(n)" if key == "num_classes" else "with gray input"
+                )
+                raise ArgumentError(
+                    f"{key}={asked} contradicts the weights, which have {key}="
+                    f"{getattr(model, key)}; use {call}, {then}"
+                )
+        return model.to(device=device, dtype=dtype).eval()
+    if spec.members:
+        members = [
+            build_network(m, num_classes=num_classes, in_channels=in_channels) for m in spec.members
+        ]
+        model = _assemble(members, fusion or spec.fusion)
+        model.name, model.preset = name, spec.preset
+    else:
+        model = build_network(name, num_classes=num_classes, in_channels=in_channels)
+    return model.to(device=device, dtype=dtype)
+
+
+def create_ensemble(
+    members: Sequence[str | Classifier],
+    *,
+    fusion: str | Fusion = "average",
+    weights: str | None = None,
+    preset: str | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Ensemble:
+    """Compose members and a fusion into one model.
+
+    Args:
+        members: names (built as `create` does) or networks, any number, no ensembles.
+        fusion: a name from `list_fusions()` or a `Fusion`.
+        weights: for members given by name: None, `"default"`, or a tag they all have.
+        preset: the transform of the ensemble; needed where the members' presets differ.
+        num_classes: for members given by name.
+        in_channels: for members given by name.
+        device: where the parameters live.
+        dtype: what they are kept in.
+
+    Example:
+        >>> model = create_ensemble(["resnet18_025", "test_tiny"], fusion="stacked")
+        >>> model(torch.zeros(2, 1, 40, 40)).shape
+        torch.Size([2, 7])
+    """
+    if isinstance(members, str) or not isinstance(members, Sequence):
+        raise ArgumentError(f"members must be a list of names or models, got {members!r:.80}")
+    built = [
+        m
+        if isinstance(m, Classifier)
+        else create(m, weights=weights, num_classes=num_classes, in_channels=in_channels)
+        for m in members
+    ]
+    model = _assemble(built, fusion)
+    presets = {m.preset for m in built}
+    if preset is None and len(presets) > 1:
+        raise ArgumentError(
+            f"the members were made for different presets {sorted(presets)}; "
+            "pass preset= to say which one all of them shall see"
+        )
+    model.preset = PRESETS[preset].name if preset else model.preset
+    model.name = "+".join(m.name for m in built)
+    model.train(any(m.training for m in built))
+    return model.to(device=device, dtype=dtype)
+
+
+def _assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
+    if isinstance(fusion, str):
+        classes = members[0].num_classes if members else 1
+        fusion = create_fusion(fusion, max(len(members), 1), classes)
+    return Ensemble(members, fusion)
+
+
+def _create_trained(spec: ModelSpec, weights: str, fusion: str | Fusion | None) -> Classifier:
+    if str(weights).endswith(".safetensors"):
+        model = load(weights)
+        if model.name != spec.name:
+            raise ArgumentError(
+                f"{weights} holds {model.name!r}, not {spec.name!r}; "
+                f"fer_zoo.load({str(weights)!r}) builds what it holds"
+            )
+        return with_fusion(model, fusion) if isinstance(model, Ensemble) and fusion else model
+    record = get_weights(spec.name, weights)
+    if not spec.members:
+        return _from_record(record)
+    members = [_from_record(get_weights(*tag.rsplit(".", 1))) for tag in record.members]
+    name = fusion if isinstance(fusion, str) else record.fusion
+    model = _assemble(members, fusion if isinstance(fusion, Fusion) else name)
+    model.name, model.preset = spec.name, record.preset
+    model.provenance = record.provenance()
+    if not isinstance(fusion, Fusion) and any(True for _ in model.fusion.parameters()):
+        tensors, heads = read_checkpoint(verified_path(record))
+        if name not in heads["fusions"]:
+            raise ArgumentError(
+                f"{record.address} holds fitted heads for {sorted(heads['fusions'])}, none for "
+                f"{name!r}; pass a fitted Fusion, or fit one on the members' logits"
+            )
+        model.fusion = create_fusion(
+            name, len(members), model.num_classes, **heads["fusions"][name]
+        )
+        prefix = f"{name}."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        load_state_dict(model.fusion, own)
+    return model
+
+
+def _from_record(record: WeightsRecord) -> Classifier:
+    model = load(verified_path(record))
+    model.preset, model.provenance = record.preset, record.provenance()
+    return model
+
+
+def with_fusion(model: Ensemble, fusion: str | Fusion) -> Ensemble:
+    """Return an ensemble of the same members (shared, not copied) under another fusion."""
+    other = _assemble(model.members, fusion)
+    other.name, other.preset, other.provenance = model.name, model.preset, model.provenance
+    return other.train(model.training)
+
+
+def save(model: Classifier, path: Path_, *, dtype: torch.dtype | None = None) -> Path:
+    """Write a model to one self-describing `.safetensors` file, whole or not at all.
+
+    Args:
+        model: a network or an ensemble; its architecture must be registered (or timm's).
+        path: where to; must end in `.safetensors`.
+        dtype: what floating-point tensors are stored in, e.g. `torch.float16`; as they are if
+            not given. Loading restores float32.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save(create("test_tiny"), folder + "/tiny.safetensors")
+        ...     load(path).name
+        'test_tiny'
+    """
+    tensors = model.state_dict()
+    if dtype is not None:
+        tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
+    write_checkpoint(path, tensors, _config(model))
+    return Path(path)
+
+
+def load(path: Path_, *, device: torch.device | str | None = None) -> Classifier:
+    """Rebuild a model, its labels and its preset from a file that `save` wrote, and only that.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: no file, not a checkpoint, or one that does not fit what it says it is.
+    """
+    tensors, config = read_checkpoint(path)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model = _build(config)
+    except (KeyError, TypeError, ValueError, LookupError) as error:
+        raise CheckpointError(f"{path}: its config cannot be built: {error}") from error
+    try:
+        load_state_dict(model, tensors)
+    except FerZooError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return model.to(device=device).eval()
+
+
+def _config(model: Classifier) -> dict[str, Any]:
+    common = {
+        "name": model.name,
+        "labels": model.labels,
+        "preset": model.preset,
+        "provenance": model.provenance,
+    }
+    if isinstance(model, Ensemble):
+        return common | {
+            "members": [_config(m) for m in model.members],
+            "fusion": {"name": model.fusion.name, "options": model.fusion.options()},
+        }
+    if not model.name:
+        raise ArgumentError(
+            f"{type(model).__name__} has no registry name; fer_zoo.register_model it and build it "
+            "with fer_zoo.create, so that a file can say what it holds"
+        )
+    get_spec(model.name)
+    return common | {"num_classes": model.num_classes, "in_channels": model.in_channels}
+
+
+def _build(config: Mapping[str, Any]) -> Classifier:
+    if "members" in config:
+        members = [_build(member) for member in config["members"]]
+        head = config["fusion"]
+        model: Classifier = Ensemble(
+            members,
+            create_fusion(head["name"], len(members), members[0].num_classes, **head["options"]),
+        )
+    else:
+        model = build_network(
+            config["name"], num_classes=config["num_classes"], in_channels=config["in_channels"]
+        )
+        labels = config["labels"]
+        model.labels = None if labels is None else check_labels(labels, model.num_classes)
+    model.name = config["name"]
+    model.preset = PRESETS[config["preset"]].name
+    model.provenance = dict(config["provenance"])
+    return model

@@ -1,0 +1,29 @@
+"""Fusion: from the logits of several members to one probability per class."""
+
+from fer_zoo.fusion.average import Average
+from fer_zoo.fusion.base import (
+    FUSIONS,
+    FitReport,
+    Fusion,
+    check_fit_split,
+    create_fusion,
+    register_fusion,
+)
+from fer_zoo.fusion.maximum import Maximum
+from fer_zoo.fusion.stacked import Stacked
+from fer_zoo.fusion.vote import Vote
+from fer_zoo.fusion.weighted import Weighted
+
+__all__ = [
+    "FUSIONS",
+    "Average",
+    "FitReport",
+    "Fusion",
+    "Maximum",
+    "Stacked",
+    "Vote",
+    "Weighted",
+    "check_fit_split",
+    "create_fusion",
+    "register_fusion",
+]

@@ -1,0 +1,210 @@
+"""What a fusion is: member logits in, one set of scores out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fer_zoo.errors import ArgumentError, SplitError
+from fer_zoo.registry import Registry
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What fitting a fusion did.
+
+    Attributes:
+        fusion: the name of the fusion.
+        split: where the logits it was fitted on come from.
+        n: how many faces that were.
+        loss_before: mean cross-entropy in nats on them before (plus penalty, if any).
+        loss_after: the same after; never higher.
+        gradient_norm: largest entry of the gradient at the end; near zero at the optimum.
+    """
+
+    fusion: str
+    split: str
+    n: int
+    loss_before: float
+    loss_after: float
+    gradient_norm: float
+
+
+class Fusion(nn.Module, ABC):
+    """Turns member logits `(M, B, K)` into scores `(B, K)`.
+
+    The softmax of the scores is the fused probability of each class.
+
+    Args:
+        num_members: M.
+        num_classes: K.
+    """
+
+    name: ClassVar[str] = ""
+
+    def __init__(self, num_members: int, num_classes: int) -> None:
+        super().__init__()
+        if num_members < 1 or num_classes < 1:
+            raise ArgumentError(f"got {num_members} members and {num_classes} classes")
+        self.num_members, self.num_classes = num_members, num_classes
+
+    @abstractmethod
+    def forward(self, member_logits: Tensor) -> Tensor:
+        """Return scores `(B, K)` for member logits `(M, B, K)`."""
+
+    def options(self) -> dict[str, Any]:
+        """Return the keyword arguments, beside M and K, that build this fusion again."""
+        return {}
+
+    def check(self, member_logits: Tensor) -> None:
+        """Raise unless the logits have this fusion's number of members and classes."""
+        expected = (self.num_members, self.num_classes)
+        if member_logits.ndim != 3 or (member_logits.shape[0], member_logits.shape[2]) != expected:
+            raise ArgumentError(
+                f"{self.name} fuses logits (members={expected[0]}, faces, classes={expected[1]}), "
+                f"got {tuple(member_logits.shape)}"
+            )
+
+    def fit(
+        self,
+        member_logits: Tensor,
+        targets: Tensor,
+        *,
+        split: str,
+        allow_training_split: bool = False,
+    ) -> FitReport:
+        """Find the parameters with the lowest cross-entropy.
+
+        The loss is convex (each fusion says in what), so the optimum does not depend on the start;
+        L-BFGS from plain averaging finds it, deterministically.
+
+        Args:
+            member_logits: `(M, N, K)`, for faces the members were not trained on.
+            targets: `(N,)`, int64.
+            split: where these faces come from: `"public"`, `"train"`, or your own word.
+            allow_training_split: fit on `"train"` all the same, e.g. with out-of-fold logits.
+
+        Raises:
+            SplitError: `split` is the test split, or the training split without the override.
+            ArgumentError: shapes that do not fit, or a fusion that has nothing to fit.
+        """
+        if not any(p.requires_grad for p in self.parameters()):
+            raise ArgumentError(f"{self.name} has no parameters to fit; it works as it is")
+        check_fit_split(split, allow_training_split)
+        self.check(member_logits)
+        if targets.shape != member_logits.shape[1:2] or not len(targets):
+            raise ArgumentError(
+                f"{member_logits.shape[1]} faces but targets {tuple(targets.shape)}"
+            )
+        logits = member_logits.detach().double().cpu()
+        targets = targets.cpu()
+        home = next(self.parameters())
+        device, dtype = home.device, home.dtype
+        self.cpu().double()
+        self.reset_parameters()
+
+        def objective() -> Tensor:
+            return F.cross_entropy(self(logits), targets) + self.penalty()
+
+        try:
+            with torch.enable_grad():
+                before = float(objective().detach())
+                after, gradient = _minimise(list(self.parameters()), objective)
+        finally:
+            self.to(device, dtype)
+        return FitReport(self.name, split, len(targets), before, after, gradient)
+
+    def reset_parameters(self) -> None:
+        """Put the parameters where the fusion is plain averaging."""
+
+    def penalty(self) -> Tensor:
+        """Return what is added to the mean cross-entropy when fitting."""
+        return torch.zeros((), dtype=torch.float64)
+
+    def extra_repr(self) -> str:
+        """Say what one wants to know first of a fusion."""
+        parts = [f"num_members={self.num_members}", f"num_classes={self.num_classes}"]
+        return ", ".join(parts + [f"{k}={v!r}" for k, v in self.options().items()])
+
+
+FUSIONS: Registry[type[Fusion]] = Registry("fusion", "fer_zoo.list_fusions()")
+F_ = TypeVar("F_", bound=type[Fusion])
+
+
+def register_fusion(name: str) -> Callable[[F_], F_]:
+    """Class decorator: make a `Fusion` available by name.
+
+    Example:
+        >>> @register_fusion("first_member_doc")
+        ... class FirstMember(Fusion):
+        ...     def forward(self, member_logits):
+        ...         return member_logits[0]
+        >>> create_fusion("first_member_doc", 2, 7).name
+        'first_member_doc'
+    """
+
+    def add(cls: F_) -> F_:
+        if not (isinstance(cls, type) and issubclass(cls, Fusion)):
+            raise ArgumentError(f"{cls!r} must be a subclass of fer_zoo.fusion.Fusion")
+        FUSIONS.register(name, cls)
+        cls.name = name
+        return cls
+
+    return add
+
+
+def create_fusion(name: str, num_members: int, num_classes: int, **options: Any) -> Fusion:
+    """Return a new, unfitted fusion by name."""
+    cls = FUSIONS[name]
+    try:
+        return cls(num_members, num_classes, **options)
+    except TypeError as error:
+        raise ArgumentError(f"fusion {name!r} does not take {options}: {error}") from None
+
+
+def check_fit_split(split: str, allow_training_split: bool = False) -> None:
+    """Raise `SplitError` if fitting on `split` would spoil the numbers."""
+    word = split.strip().lower().replace("_", "").replace("-", "")
+    if not word:
+        raise SplitError("say which split the logits come from, e.g. split='public'")
+    if word in {"private", "privatetest", "test"}:
+        raise SplitError(
+            f"{split!r} is the test split: it is scored once and fits nothing. "
+            "Fit on split='public', or on out-of-fold predictions for Training."
+        )
+    if word in {"train", "training"} and not allow_training_split:
+        raise SplitError(
+            f"{split!r} is what the members were trained on: they are too sure of it for a "
+            "fusion to learn from. Fit on split='public', or pass allow_training_split=True if "
+            "these logits are out-of-fold."
+        )
+
+
+def _minimise(
+    parameters: Sequence[nn.Parameter], objective: Callable[[], Tensor]
+) -> tuple[float, float]:
+    """Run L-BFGS to convergence; return the loss and the largest gradient entry."""
+    optimizer = torch.optim.LBFGS(
+        list(parameters),
+        max_iter=1000,
+        history_size=20,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = objective()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    loss = float(closure().detach())
+    gradient = max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
+    optimizer.zero_grad()
+    return loss, gradient

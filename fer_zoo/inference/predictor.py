@@ -1,0 +1,163 @@
+"""The predictor: images in, named probabilities out."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fer_zoo.errors import ArgumentError, InputError, LabelError
+from fer_zoo.factory import create, load, with_fusion
+from fer_zoo.fusion import Fusion
+from fer_zoo.inference.scoring import predict_scores
+from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.transforms import PRESETS, Preset, to_gray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a predictor says of one image.
+
+    Attributes:
+        label: the most probable class; None if the image could not be used.
+        score: its probability.
+        probabilities: of all classes, in the order of the labels, summing to one.
+        source: the path, where the image came from one.
+        error: why the image could not be used.
+    """
+
+    label: str | None = None
+    score: float | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    source: str | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+class Predictor:
+    """A model, its preset and its labels: images in, `Prediction`s out.
+
+    Args:
+        model: a registry name (built with `weights`), the path of a checkpoint, or a trained model.
+        weights: for a name: `"default"` or a tag.
+        fusion: for an ensemble, another fusion than its default.
+        preset: another transform than the weights' own, e.g. `"fer40_tencrop"`.
+        device: CUDA where there is one, else the CPU, for a name or path; a model stays where it
+            is unless this is given.
+        batch_size: largest number of views in one forward pass.
+
+    Raises:
+        LabelError: the model was never trained, so its outputs have no names.
+
+    Example:
+        >>> import numpy as np
+        >>> predict = Predictor("resnet18_025")
+        >>> prediction = predict(np.zeros((48, 48), np.uint8))
+        >>> prediction.label in prediction.probabilities
+        True
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Classifier,
+        *,
+        weights: str = "default",
+        fusion: str | Fusion | None = None,
+        preset: str | Preset | None = None,
+        device: torch.device | str | None = None,
+        batch_size: int = 256,
+    ) -> None:
+        if isinstance(model, Classifier):
+            built = model
+            if fusion is not None:
+                if not isinstance(model, Ensemble):
+                    raise ArgumentError(f"{model.name!r} is a single network and has no fusion")
+                built = with_fusion(model, fusion)
+        else:
+            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+            name = os.fspath(model)
+            is_file = name.endswith(".safetensors")
+            built = load(name) if is_file else create(name, weights=weights, fusion=fusion)
+            if is_file and fusion is not None:
+                if not isinstance(built, Ensemble):
+                    raise ArgumentError(f"{name} holds a single network, which has no fusion")
+                built = with_fusion(built, fusion)
+        if built.labels is None:
+            raise LabelError(
+                f"{built.name!r} was not trained, so its outputs have no names; "
+                "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
+            )
+        self.model = built.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.labels: tuple[str, ...] = built.labels
+        chosen = built.preset if preset is None else preset
+        self.preset = chosen if isinstance(chosen, Preset) else PRESETS[chosen]
+        self.batch_size = batch_size
+
+    def __call__(self, images: Any) -> Any:
+        """Label one image or many.
+
+        Args:
+            images: one image (a path, PIL image, numpy array `(H, W)`, `(H, W, 1)`, `(H, W, 3)`,
+                tensor `(C, H, W)`), or many: a list of them in any mix of sizes, an array
+                `(B, H, W, C)`, a tensor `(B, C, H, W)`.
+
+        Returns:
+            A `Prediction` for one image; for many a list in the same order, where an image that
+            cannot be used has its `error` set.
+
+        Raises:
+            InputError: the one image that was given cannot be used.
+        """
+        if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+            return list(self.stream(images))
+        if isinstance(images, list | tuple):
+            return list(self.stream(images))
+        if isinstance(images, Iterator):
+            raise InputError("got an iterator: use predictor.stream(images)")
+        prediction = next(self.stream([images]))
+        if prediction.error is not None:
+            raise InputError(prediction.error)
+        return prediction
+
+    def stream(self, images: Iterable[Any]) -> Iterator[Prediction]:
+        """Yield a `Prediction` for each of any number of images, in order, in bounded memory."""
+        remaining = iter(images)
+        per_batch = max(1, self.batch_size // self.preset.num_views)
+        while chunk := list(islice(remaining, per_batch)):
+            yield from self._predict(chunk)
+
+    def _predict(self, chunk: list[Any]) -> Iterator[Prediction]:
+        squares: list[Tensor] = []
+        errors: list[str | None] = []
+        for image in chunk:
+            try:
+                if isinstance(image, np.ndarray) and image.dtype == object:
+                    raise InputError("got an array of objects; expected numbers")
+                squares.append(self.preset.square(to_gray(image)[None]))
+                errors.append(None)
+            except InputError as error:
+                errors.append(str(error))
+        rows: Iterator[list[float]] = iter(())
+        if squares:
+            scores = predict_scores(
+                self.model, torch.cat(squares), preset=self.preset, batch_size=self.batch_size
+            )
+            rows = iter(scores.softmax(1).tolist())
+        for image, problem in zip(chunk, errors, strict=True):
+            source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+            if problem is not None:
+                yield Prediction(source=source, error=problem)
+                continue
+            probabilities = dict(zip(self.labels, next(rows), strict=True))
+            label = max(probabilities, key=probabilities.__getitem__)
+            yield Prediction(label, probabilities[label], probabilities, source)
+
+    def __repr__(self) -> str:
+        return f"Predictor({self.model.name!r}, preset={self.preset.name!r}, labels={self.labels})"

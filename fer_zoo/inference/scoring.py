@@ -1,0 +1,94 @@
+"""Scores for many faces at once: batches, views and members in one place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.transforms import PRESETS, Preset
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put `model` in evaluation mode, without gradients, and back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def member_scores(
+    model: Classifier,
+    images: Tensor,
+    *,
+    preset: Preset | str | None = None,
+    batch_size: int = 256,
+    progress: bool = False,
+) -> Tensor:
+    """Return what each member of a model makes of many faces.
+
+    Each member's views are combined before members are fused, here and everywhere else.
+
+    Args:
+        model: an ensemble with M members, or a network (M is 1).
+        images: uint8 or float in [0, 1], gray, shape `(N, H, W)` or `(N, 1, H, W)`.
+        preset: the transform; the model's own if not given.
+        batch_size: largest number of views in one forward pass.
+        progress: show a bar on a terminal.
+
+    Returns:
+        Scores `(M, N, K)` on the CPU whose softmax is each member's probability.
+    """
+    recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
+    like = next(model.parameters())
+    images = images[:, None] if images.ndim == 3 else images
+    parts = images.split(max(1, batch_size // recipe.num_views))
+    bar = tqdm(
+        total=len(images),
+        desc="faces",
+        unit="face",
+        leave=False,
+        disable=None if progress else True,
+    )
+    found = []
+    with evaluating(model), bar:
+        for part in parts:
+            views = recipe.evaluation_views(part.to(like.device)).flatten(0, 1).to(like.dtype)
+            views = views.expand(-1, model.in_channels, -1, -1)
+            views = views.contiguous(memory_format=torch.channels_last)
+            logits = (
+                model.forward_members(views) if isinstance(model, Ensemble) else model(views)[None]
+            )
+            per_view = logits.float().unflatten(1, (len(part), recipe.num_views))
+            found.append(torch.stack([recipe.combine(m) for m in per_view]).cpu())
+            bar.update(len(part))
+    return torch.cat(found, 1)
+
+
+def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
+    """Return scores `(N, K)` for `member_scores` `(M, N, K)` of `model`."""
+    if not isinstance(model, Ensemble):
+        return member_scores[0]
+    like = next(model.parameters())
+    with evaluating(model.fusion):
+        fused: Tensor = model.fusion(member_scores.to(like.device, like.dtype))
+    return fused.float().cpu()
+
+
+def predict_scores(
+    model: Classifier,
+    images: Tensor,
+    *,
+    preset: Preset | str | None = None,
+    batch_size: int = 256,
+    progress: bool = False,
+) -> Tensor:
+    """Return scores `(N, K)` for many faces; see `member_scores` for the arguments."""
+    found = member_scores(model, images, preset=preset, batch_size=batch_size, progress=progress)
+    return fuse(model, found)

@@ -1,0 +1,98 @@
+"""Class names and the mapping between their orders.
+
+An index means nothing without the labels it belongs to: FER2013's csv files, its image folders
+and FER+ each number the same expressions differently. So labels travel with weights, and two
+heads are only ever compared by name.
+
+Sources: Goodfellow et al. 2013 (arXiv 1307.0414) for FER2013, Barsoum et al. 2016
+(arXiv 1608.01041) for FER+.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from fer_zoo.errors import LabelError
+
+FER2013: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+"""The order of FER2013's csv files: class 0 is angry, class 6 neutral."""
+
+FERPLUS: tuple[str, ...] = (
+    "neutral",
+    "happy",
+    "surprise",
+    "sad",
+    "angry",
+    "disgust",
+    "fear",
+    "contempt",
+)
+"""The order of FER+'s vote columns, without its `unknown` and `NF` (no face)."""
+
+_ALIASES = {
+    "anger": "angry",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "afraid": "fear",
+    "happiness": "happy",
+    "joy": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
+    "neutrality": "neutral",
+    "contemptuous": "contempt",
+}
+
+
+def canonical(name: str) -> str:
+    """Return the one spelling of an expression's name that fer_zoo compares by.
+
+    Example:
+        >>> canonical("Happiness"), canonical("my own class")
+        ('happy', 'my own class')
+    """
+    key = name.strip().lower()
+    return _ALIASES.get(key, key)
+
+
+def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[str, ...]:
+    """Return `names` as a tuple, or say why they cannot label a head.
+
+    Raises:
+        LabelError: `names` is a single string, holds something that is no name, names one class
+            twice (aliases count as the same), or there are not `num_classes` of them.
+
+    Example:
+        >>> check_labels(["cat", "dog"], num_classes=2)
+        ('cat', 'dog')
+    """
+    if isinstance(names, str):
+        raise LabelError(f"labels must be a sequence of names, got the single string {names!r}")
+    labels = tuple(names)
+    if not labels or not all(isinstance(n, str) and n.strip() for n in labels):
+        raise LabelError(f"labels must be non-empty names, got {labels!r}")
+    seen: dict[str, str] = {}
+    for name in labels:
+        if (other := seen.setdefault(canonical(name), name)) != name or labels.count(name) > 1:
+            raise LabelError(f"labels {other!r} and {name!r} name the same class in {labels!r}")
+    if num_classes is not None and len(labels) != num_classes:
+        raise LabelError(f"{num_classes} classes need {num_classes} labels, got {labels!r}")
+    return labels
+
+
+def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
+    """Return, for each name in `target`, its index in `source`.
+
+    `logits[:, index_map(source, target)]` reorders a head from one order to the other.
+
+    Raises:
+        LabelError: the two do not name the same classes (in any order, aliases allowed).
+
+    Example:
+        >>> index_map(["sad", "happy"], ["happiness", "sadness"])
+        [1, 0]
+    """
+    a, b = [canonical(n) for n in source], [canonical(n) for n in target]
+    if set(a) != set(b) or len(a) != len(b):
+        raise LabelError(
+            f"these heads name different classes: only in the first {sorted(set(a) - set(b))}, "
+            f"only in the second {sorted(set(b) - set(a))}"
+        )
+    return [a.index(name) for name in b]

@@ -1,0 +1,95 @@
+"""What every network of the zoo can do: timm's dialect, plus labels and a preset."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from fer_zoo.errors import ArgumentError
+
+
+class Classifier(nn.Module, ABC):
+    """A network from face images `(B, in_channels, H, W)` to logits `(B, num_classes)`.
+
+    The method names are timm's, so fine-tuning code written for timm works unchanged.
+
+    Attributes:
+        name: the registry name that builds this network again.
+        labels: the class names of the head in order, or None until weights or training give them.
+        preset: the name of the transform that makes the images this network was made for.
+        provenance: how the weights came to be (recipe, data, metrics); JSON-able, saved with them.
+        num_classes: width of the head.
+        num_features: width of the vector in front of the head.
+        in_channels: 1 for gray, 3 for RGB.
+    """
+
+    name: str = ""
+    labels: tuple[str, ...] | None = None
+    preset: str = "fer40_center"
+    provenance: dict[str, Any]
+    num_classes: int
+    num_features: int
+    in_channels: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.provenance = {}
+
+    @abstractmethod
+    def forward_features(self, x: Tensor) -> Any:
+        """Return what the body makes of `x`, before pooling."""
+
+    @abstractmethod
+    def forward_head(self, x: Any, pre_logits: bool = False) -> Tensor:
+        """Return logits `(B, num_classes)`, or the features `(B, num_features)` before them."""
+
+    @abstractmethod
+    def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
+
+    @abstractmethod
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits `(B, num_classes)` for images `(B, in_channels, H, W)`."""
+        return self.forward_head(self.forward_features(x))
+
+    def extra_repr(self) -> str:
+        """Say what one wants to know first of a network."""
+        return f"name={self.name!r}, num_classes={self.num_classes}, labels={self.labels}"
+
+    def _fresh_head(self, num_classes: int) -> nn.Linear:
+        """Return a new linear head on the device and in the dtype of the old one."""
+        if num_classes < 1:
+            raise ArgumentError(f"num_classes must be at least 1, got {num_classes}")
+        self.num_classes, self.labels = num_classes, None
+        old = next(self.parameters())
+        return make_linear(self.num_features, num_classes).to(old.device, old.dtype)
+
+
+def make_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer initialised as torchvision does for VGG: N(0, 0.01), bias 0."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def init_convolutions(module: nn.Module) -> None:
+    """He initialisation (arXiv 1502.01852) of every convolution in `module`, mode fan-out."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of learned values.
+
+    Example:
+        >>> count_parameters(nn.Linear(3, 2))
+        8
+    """
+    return sum(p.numel() for p in module.parameters())

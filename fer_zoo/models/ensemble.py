@@ -1,0 +1,117 @@
+"""Ensembles: members that see the same image, and one fusion of their logits."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from fer_zoo.errors import ArgumentError, LabelError
+from fer_zoo.fusion import Fusion, create_fusion
+from fer_zoo.labels import index_map
+from fer_zoo.models.base import Classifier
+
+
+class Ensemble(Classifier):
+    """Members and one fusion, as one model.
+
+    Members whose labels are known must name the same classes; those in another order than the
+    first member's are reordered on the fly, by name.
+
+    Args:
+        members: any number of networks of the zoo, no ensembles.
+        fusion: a fusion for as many members and classes.
+
+    Shape:
+        `(B, in_channels, H, W)` to scores `(B, num_classes)` whose softmax is the fused
+        probability.
+
+    Raises:
+        ArgumentError: no members, a nested ensemble, or members that differ in classes or channels.
+        LabelError: members name different classes, or only some are labelled.
+
+    Example:
+        >>> from fer_zoo.models.resnet import ResNet
+        >>> members = [ResNet(num_classes=7, width=8) for _ in range(2)]
+        >>> model = Ensemble(members, create_fusion("average", 2, 7))
+        >>> model.forward_members(torch.zeros(4, 1, 40, 40)).shape
+        torch.Size([2, 4, 7])
+    """
+
+    members: Sequence[Classifier]
+    order: Tensor
+
+    def __init__(self, members: Sequence[Classifier], fusion: Fusion) -> None:
+        super().__init__()
+        if not members:
+            raise ArgumentError("an ensemble needs at least one member")
+        for i, member in enumerate(members):
+            if isinstance(member, Ensemble):
+                raise ArgumentError(
+                    f"member {i} is itself an ensemble; pass its members instead: "
+                    "[*ensemble.members, ...]"
+                )
+        if len({id(m) for m in members}) < len(members):
+            raise ArgumentError("the same network stands twice among the members; pass a copy")
+        for attribute in ("num_classes", "in_channels"):
+            found = [getattr(m, attribute) for m in members]
+            if len(set(found)) > 1:
+                raise ArgumentError(f"members differ in {attribute}: {found}")
+        first = members[0]
+        self.num_classes, self.in_channels = first.num_classes, first.in_channels
+        self.num_features = sum(m.num_features for m in members)
+        if (fusion.num_members, fusion.num_classes) != (len(members), self.num_classes):
+            raise ArgumentError(
+                f"got a fusion for {fusion.num_members} members and {fusion.num_classes} classes, "
+                f"but {len(members)} members and {self.num_classes} classes"
+            )
+        self.preset = first.preset
+        self.labels = first.labels
+        if len({m.labels is None for m in members}) > 1:
+            raise LabelError(
+                "some members are labelled and some are not: "
+                f"{[m.labels for m in members]}; set .labels on all of them"
+            )
+        orders = [
+            index_map(m.labels, self.labels)
+            if m.labels is not None and self.labels is not None
+            else list(range(self.num_classes))
+            for m in members
+        ]
+        self.reordered = any(order != list(range(self.num_classes)) for order in orders)
+        self.register_buffer("order", torch.tensor(orders), persistent=False)
+        self.members = cast(Any, nn.ModuleList(members))
+        self.fusion = fusion
+
+    def forward_members(self, x: Tensor) -> Tensor:
+        """Return the logits of each member, in the order of `labels`: `(M, B, K)`."""
+        return self._stack([member(x) for member in self.members])
+
+    def forward_features(self, x: Tensor) -> list[Tensor]:
+        """Return each member's last feature map."""
+        return [member.forward_features(x) for member in self.members]
+
+    def forward_head(self, x: list[Tensor], pre_logits: bool = False) -> Tensor:
+        """Return fused scores, or the members' features side by side `(B, num_features)`."""
+        pairs = list(zip(self.members, x, strict=True))
+        outputs = [m.forward_head(f, pre_logits=pre_logits) for m, f in pairs]
+        return torch.cat(outputs, 1) if pre_logits else self.fusion(self._stack(outputs))
+
+    def get_classifier(self) -> nn.Module:
+        """Return the members' last linear layers."""
+        return nn.ModuleList([m.get_classifier() for m in self.members])
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put fresh heads of `num_classes` on all members, and a fresh, unfitted fusion."""
+        for member in self.members:
+            member.reset_classifier(num_classes)
+        like = next(self.parameters())
+        old, count = self.fusion, len(self.members)
+        self.fusion = create_fusion(old.name, count, num_classes, **old.options()).to(like)
+        self.num_classes, self.labels, self.reordered = num_classes, None, False
+        self.order = torch.arange(num_classes, device=like.device).repeat(count, 1)
+
+    def _stack(self, logits: Sequence[Tensor]) -> Tensor:
+        if self.reordered:
+            logits = [z[:, order] for z, order in zip(logits, self.order, strict=True)]
+        return torch.stack(list(logits))

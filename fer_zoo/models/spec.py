@@ -1,0 +1,51 @@
+"""The registry of models: one frozen block per name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fer_zoo.models.base import Classifier
+from fer_zoo.registry import Registry
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the zoo knows of a model by name.
+
+    Attributes:
+        name: registry name.
+        build: called as `build(num_classes=..., in_channels=...)`, returns the untrained network;
+            for an ensemble as `build(members=[...], fusion=...)`.
+        description: one line for listings.
+        source: the paper or page the network comes from.
+        preset: name of the transform it is made for; size, mean and std are stated there.
+        num_classes: width of the head where nothing else is asked for.
+        in_channels: channels where nothing else is asked for: 1 for gray.
+        first_conv: key of the weight that sees the image, adapted when RGB weights are loaded.
+        classifier: prefix of the keys of the head, left out when ImageNet weights are loaded.
+        members: the names of an ensemble's members.
+        fusion: the name of an ensemble's fusion where nothing else is asked for.
+    """
+
+    name: str
+    build: Callable[..., Classifier]
+    description: str
+    source: str
+    preset: str = "fer40_center"
+    num_classes: int = 7
+    in_channels: int = 1
+    first_conv: str = ""
+    classifier: str = ""
+    members: tuple[str, ...] = ()
+    fusion: str = "average"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a listing shows, as plain values."""
+        names = ("name", "description", "source", "preset", "num_classes", "in_channels")
+        row = {name: getattr(self, name) for name in names}
+        return row | (
+            {"members": list(self.members), "fusion": self.fusion} if self.members else {}
+        )
+
+
+MODELS: Registry[ModelSpec] = Registry("model", "fer_zoo.list_models()")

@@ -1,0 +1,96 @@
+"""Any timm image model as a member of the zoo, through timm's public functions only."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fer_zoo.errors import UnknownNameError
+from fer_zoo.models.base import Classifier
+from fer_zoo.models.spec import ModelSpec
+
+PREFIX = "timm/"
+
+
+class TimmMember(Classifier):
+    """A timm network with a gray stem.
+
+    Networks that take one input size only (most vision transformers) get the image enlarged to it
+    (bilinear).
+
+    Args:
+        architecture: timm's name, without `timm/`.
+        num_classes: width of the head.
+        in_channels: 1 for gray, 3 for RGB.
+
+    Shape:
+        `(B, in_channels, H, W)` to `(B, num_classes)`.
+    """
+
+    model: Any
+
+    def __init__(self, architecture: str, *, num_classes: int, in_channels: int = 1) -> None:
+        import timm
+
+        super().__init__()
+        network: Any = timm.create_model(
+            architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels
+        )
+        self.num_classes, self.in_channels = num_classes, in_channels
+        self.model = network
+        config = network.pretrained_cfg
+        self.fixed_size = (
+            tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
+        )
+
+    @property
+    def num_features(self) -> int:  # type: ignore[override]
+        """Width of the vector in front of the head."""
+        return int(getattr(self.model, "head_hidden_size", self.model.num_features))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return what the network's body makes of `x`."""
+        if self.fixed_size and tuple(x.shape[-2:]) != self.fixed_size:
+            x = F.interpolate(x, self.fixed_size, mode="bilinear", align_corners=False)
+        features: Tensor = self.model.forward_features(x)
+        return features
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits, or the features before them."""
+        out: Tensor = self.model.forward_head(x, pre_logits=pre_logits)
+        return out
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last linear layer."""
+        layer: nn.Module = self.model.get_classifier()
+        return layer
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
+        self.model.reset_classifier(num_classes)
+        self.num_classes, self.labels = num_classes, None
+
+
+def timm_spec(name: str) -> ModelSpec:
+    """Return a spec for `timm/<architecture>`."""
+    import timm
+
+    architecture = name.removeprefix(PREFIX)
+    if not timm.is_model(architecture):
+        import difflib
+
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        hint = f" Did you mean {' or '.join(repr(PREFIX + n) for n in near)}?" if near else ""
+        raise UnknownNameError(
+            f"timm has no model {architecture!r}.{hint} timm.list_models() lists all."
+        )
+
+    def build(*, num_classes: int, in_channels: int) -> Classifier:
+        return TimmMember(architecture, num_classes=num_classes, in_channels=in_channels)
+
+    return ModelSpec(
+        name=name,
+        build=build,
+        description=f"timm's {architecture} with a gray stem",
+        source="https://github.com/huggingface/pytorch-image-models",
+    )

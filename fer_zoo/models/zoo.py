@@ -1,0 +1,120 @@
+"""The models of the zoo: one block each."""
+
+from functools import partial
+from typing import Any
+
+from fer_zoo.errors import ArgumentError
+from fer_zoo.models.base import Classifier
+from fer_zoo.models.ensemble import Ensemble
+from fer_zoo.models.resnet import ResNet
+from fer_zoo.models.spec import MODELS, ModelSpec
+from fer_zoo.models.timm_member import PREFIX, timm_spec
+from fer_zoo.models.vgg import VGG
+
+_RESNET: dict[str, Any] = {
+    "source": "arXiv 1512.03385",
+    "first_conv": "conv1.weight",
+    "classifier": "fc",
+}
+_VGG: dict[str, Any] = {
+    "source": "arXiv 1409.1556",
+    "first_conv": "features.0.weight",
+    "classifier": "classifier",
+}
+_THESIS = "the thesis, section 3"
+
+for _spec in (
+    ModelSpec(
+        name="resnet18",
+        build=ResNet,
+        description="ResNet18 with a 3x3 stride-1 stem and no max-pool, for 40 to 48 px faces",
+        **_RESNET,
+    ),
+    ModelSpec(
+        name="resnet18_7x7",
+        build=partial(ResNet, stem="7x7"),
+        description="the thesis' ResNet18: 7x7 stride-2 stem and 3x3 max-pool",
+        preset="thesis40",
+        **_RESNET,
+    ),
+    ModelSpec(
+        name="resnet18_025",
+        build=partial(ResNet, width=16),
+        description="resnet18 at a quarter of the width: 0.70 M parameters",
+        **_RESNET,
+    ),
+    ModelSpec(
+        name="vgg19",
+        build=VGG,
+        description="VGG19 with batch norm and a pooled linear head",
+        **_VGG,
+    ),
+    ModelSpec(
+        name="vgg19_fc",
+        build=partial(VGG, hidden=4096),
+        description="the thesis' VGG19: two 4096-wide dense layers with dropout",
+        preset="thesis40",
+        **_VGG,
+    ),
+    ModelSpec(
+        name="vgg19_025",
+        build=partial(VGG, width=16, dropout=0.0),
+        description="vgg19 at a quarter of the width: 1.26 M parameters",
+        **_VGG,
+    ),
+    ModelSpec(
+        name="test_tiny",
+        build=partial(ResNet, width=4),
+        description="a ResNet18 of 4 to 32 maps, for tests",
+        **_RESNET,
+    ),
+    ModelSpec(
+        name="ensemble_r18_vgg19",
+        build=Ensemble,
+        description="resnet18 and vgg19, their probabilities averaged",
+        source=_THESIS,
+        members=("resnet18", "vgg19"),
+    ),
+    ModelSpec(
+        name="ensemble_r18_vgg19_025",
+        build=Ensemble,
+        description="resnet18_025 and vgg19_025, their probabilities averaged",
+        source=_THESIS,
+        members=("resnet18_025", "vgg19_025"),
+    ),
+    ModelSpec(
+        name="ensemble_r18_vgg19_thesis",
+        build=Ensemble,
+        description="the thesis' ensemble: its two networks under one linear head",
+        source=_THESIS,
+        preset="thesis40",
+        members=("resnet18_7x7", "vgg19_fc"),
+        fusion="stacked",
+    ),
+):
+    MODELS.register(_spec.name, _spec)
+
+
+def get_spec(name: str) -> ModelSpec:
+    """Return the registry entry of a model, `timm/<any>` included."""
+    if isinstance(name, str) and name.startswith(PREFIX):
+        return timm_spec(name)
+    return MODELS[name]
+
+
+def build_network(
+    name: str, *, num_classes: int | None = None, in_channels: int | None = None
+) -> Classifier:
+    """Return an untrained network (no ensemble) by name."""
+    spec = get_spec(name)
+    if spec.members:
+        raise ArgumentError(f"{name!r} is an ensemble of {spec.members}, not a single network")
+    classes = spec.num_classes if num_classes is None else num_classes
+    channels = spec.in_channels if in_channels is None else in_channels
+    if classes < 1:
+        raise ArgumentError(f"num_classes must be at least 1, got {classes}")
+    if channels not in (1, 3):
+        raise ArgumentError(f"in_channels must be 1 (gray) or 3 (RGB), got {channels}")
+    model = spec.build(num_classes=classes, in_channels=channels)
+    model.name, model.preset = name, spec.preset
+    return model

@@ -1,0 +1,74 @@
+"""One registry class for everything that has a name: models, fusions, presets, weights."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from fer_zoo.errors import ArgumentError, DuplicateNameError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T]):
+    """A mapping from names to entries that only grows, and whose errors teach.
+
+    Args:
+        kind: what an entry is called in messages, e.g. `"model"`.
+        list_call: the call that lists all names, quoted in the message for an unknown one.
+
+    Example:
+        >>> colours = Registry[str]("colour", "list_colours()")
+        >>> colours.register("red", "#f00")
+        '#f00'
+        >>> colours.names("r*")
+        ['red']
+        >>> colours["rad"]
+        Traceback (most recent call last):
+        fer_zoo.errors.UnknownNameError: unknown colour 'rad'. Did you mean 'red'? \
+list_colours() lists all.
+    """
+
+    def __init__(self, kind: str, list_call: str) -> None:
+        self.kind = kind
+        self.list_call = list_call
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str, entry: T) -> T:
+        """Add `entry` under `name` and return it.
+
+        Raises:
+            ArgumentError: `name` is no non-empty string without whitespace or wildcards.
+            DuplicateNameError: `name` is taken.
+        """
+        if not isinstance(name, str) or not name or any(c.isspace() or c in "*?[]" for c in name):
+            raise ArgumentError(f"{name!r} cannot name a {self.kind}: use a word without spaces")
+        if name in self._entries:
+            raise DuplicateNameError(f"a {self.kind} named {name!r} is already registered")
+        self._entries[name] = entry
+        return entry
+
+    def names(self, pattern: str = "*", exclude: str | Iterable[str] = ()) -> list[str]:
+        """Return the sorted names that match the wildcard `pattern` and none of `exclude`."""
+        unwanted = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        return sorted(
+            name
+            for name in self._entries
+            if fnmatchcase(name, pattern) and not any(fnmatchcase(name, u) for u in unwanted)
+        )
+
+    def __getitem__(self, name: str) -> T:
+        if isinstance(name, str) and name in self._entries:
+            return self._entries[name]
+        near = difflib.get_close_matches(str(name), self._entries, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UnknownNameError(f"unknown {self.kind} {name!r}.{hint} {self.list_call} lists all.")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,121 @@
+"""Fitting the fusion of an ensemble on faces that its members were not trained on."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fer_zoo.data.faces import FaceDataset
+from fer_zoo.errors import ArgumentError, LabelError
+from fer_zoo.fusion import Average, FitReport, Fusion, check_fit_split, create_fusion
+from fer_zoo.inference import member_scores
+from fer_zoo.models import Ensemble
+
+
+@dataclass(frozen=True)
+class FusionFit:
+    """What fitting did, and what it is worth on faces it was not fitted on.
+
+    Attributes:
+        report: losses before and after, on the faces of the fit.
+        folds: parts of the cross-validation.
+        average_accuracy: of plain averaging of probabilities on these faces.
+        average_nll: its mean cross-entropy in nats.
+        held_out_accuracy: of the fusion on each part when fitted on the other parts.
+        held_out_nll: its mean cross-entropy in nats.
+    """
+
+    report: FitReport
+    folds: int
+    average_accuracy: float
+    average_nll: float
+    held_out_accuracy: float
+    held_out_nll: float
+
+
+def fit_fusion(
+    model: Ensemble,
+    data: FaceDataset,
+    *,
+    folds: int = 5,
+    allow_training_split: bool = False,
+    progress: bool = False,
+) -> FusionFit:
+    """Fit the fusion of `model` in place, and cross-validate it.
+
+    Args:
+        model: an ensemble whose fusion has parameters (`weighted`, `stacked`).
+        data: faces that no member was trained on; for FER2013 the `"public"` split.
+        folds: parts of the cross-validation that says whether fitting pays.
+        allow_training_split: fit on `split="train"` all the same.
+        progress: show a bar on a terminal.
+
+    Raises:
+        SplitError: `data` is the test split, or the training split without the override.
+        LabelError: the ensemble and the data name different classes.
+    """
+    if not isinstance(model, Ensemble):
+        raise ArgumentError(f"{model.name!r} is a single network: there is nothing to fuse")
+    if model.labels is None:
+        raise LabelError("the ensemble's members are not trained: they have no labels")
+    split = data.split or data.name
+    check_fit_split(split, allow_training_split)
+    targets = data.targets_for(model.labels)
+    scores = member_scores(model, data.images, progress=progress)
+    held_out = cross_validate(
+        model.fusion, scores, targets, split=split, folds=folds, allow=allow_training_split
+    )
+    report = model.fusion.fit(
+        scores, targets, split=split, allow_training_split=allow_training_split
+    )
+    average = Average(len(scores), model.num_classes)(scores)
+    fit = FusionFit(
+        report=report,
+        folds=folds,
+        average_accuracy=_accuracy(average, targets),
+        average_nll=float(F.cross_entropy(average, targets)),
+        held_out_accuracy=_accuracy(held_out, targets),
+        held_out_nll=float(F.cross_entropy(held_out, targets)),
+    )
+    model.provenance = model.provenance | {"fusion_fit": asdict(fit) | {"data": data.name}}
+    return fit
+
+
+def cross_validate(
+    fusion: Fusion,
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    split: str,
+    folds: int = 5,
+    allow: bool = False,
+) -> Tensor:
+    """Return fused scores `(N, K)`, each face's by a fusion fitted on the other folds.
+
+    Args:
+        fusion: what kind to fit; it is left as it is.
+        scores: member scores `(M, N, K)`.
+        targets: `(N,)`.
+        split: where the faces come from.
+        folds: number of parts, drawn at random with a fixed seed.
+        allow: fit on the training split all the same.
+    """
+    if not 2 <= folds <= len(targets):
+        raise ArgumentError(f"folds must be from 2 to the number of faces, got {folds}")
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
+    found = torch.empty(scores.shape[1:], dtype=torch.float32)
+    for part in order.chunk(folds):
+        rest = torch.ones(len(targets), dtype=torch.bool)
+        rest[part] = False
+        fresh = create_fusion(
+            fusion.name, fusion.num_members, fusion.num_classes, **fusion.options()
+        )
+        fresh.fit(scores[:, rest], targets[rest], split=split, allow_training_split=allow)
+        with torch.no_grad():
+            found[part] = fresh(scores[:, part])
+    return found
+
+
+def _accuracy(scores: Tensor, targets: Tensor) -> float:
+    return float((scores.argmax(1) == targets).float().mean())

@@ -1,0 +1,166 @@
+"""Anything people call an image, as one gray tensor; what is ambiguous is refused."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fer_zoo.errors import InputError
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"}
+)
+
+_EXPECTED = (
+    "a path, a PIL image, a numpy array (H, W), (H, W, 1) or (H, W, 3), or a tensor (C, H, W) "
+    "with C 1 or 3; uint8, or float between 0 and 1"
+)
+
+
+def to_gray(image: Any) -> Tensor:
+    """Return one image as gray `(1, H, W)`: uint8, or float32 in [0, 1].
+
+    RGB becomes gray by ITU-R 601 luma (0.299 R + 0.587 G + 0.114 B, for uint8 with Pillow's
+    rounding). Palette, alpha and 1-bit images go through Pillow's own conversion; 16-bit images
+    keep their depth as float; the EXIF rotation of files and PIL images is applied.
+
+    Args:
+        image: a path, a PIL image, a numpy array `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, or a tensor
+            `(C, H, W)` with C 1 or 3; uint8, or float in [0, 1].
+
+    Raises:
+        InputError: the image cannot be read, or its shape, type or range is ambiguous.
+
+    Example:
+        >>> to_gray(np.full((2, 2, 3), 200, np.uint8))
+        tensor([[[200, 200],
+                 [200, 200]]], dtype=torch.uint8)
+    """
+    if isinstance(image, str | os.PathLike):
+        return _from_file(Path(image))
+    if isinstance(image, np.ndarray):
+        return _from_numpy(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3:
+            raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
+        return _luma(image[None])[0]
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        return _from_pil(image, "the PIL image")
+    raise InputError(f"got {type(image).__name__}; expected {_EXPECTED}")
+
+
+def to_gray_batch(images: Any) -> Tensor:
+    """Return images of one size as gray `(B, 1, H, W)`.
+
+    Args:
+        images: a tensor `(B, C, H, W)`, a numpy array `(B, H, W, C)`, or a sequence of anything
+            that `to_gray` takes.
+
+    Raises:
+        InputError: no image, an unusable one, or several sizes or types.
+    """
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        images = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            raise InputError(f"expected a batch (B, C, H, W), got {tuple(images.shape)}")
+        return _luma(images)
+    if not isinstance(images, Sequence) or not images:
+        raise InputError(f"expected a non-empty batch of images, got {images!r:.80}")
+    gray = [to_gray(image) for image in images]
+    kinds = {(tuple(g.shape[1:]), g.dtype) for g in gray}
+    if len(kinds) > 1:
+        seen = sorted(f"{h}x{w} {str(dtype)[6:]}" for (h, w), dtype in kinds)
+        raise InputError(
+            f"a batch must hold images of one size and type, got {seen}; "
+            "fer_zoo.Predictor takes mixed ones"
+        )
+    return torch.stack(gray)
+
+
+def _from_file(path: Path) -> Tensor:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return _from_pil(image, str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder, not an image") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def _from_pil(image: Any, where: str) -> Tensor:
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        return _from_numpy(np.asarray(image), where)
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.float32)
+        if values.size and not (values.min() >= 0 and values.max() <= 65535):
+            raise InputError(
+                f"{where}: {image.mode} pixels from {values.min():g} to {values.max():g}; "
+                "expected 16 bits, 0 to 65535"
+            )
+        return _check(torch.from_numpy(values / 65535)[None, None], where)[0]
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return _check(torch.from_numpy(np.array(image.convert("L")))[None, None], where)[0]
+
+
+def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise InputError(f"{where} has shape {array.shape}; expected {_EXPECTED}")
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"{where} is {array.dtype}; expected uint8, or float between 0 and 1")
+    if array.dtype.byteorder == ">" or array.dtype.itemsize > 8:
+        array = array.astype(np.float32)
+    return _luma(torch.from_numpy(array.transpose(2, 0, 1).copy())[None], where)[0]
+
+
+def _luma(images: Tensor, where: str = "the tensor") -> Tensor:
+    """Return gray `(B, 1, H, W)` for `(B, C, H, W)`, checked."""
+    if images.shape[1] not in (1, 3):
+        raise InputError(
+            f"{where} has {images.shape[1]} channels (of shape (C, H, W)); expected 1 or 3"
+        )
+    images = _check(images, where)
+    if images.shape[1] == 1:
+        return images
+    r, g, b = images.unbind(1)
+    if images.dtype == torch.uint8:
+        r, g, b = r.int(), g.int(), b.int()
+        return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).byte()[:, None]
+    return (0.299 * r + 0.587 * g + 0.114 * b)[:, None].clamp(0, 1)
+
+
+def _check(images: Tensor, where: str) -> Tensor:
+    if images.numel() == 0:
+        raise InputError(f"{where} is empty: shape {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise InputError(f"{where} is {images.dtype}; expected uint8, or float between 0 and 1")
+    images = images.float()
+    if not bool(torch.isfinite(images).all()):
+        raise InputError(f"{where} holds NaN or infinity; expected float between 0 and 1")
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
+        raise InputError(
+            f"{where} holds float values from {low:g} to {high:g}; expected 0 to 1 "
+            "(divide by 255, or pass uint8)"
+        )
+    return images

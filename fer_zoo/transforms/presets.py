@@ -1,0 +1,196 @@
+"""Presets: the exact arithmetic between an image and a network, for training and evaluation."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.registry import Registry
+from fer_zoo.transforms.augment import Augmentation, augment
+
+Views = Literal["plain", "center", "tencrop"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named transform pair: evaluation views, and the training augmentation that suits them.
+
+    Evaluation: the shorter side is scaled to `resize` px (bilinear, antialiased; a 48 px face
+    stays as it is where `resize` is 48), the centre square is cut, `views` are cut from it,
+    divided by 255, and `(x - mean) / std`. Training: the same square, then `training` and one
+    random crop.
+
+    Attributes:
+        name: registry name.
+        resize: side of the square in px.
+        size: side in px of what the network sees.
+        views: `plain` (the square itself), `center` (one crop), or `tencrop` (four corners, the
+            centre, and the five mirrored; Krizhevsky et al. 2012).
+        average: what is averaged over views, `logits` or `probabilities`.
+        mean: subtracted from pixels in [0, 1].
+        std: pixels are divided by it after that.
+        training: the random part of the training counterpart.
+        description: one line for listings.
+    """
+
+    name: str
+    resize: int
+    size: int
+    views: Views
+    average: Literal["logits", "probabilities"] = "probabilities"
+    mean: float = 0.0
+    std: float = 1.0
+    training: Augmentation = field(default_factory=Augmentation)
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if self.views not in ("plain", "center", "tencrop"):
+            raise ArgumentError(f"views must be plain, center or tencrop, got {self.views!r}")
+        if self.average not in ("logits", "probabilities"):
+            raise ArgumentError(f"average must be logits or probabilities, got {self.average!r}")
+        if not 0 < self.size <= self.resize or (self.views == "plain" and self.size != self.resize):
+            raise ArgumentError(
+                f"{self.views} views of {self.size} px cannot be cut from {self.resize} px"
+            )
+
+    @property
+    def num_views(self) -> int:
+        """How many views of one image the network sees."""
+        return 10 if self.views == "tencrop" else 1
+
+    def square(self, images: Tensor) -> Tensor:
+        """Scale the shorter side to `resize` px and cut the centre square.
+
+        Args:
+            images: uint8, or float in [0, 1]; shape `(B, C, H, W)`.
+
+        Returns:
+            Float in [0, 1], shape `(B, C, resize, resize)`.
+        """
+        x = images.float().div(255) if images.dtype == torch.uint8 else images.float()
+        height, width = x.shape[-2:]
+        if min(height, width) != self.resize:
+            short = min(height, width)
+            target = [self.resize * side // short for side in (height, width)]
+            x = F.interpolate(x, target, mode="bilinear", align_corners=False, antialias=True)
+        return _center(x, self.resize).clamp(0, 1)
+
+    def evaluation_views(self, images: Tensor) -> Tensor:
+        """Return the views `(B, num_views, C, size, size)` of `images` `(B, C, H, W)`."""
+        x = (self.square(images) - self.mean) / self.std
+        if self.views != "tencrop":
+            return _center(x, self.size).unsqueeze(1)
+        return torch.stack([*_five(x, self.size), *_five(x.flip(-1), self.size)], 1)
+
+    def training_batch(
+        self, images: Tensor, generator: torch.Generator, how: Augmentation | None = None
+    ) -> Tensor:
+        """Return one random view `(B, C, size, size)` of each of `images` `(B, C, H, W)`."""
+        x = augment(self.square(images), self.size, how or self.training, generator)
+        return (x - self.mean) / self.std
+
+    def combine(self, logits: Tensor) -> Tensor:
+        """Average logits `(B, num_views, K)` over the views, as `average` says.
+
+        Returns:
+            Scores `(B, K)` whose softmax is the probability of each class.
+        """
+        if self.average == "logits":
+            return logits.mean(1)
+        return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
+
+
+class Transform:
+    """A preset as a callable, in its training or its evaluation form.
+
+    Args:
+        preset: the arithmetic.
+        training: random augmentation instead of the evaluation views.
+
+    Shape:
+        one image `(C, H, W)` gives `(C, size, size)`, with ten-crop `(10, C, size, size)`; a batch
+        `(B, C, H, W)` gives the same with a leading B. uint8, or float in [0, 1]; gray or RGB.
+    """
+
+    def __init__(self, preset: Preset, training: bool) -> None:
+        self.preset, self.training = preset, training
+
+    def __call__(self, image: object) -> Tensor:
+        """Return the view or views of one image (anything `to_gray` takes) or of a tensor batch."""
+        from fer_zoo.transforms.inputs import to_gray, to_gray_batch
+
+        batched = isinstance(image, Tensor) and image.ndim == 4
+        batch = (
+            to_gray_batch(image) if isinstance(image, Tensor) and batched else to_gray(image)[None]
+        )
+        if self.training:
+            seed = int(torch.randint(2**63 - 1, ()))
+            out = self.preset.training_batch(batch, torch.Generator().manual_seed(seed))
+        else:
+            out = self.preset.evaluation_views(batch)
+            out = out if self.preset.num_views > 1 else out.squeeze(1)
+        return out if batched else out[0]
+
+    def __repr__(self) -> str:
+        return f"Transform({self.preset.name!r}, training={self.training})"
+
+
+def _five(x: Tensor, s: int) -> list[Tensor]:
+    """Return the four corners and the centre, in torchvision's order."""
+    return [x[..., :s, :s], x[..., :s, -s:], x[..., -s:, :s], x[..., -s:, -s:], _center(x, s)]
+
+
+def _center(x: Tensor, size: int) -> Tensor:
+    height, width = x.shape[-2:]
+    if size > min(height, width):
+        raise InputError(f"cannot cut {size} px from {height}x{width} px")
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return x[..., top : top + size, left : left + size]
+
+
+PRESETS: Registry[Preset] = Registry("preset", "fer_zoo.list_presets()")
+
+for _preset in (
+    Preset(
+        name="thesis40",
+        resize=40,
+        size=40,
+        views="plain",
+        training=Augmentation(padding=4),
+        description="the thesis': scaled to 40 px; training pads by 4 px, crops 40 px and flips",
+    ),
+    Preset(
+        name="fer40_center",
+        resize=48,
+        size=40,
+        views="center",
+        description="centre 40 px of 48; training crops 40 px at random and flips",
+    ),
+    Preset(
+        name="fer40_tencrop",
+        resize=48,
+        size=40,
+        views="tencrop",
+        description="ten 40 px crops of 48; training crops 40 px at random and flips",
+    ),
+    Preset(
+        name="fer44_tencrop",
+        resize=48,
+        size=44,
+        views="tencrop",
+        description="ten 44 px crops of 48; training crops 44 px at random and flips",
+    ),
+    Preset(
+        name="fer48_plain",
+        resize=48,
+        size=48,
+        views="plain",
+        training=Augmentation(padding=4),
+        description="the whole 48 px; training pads by 4 px, crops 48 px and flips",
+    ),
+):
+    PRESETS.register(_preset.name, _preset)

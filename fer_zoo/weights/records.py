@@ -1,0 +1,120 @@
+"""Records: everything that is known of one trained state, beside its bytes."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fer_zoo.errors import UnknownNameError, WeightsError
+from fer_zoo.labels import check_labels
+from fer_zoo.registry import Registry
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """One trained state.
+
+    Attributes:
+        model: registry name of the model.
+        tag: which training of it, e.g. `fer2013`.
+        file: name of the bundled file.
+        sha256: of that file, hexadecimal.
+        labels: class names of the head.
+        preset: the transform it is valid with.
+        metrics: figures, each with its split, views, selection rule, n and interval.
+        recipe: the settings it was trained with.
+        data: what it was trained on.
+        licence: of the weights.
+        members: for ensembles, the addresses of the members' weights.
+        fusion: for ensembles, the fusion used where none is asked for.
+    """
+
+    model: str
+    tag: str
+    file: str
+    sha256: str
+    labels: tuple[str, ...]
+    preset: str
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
+    licence: str = ""
+    members: tuple[str, ...] = ()
+    fusion: str = "average"
+
+    @property
+    def address(self) -> str:
+        """`model.tag`, unique among all weights."""
+        return f"{self.model}.{self.tag}"
+
+    @property
+    def path(self) -> Path:
+        """Where the bundled file is."""
+        return BUNDLED / self.file
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what a model made from these weights remembers of them."""
+        names = ("metrics", "recipe", "data", "licence")
+        return {"weights": self.address} | {name: getattr(self, name) for name in names}
+
+
+BUNDLED = Path(str(resources.files("fer_zoo.weights"))) / "bundled"
+WEIGHTS: Registry[WeightsRecord] = Registry("set of weights", "fer_zoo.list_weights()")
+
+
+def read_record(path: Path) -> WeightsRecord:
+    """Return the record in the JSON file at `path`."""
+    values = json.loads(path.read_text())
+    known = {f.name for f in fields(WeightsRecord)}
+    if set(values) - known:
+        raise WeightsError(f"{path}: unknown fields {sorted(set(values) - known)}")
+    values["labels"] = check_labels(values["labels"])
+    values["members"] = tuple(values.get("members", ()))
+    return WeightsRecord(**values)
+
+
+for _path in sorted(BUNDLED.glob("*.json")):
+    _record = read_record(_path)
+    WEIGHTS.register(_record.address, _record)
+
+
+def list_weights(model: str = "*") -> list[str]:
+    """Return the addresses (`model.tag`) of all weights of the models that match `model`."""
+    return WEIGHTS.names(f"{model}.*")
+
+
+def get_weights(model: str, tag: str = "default") -> WeightsRecord:
+    """Return the record of a model's weights; `default` is the first tag by name.
+
+    Raises:
+        WeightsError: the model has no weights, or none with that tag.
+    """
+    tags = [WEIGHTS[address].tag for address in list_weights(model)]
+    if not tags:
+        raise WeightsError(
+            f"{model!r} has no trained weights here; "
+            "fer_zoo.list_models(weights=True) lists the models that have"
+        )
+    if tag == "default":
+        tag = tags[0]
+    if tag not in tags:
+        raise UnknownNameError(f"{model!r} has no weights {tag!r}, only {tags} and 'default'")
+    return WEIGHTS[f"{model}.{tag}"]
+
+
+def verified_path(record: WeightsRecord) -> Path:
+    """Return the path of a record's file once its sha256 is the recorded one.
+
+    Raises:
+        WeightsError: the file is missing or has other bytes.
+    """
+    if not record.path.is_file():
+        raise WeightsError(f"{record.path} is missing: reinstall fer-zoo")
+    digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
+    if digest != record.sha256:
+        raise WeightsError(
+            f"{record.path}: sha256 {digest} is not the recorded {record.sha256}: reinstall fer-zoo"
+        )
+    return record.path

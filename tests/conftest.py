@@ -1,0 +1,76 @@
+"""What the tests share: small faces in memory, and real FER2013 where there is any."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import fer_zoo
+from fer_zoo.data import FER2013, FaceDataset
+from fer_zoo.models import MODELS
+
+ROOT = Path(__file__).parent.parent
+NETWORKS = [name for name, spec in MODELS.items() if not spec.members]
+TIMM = ["timm/mobilenetv3_small_050", "timm/vit_tiny_patch16_224"]
+
+
+@pytest.fixture(autouse=True)
+def _seeded(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every test starts from the same random state and, but on real data, with an empty cache."""
+    torch.manual_seed(0)
+    real = request.node.get_closest_marker("real_data") is not None
+    cache = request.config.rootpath / ".pytest_cache" / "faces" if real else tmp_path / "cache"
+    monkeypatch.setenv("FER_ZOO_CACHE", str(cache))
+
+
+@pytest.fixture(scope="session")
+def fer2013_root() -> Path:
+    """The folder of the real fer2013.csv and fer2013new.csv."""
+    root = os.environ.get("FER2013_ROOT")
+    if not root:
+        pytest.skip("real_data: set FER2013_ROOT to a folder with fer2013.csv and fer2013new.csv")
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def real_public(fer2013_root: Path) -> FER2013:
+    """All of PublicTest."""
+    return FER2013(fer2013_root, "public")
+
+
+def stripes(n: int, *, seed: int = 0, split: str | None = None, noise: float = 60) -> FaceDataset:
+    """Three classes that a small network learns in seconds: stripes of three orientations."""
+    rng = torch.Generator().manual_seed(seed)
+    targets = torch.arange(n) % 3
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(48.0), indexing="ij")
+    kinds = torch.stack([torch.sin(x / 3), torch.sin(y / 3), torch.sin((x + y) / 4)])
+    images = 128 + 60 * kinds[targets] + noise * torch.randn(n, 48, 48, generator=rng)
+    return FaceDataset(
+        images.clamp(0, 255).byte(),
+        targets,
+        labels=("upright", "flat", "slanted"),
+        name="stripes",
+        split=split,
+    )
+
+
+@pytest.fixture
+def labelled() -> fer_zoo.models.Classifier:
+    """A tiny network that has labels, as if it were trained."""
+    model = fer_zoo.create("test_tiny").eval()
+    model.labels = fer_zoo.labels.FER2013
+    return model
+
+
+def cli(*arguments: object, **env: str) -> list[str]:
+    """Return the command line that runs fer-zoo as a user would."""
+    return [sys.executable, "-m", "fer_zoo", *map(str, arguments)]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--accept` writes the stored outputs anew."""
+    parser.addoption("--accept", action="store_true", help="store the outputs found as expected")

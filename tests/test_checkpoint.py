@@ -1,0 +1,245 @@
+"""Checkpoints: one file that rebuilds everything, or an error that says why not."""
+
+import json
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import fer_zoo
+from conftest import NETWORKS, TIMM
+from fer_zoo.errors import (
+    ArgumentError,
+    CheckpointError,
+    StateDictError,
+    UnknownNameError,
+    WeightsError,
+)
+from fer_zoo.weights import records
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+
+LABELS = ("calm", "tense", "odd")
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, TIMM[0]])
+def test_round_trip_is_exact(tmp_path: Path, name):
+    if name in ("vgg19_fc", "vgg19"):
+        pytest.skip("150 MB; the narrow network has the same layers")
+    model = fer_zoo.create(name, num_classes=3).eval()
+    model.labels, model.preset, model.provenance = LABELS, "fer44_tencrop", {"by": "me"}
+    again = fer_zoo.load(fer_zoo.save(model, tmp_path / "m.safetensors"))
+    assert (again.name, again.labels, again.preset) == (name, LABELS, "fer44_tencrop")
+    assert again.provenance == {"by": "me"}
+    assert not again.training
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        assert torch.equal(model(x), again(x))
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("fusion", "options"),
+    [
+        ("average", {"space": "logit"}),
+        ("weighted", {"space": "logit", "per_class": True}),
+        ("stacked", {"l2": 0.5}),
+        ("vote", {}),
+        ("max", {}),
+    ],
+)
+def test_an_ensemble_is_one_file(tmp_path: Path, fusion, options):
+    from fer_zoo.fusion import create_fusion
+
+    members = [fer_zoo.create(n, num_classes=3) for n in ("test_tiny", "resnet18_025", "test_tiny")]
+    for member in members:
+        member.labels = LABELS
+    members[1].labels = LABELS[::-1]
+    model = fer_zoo.create_ensemble(members, fusion=create_fusion(fusion, 3, 3, **options)).eval()
+    with torch.no_grad():
+        for parameter in model.fusion.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    again = fer_zoo.load(fer_zoo.save(model, tmp_path / "e.safetensors"))
+    assert again.fusion.options() == options
+    assert again.labels == LABELS
+    assert again.members[1].labels == LABELS[::-1]
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        assert torch.equal(model(x), again(x))
+
+
+def test_half_precision_storage(tmp_path: Path):
+    model = fer_zoo.create("test_tiny").eval()
+    half = fer_zoo.save(model, tmp_path / "half.safetensors", dtype=torch.float16)
+    whole = fer_zoo.save(model, tmp_path / "whole.safetensors")
+    assert half.stat().st_size < 0.65 * whole.stat().st_size
+    again = fer_zoo.load(half)
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), again(x), atol=1e-3, rtol=1e-2)
+
+
+def test_loading_is_strict():
+    model = fer_zoo.create("test_tiny")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state = model.state_dict()
+    wrong = {k: torch.ones_like(v) for k, v in state.items() if k != "fc.bias"}
+    wrong["fc.weight"], wrong["extra"] = torch.zeros(8, 32), torch.zeros(1)
+    wrong["bn1.num_batches_tracked"] = torch.tensor(0.0)
+    with pytest.raises(StateDictError) as caught:
+        fer_zoo.load_state_dict(model, wrong)
+    for says in ("missing fc.bias", "unexpected extra", "(8, 32), the model's is (7, 32)", "int64"):
+        assert says in str(caught.value)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_create_from_a_path(tmp_path: Path):
+    path = str(fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "tiny.safetensors"))
+    assert not fer_zoo.create("test_tiny", weights=path).training
+    with pytest.raises(ArgumentError, match="holds 'test_tiny', not 'resnet18'"):
+        fer_zoo.create("resnet18", weights=path)
+
+
+def damaged(whole: bytes, how: str) -> bytes:
+    return {
+        "empty": b"",
+        "short": whole[: len(whole) // 2],
+        "pickle": pickle.dumps({"a": 1}),
+        "long header": (2**40).to_bytes(8, "little") + whole[8:],
+        "text": b"hello world, this is no checkpoint",
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["empty", "short", "pickle", "long header", "text"])
+def test_damaged_files_are_refused(tmp_path: Path, how):
+    path = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.safetensors")
+    path.write_bytes(damaged(path.read_bytes(), how))
+    with pytest.raises(CheckpointError, match=r"m.safetensors: not a safetensors file"):
+        fer_zoo.load(path)
+
+
+def test_what_is_not_ours_is_refused(tmp_path: Path):
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="does not say which fer_zoo model"):
+        fer_zoo.load(path)
+    with pytest.raises(CheckpointError, match="no such file"):
+        fer_zoo.load(tmp_path / "missing.safetensors")
+    good = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "good.safetensors")
+    tensors, config = read_checkpoint(good)
+    for change in (
+        {"name": "unheard_of"},
+        {"preset": "unheard_of"},
+        {"labels": ["a"]},
+        {"num_classes": 8},
+        {"num_classes": "7"},
+        {"name": None},
+        {"name": ["resnet18"]},
+        {"members": [], "fusion": {}},
+    ):
+        write_checkpoint(path, tensors, config | change)
+        with pytest.raises(fer_zoo.errors.FerZooError, match="other.safetensors"):
+            fer_zoo.load(path)
+    save_file(tensors, path, metadata={"fer_zoo": json.dumps(config | {"format": 99})})
+    with pytest.raises(CheckpointError, match="does not say"):
+        fer_zoo.load(path)
+
+
+def test_saving_never_harms_the_old_file(tmp_path: Path, monkeypatch):
+    path = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.safetensors")
+    before = path.read_bytes()
+
+    def full(*args: object, **kwargs: object) -> None:
+        Path(str(args[1])).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        fer_zoo.save(fer_zoo.create("test_tiny"), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(CheckpointError, match=r"must end in \.safetensors"):
+        fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.pth")
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path):
+    """While one thread replaces the file again and again, every read is whole."""
+    path = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.safetensors")
+    stop = threading.Event()
+
+    def rewrite() -> None:
+        while not stop.is_set():
+            fer_zoo.save(fer_zoo.create("test_tiny"), path)
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    try:
+        for _ in range(30):
+            fer_zoo.load(path)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_an_unregistered_network_cannot_be_saved(tmp_path: Path):
+    with pytest.raises(ArgumentError, match="register_model"):
+        fer_zoo.save(fer_zoo.models.ResNet(num_classes=3, width=4), tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("address", fer_zoo.list_weights())
+def test_bundled_weights_are_the_recorded_ones(address):
+    record = fer_zoo.get_weights(*address.rsplit(".", 1))
+    model = fer_zoo.create(record.model, weights=record.tag)
+    assert model.labels == record.labels == fer_zoo.labels.FER2013
+    assert model.preset == record.preset
+    assert not model.training
+    assert model.provenance["weights"] == address
+    assert record.licence
+    assert record.data
+    for row in record.metrics:
+        assert row["split"] == "public"
+        assert row["n"] == 3589
+        assert row["interval"][0] < row["accuracy"] < row["interval"][1]
+        assert row["selection"]
+
+
+@pytest.mark.parametrize("fusion", ["average", "weighted", "stacked", "vote", "max"])
+def test_the_bundled_ensemble_under_each_fusion(fusion):
+    model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion=fusion)
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), model.fusion(model.forward_members(x)))
+    if fusion in ("weighted", "stacked"):
+        fresh = fer_zoo.fusion.create_fusion(fusion, 2, 7)
+        pairs = zip(model.fusion.parameters(), fresh.parameters(), strict=True)
+        assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_other_bytes_than_recorded_are_refused(tmp_path: Path, monkeypatch):
+    record = fer_zoo.get_weights("resnet18_025")
+    copy = tmp_path / record.file
+    content = bytearray(record.path.read_bytes())
+    content[-1] ^= 1
+    copy.write_bytes(content)
+    assert load_file(copy)
+    monkeypatch.setattr(records, "BUNDLED", tmp_path)
+    with pytest.raises(WeightsError, match="is not the recorded"):
+        fer_zoo.create("resnet18_025", weights="default")
+    copy.unlink()
+    with pytest.raises(WeightsError, match="is missing"):
+        fer_zoo.create("resnet18_025", weights="default")
+
+
+def test_weights_that_do_not_exist():
+    with pytest.raises(WeightsError, match=r"list_models\(weights=True\)"):
+        fer_zoo.create("test_tiny", weights="default")
+    with pytest.raises(UnknownNameError, match=r"only \['fer2013'\]"):
+        fer_zoo.create("resnet18_025", weights="fer2014")
+    fer_zoo.register_fusion("unfitted_for_test")(
+        type("Other", (fer_zoo.fusion.Stacked,), {"__doc__": "x"})
+    )
+    with pytest.raises(ArgumentError, match="none for 'unfitted_for_test'"):
+        fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="unfitted_for_test")

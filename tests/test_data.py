@@ -1,0 +1,293 @@
+"""Datasets in every form in which people have them."""
+
+import csv
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fer_zoo
+from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder
+from fer_zoo.data import fer2013 as module
+from fer_zoo.data.ferplus import COLUMNS
+from fer_zoo.errors import ArgumentError, DataError, LabelError, SplitError
+
+USAGES = ("Training", "PublicTest", "PrivateTest")
+RNG = np.random.default_rng(0)
+ROWS = 30
+IMAGES = RNG.integers(0, 256, (ROWS, 48, 48), dtype=np.uint8)
+TARGETS = np.arange(ROWS) % 7
+USAGE = np.repeat([0, 1, 2], [16, 8, 6])
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+
+
+def write_csv(path: Path, *, icml: bool = False) -> Path:
+    with path.open("w") as file:
+        file.write("emotion, Usage, pixels\n" if icml else "emotion,pixels,Usage\n")
+        for image, target, use in zip(IMAGES, TARGETS, USAGE, strict=True):
+            pixels = " ".join(map(str, image.ravel()))
+            order = (USAGES[use], pixels) if icml else (pixels, USAGES[use])
+            file.write(f"{target},{order[0]},{order[1]}\n")
+    return path
+
+
+def write_folders(root: Path, *, prefixes: bool = True) -> Path:
+    for i, (image, target, use) in enumerate(zip(IMAGES, TARGETS, USAGE, strict=True)):
+        part = "train" if use == 0 else "test"
+        folder = root / part / fer_zoo.labels.FER2013[target]
+        folder.mkdir(parents=True, exist_ok=True)
+        stem = f"{USAGES[use]}_{i:08d}" if prefixes else f"im{i}"
+        Image.fromarray(image).save(folder / f"{stem}.png")
+    return root
+
+
+def write_votes(path: Path, votes: np.ndarray) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Usage", "Image name", *COLUMNS])
+        for row, use in zip(votes, USAGE, strict=True):
+            writer.writerow([USAGES[use], "", *row])
+    return path
+
+
+@pytest.mark.parametrize("form", ["csv", "icml", "folder of csv", "images"])
+def test_every_form_gives_the_same_faces(tmp_path: Path, form):
+    root = {
+        "csv": lambda: write_csv(tmp_path / "any.csv"),
+        "icml": lambda: write_csv(tmp_path / "icml_face_data.csv", icml=True),
+        "folder of csv": lambda: write_csv(tmp_path / "fer2013.csv").parent,
+        "images": lambda: write_folders(tmp_path / "kaggle"),
+    }[form]()
+    for i, split in enumerate(("train", "public", "private")):
+        faces = FER2013(root, split)
+        assert (faces.images.dtype, faces.targets.dtype) == (torch.uint8, torch.int64)
+        assert len(faces) == (USAGE == i).sum()
+        assert faces.split == split
+        expected = {IMAGES[r].tobytes(): TARGETS[r] for r in np.flatnonzero(USAGE == i)}
+        found = {im.numpy().tobytes(): int(t) for im, t in zip(faces.images, faces.targets, strict=True)}
+        assert found == expected
+    image, target = faces[0]
+    assert image.shape == (1, 48, 48)
+    assert isinstance(target, int)
+
+
+def test_plain_test_folder_cannot_be_split(tmp_path: Path):
+    root = write_folders(tmp_path / "kaggle", prefixes=False)
+    assert len(FER2013(root, "train")) == 16
+    for split in ("public", "private"):
+        with pytest.raises(DataError, match="merges PublicTest and PrivateTest"):
+            FER2013(root, split)
+
+
+def test_counts_are_a_fingerprint(tmp_path: Path):
+    path = write_csv(tmp_path / "fer2013.csv")
+    with pytest.warns(UserWarning, match="angry 1 instead of 467, disgust 1 instead of 56"):
+        FER2013(path, "public")
+
+
+def test_the_cache_is_used_and_never_half_written(tmp_path: Path, monkeypatch):
+    path = write_csv(tmp_path / "fer2013.csv")
+    first = FER2013(path, "train")
+    (cached,) = (tmp_path / "cache").iterdir()
+    monkeypatch.setattr(module, "_read_csv", lambda _: pytest.fail("the csv was parsed again"))
+    assert torch.equal(FER2013(path, "train").images, first.images)
+    monkeypatch.undo()
+    monkeypatch.setenv("FER_ZOO_CACHE", str(tmp_path / "cache"))
+    whole = cached.read_bytes()
+    cached.write_bytes(whole[: len(whole) // 2])
+    assert torch.equal(FER2013(path, "train").images, first.images)
+    assert cached.read_bytes() == whole
+    path.write_text(path.read_text().replace("Training", "PublicTest", 1))
+    assert len(FER2013(path, "train")) == len(first) - 1
+
+
+def test_an_interrupted_cache_leaves_nothing(tmp_path: Path, monkeypatch):
+    path = write_csv(tmp_path / "fer2013.csv")
+
+    def cut(*args: object, **kwargs: object) -> None:
+        Path(str(args[1])).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("safetensors.numpy.save_file", cut)
+    with pytest.raises(KeyboardInterrupt):
+        FER2013(path, "train")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
+    path = write_csv(tmp_path / "fer2013.csv")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setenv("FER_ZOO_CACHE", str(blocked))
+    with pytest.warns(UserWarning, match="cannot write the cache"):
+        assert len(FER2013(path, "train")) == 16
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("9," + "0 " * 2304 + ",Training", "class 9 and 2304 pixels"),
+        ("1,0 1 2,Training", "3 pixels"),
+        ("1," + "256 " * 2304 + ",Training", "0 to 255"),
+        ("1," + "-1 " * 2304 + ",Training", "0 to 255"),
+        ("1,a b,Training", "cannot be read"),
+        ("1," + "0 " * 2304 + ",Validation", "cannot be read"),
+        ("1", "cannot be read"),
+    ],
+)
+def test_malformed_rows_name_the_line(tmp_path: Path, row, says):
+    path = tmp_path / "fer2013.csv"
+    good = "0," + " ".join(["7"] * 2304) + ",Training"
+    path.write_text(f"emotion,pixels,Usage\n{good}\n{row}\n")
+    with pytest.raises(DataError, match=rf"line 3.*{says}"):
+        FER2013(path)
+
+
+def test_wrong_places_say_what_is_expected(tmp_path: Path):
+    with pytest.raises(DataError, match="does not exist"):
+        FER2013(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"neither fer2013.csv nor icml_face_data.csv"):
+        FER2013(tmp_path)
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="needs columns"):
+        FER2013(tmp_path / "other.csv")
+    with pytest.raises(ArgumentError, match="split must be one of"):
+        FER2013(tmp_path, "test")
+    wrong = tmp_path / "kaggle" / "train" / "bored"
+    wrong.mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(wrong / "a.png")
+    with pytest.raises(LabelError, match="not one of FER2013's classes"):
+        FER2013(tmp_path / "kaggle")
+
+
+def test_ferplus_follows_the_papers_majority_rule(tmp_path: Path):
+    write_csv(tmp_path / "fer2013.csv")
+    votes = np.zeros((ROWS, 10), int)
+    votes[:, 1] = 10
+    votes[0] = [6, 3, 1, 0, 0, 0, 0, 0, 0, 0]
+    votes[1] = [5, 5, 0, 0, 0, 0, 0, 0, 0, 0]
+    votes[2] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 10]
+    votes[3] = [0, 0, 0, 0, 0, 0, 0, 0, 8, 2]
+    votes[4] = [0, 0, 0, 0, 1, 1, 1, 5, 1, 1]
+    write_votes(tmp_path / "fer2013new.csv", votes)
+    faces = FERPlus(tmp_path, "train")
+    assert faces.labels == fer_zoo.labels.FERPLUS
+    assert faces.rows.tolist() == [0, *range(4, 16)]
+    assert faces.dropped == 3
+    assert faces.targets[:3].tolist() == [0, 7, 1]
+    torch.testing.assert_close(faces.votes[0, :3], torch.tensor([2 / 3, 1 / 3, 0]))
+    assert faces.votes[1].tolist() == [0, 0, 0, 0, 0, 0, 0, 1]
+    assert torch.equal(faces.images[1], torch.from_numpy(IMAGES[4]))
+
+
+def test_ferplus_needs_the_csv_and_the_votes(tmp_path: Path):
+    with pytest.raises(DataError, match="FER\\+ maps votes by csv row"):
+        FERPlus(write_folders(tmp_path / "kaggle"))
+    write_csv(tmp_path / "fer2013.csv")
+    with pytest.raises(DataError, match=r"fer2013new.csv is missing"):
+        FERPlus(tmp_path)
+    path = tmp_path / "fer2013new.csv"
+    path.write_text("Usage,neutral\n")
+    with pytest.raises(DataError, match="no columns"):
+        FERPlus(tmp_path)
+    path.write_text("Usage,Image name," + ",".join(COLUMNS) + "\nTraining,," + "1," * 9 + "x\n")
+    with pytest.raises(DataError, match="line 2"):
+        FERPlus(tmp_path)
+    path.write_text("Usage,Image name," + ",".join(COLUMNS) + "\nTraining,," + "1," * 9 + "1\n")
+    with pytest.raises(DataError, match="1 rows"):
+        FERPlus(tmp_path)
+
+
+def test_image_folder_takes_ones_own_labels(tmp_path: Path):
+    for name, value in (("calm", 40), ("tense", 200)):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        Image.new("RGB", (64, 80), (value,) * 3).save(tmp_path / name / "a.jpg")
+        Image.new("L", (48, 48), value).save(tmp_path / name / "deep" / "b.PNG")
+    (tmp_path / ".hidden").mkdir()
+    faces = ImageFolder(tmp_path)
+    assert faces.labels == ("calm", "tense")
+    assert faces.counts == {"calm": 2, "tense": 2}
+    assert faces.images.shape == (4, 48, 48)
+    assert faces.images.float().mean((1, 2)).round().tolist() == [40, 40, 200, 200]
+    (tmp_path / "calm" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "tense" / "empty.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"(?s)2 of 6 images.*broken.png.*empty.png"):
+        ImageFolder(tmp_path)
+
+
+def test_image_folder_names_what_is_missing(tmp_path: Path):
+    with pytest.raises(DataError, match="not a folder"):
+        ImageFolder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="holds no folder"):
+        ImageFolder(tmp_path)
+    for name in ("full", "void"):
+        (tmp_path / name).mkdir()
+    Image.new("L", (48, 48)).save(tmp_path / "full" / "a.png")
+    with pytest.raises(DataError, match=r"no image in \['void'\]"):
+        ImageFolder(tmp_path)
+
+
+def test_targets_are_mapped_by_name():
+    images = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    faces = FaceDataset(images, torch.tensor([0, 1, 2]), labels=("sad", "happy", "fear"), name="x")
+    assert faces.targets_for(("happiness", "fear", "sadness")).tolist() == [2, 0, 1]
+    with pytest.raises(LabelError):
+        faces.targets_for(("happy", "fear", "calm"))
+    with pytest.raises(DataError, match="0 to 2"):
+        FaceDataset(images, torch.tensor([0, 1, 3]), labels=faces.labels, name="x")
+    with pytest.raises(DataError, match="uint8"):
+        FaceDataset(images.float(), torch.tensor([0, 1, 2]), labels=faces.labels, name="x")
+
+
+def test_subset_is_spread_and_repeatable():
+    images = torch.arange(100, dtype=torch.uint8).view(100, 1, 1)
+    faces = FaceDataset(images, torch.arange(100) % 2, labels=("a", "b"), name="x", split="train")
+    part = faces.subset(10)
+    assert part.images.flatten().tolist() == list(range(0, 100, 10))
+    assert (part.split, part.name) == ("train", "x[10]")
+    assert faces.subset(1000) is faces
+    with pytest.raises(ArgumentError):
+        faces.subset(0)
+
+
+@pytest.mark.real_data
+def test_real_counts_and_pixels(fer2013_root: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train, public = FER2013(fer2013_root, "train"), FER2013(fer2013_root, "public")
+    assert tuple(train.counts.values()) == module.COUNTS["train"]
+    assert tuple(public.counts.values()) == module.COUNTS["public"]
+    pixels = train.images.double() / 255
+    assert float(pixels.mean()) == pytest.approx(0.5077, abs=5e-5)
+    assert float(pixels.std()) == pytest.approx(0.2550, abs=5e-5)
+    with pytest.raises(DataError, match="no 'private' faces, only \\['train', 'public'\\]"):
+        FER2013(fer2013_root, "private")
+
+
+@pytest.mark.real_data
+def test_real_ferplus(fer2013_root: Path):
+    plus, faces = FERPlus(fer2013_root, "public"), FER2013(fer2013_root, "public")
+    assert len(plus) + plus.dropped == len(faces) == 3589
+    own = dict(zip(faces.rows.tolist(), faces.targets.tolist(), strict=True))
+    names = [faces.labels[own[row]] for row in plus.rows.tolist()]
+    agree = np.mean(
+        [plus.labels[t] == n for t, n in zip(plus.targets.tolist(), names, strict=True)]
+    )
+    assert 0.6 < agree < 0.95
+
+
+def test_private_is_never_trained_or_chosen_on(tmp_path: Path):
+    from conftest import stripes
+
+    for data, judge in (("private", "public"), ("train", "private"), ("train", "train")):
+        with pytest.raises(SplitError):
+            fer_zoo.train(
+                "test_tiny",
+                stripes(30, split=data),
+                validation=stripes(30, split=judge),
+                output=tmp_path,
+            )

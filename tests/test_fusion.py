@@ -1,0 +1,224 @@
+"""Fusions against numpy and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+import fer_zoo
+from conftest import stripes
+from fer_zoo.errors import ArgumentError, LabelError, SplitError
+from fer_zoo.fusion import FUSIONS, create_fusion
+from fer_zoo.training import cross_validate
+
+M, N, K = 3, 400, 5
+
+
+@pytest.fixture
+def problem() -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of three members of different skill, and the truth."""
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, K, N)
+    onehot = np.eye(K)[targets]
+    skill = np.array([2.0, 1.0, 0.0])[:, None, None]
+    logits = skill * onehot + rng.normal(size=(M, N, K)) * 1.5
+    return torch.tensor(logits), torch.tensor(targets)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def probabilities(name: str, logits: torch.Tensor, **options: object) -> np.ndarray:
+    return create_fusion(name, M, K, **options).double()(logits).softmax(-1).detach().numpy()
+
+
+def test_parameter_free_fusions_match_numpy(problem):
+    logits, _ = problem
+    p = softmax(logits.numpy())
+    np.testing.assert_allclose(probabilities("average", logits), p.mean(0), atol=1e-12)
+    geometric = np.exp(np.log(p).mean(0))
+    geometric /= geometric.sum(-1, keepdims=True)
+    np.testing.assert_allclose(probabilities("average", logits, space="logit"), geometric)
+    highest = p.max(0) / p.max(0).sum(-1, keepdims=True)
+    np.testing.assert_allclose(probabilities("max", logits), highest)
+    votes = np.eye(K)[p.argmax(-1)].mean(0)
+    np.testing.assert_allclose(probabilities("vote", logits), votes, atol=0.01)
+    assert (probabilities("vote", logits) > 0).all()
+
+
+class Fixed:
+    """A scikit-learn classifier that knows its probabilities by heart."""
+
+    def __init__(self, p: np.ndarray) -> None:
+        self.p, self.classes_ = p, np.arange(K)
+
+    def predict_proba(self, X):
+        return self.p[X[:, 0]]
+
+    def predict(self, X):
+        return self.p[X[:, 0]].argmax(-1)
+
+
+@pytest.mark.parametrize("voting", ["soft", "hard"])
+def test_voting_matches_scikit_learn(problem, voting):
+    logits, _ = problem
+    p = softmax(logits.numpy())
+    reference = VotingClassifier([(str(i), None) for i in range(M)], voting=voting)
+    reference.estimators_ = [Fixed(q) for q in p]
+    from sklearn.preprocessing import LabelEncoder
+
+    reference.le_ = LabelEncoder().fit(np.arange(K))
+    expected = reference.predict(np.arange(N)[:, None])
+    found = probabilities("average" if voting == "soft" else "vote", logits).argmax(-1)
+    votes = np.sort(np.eye(K)[p.argmax(-1)].sum(0), -1)
+    clear = votes[:, -1] > votes[:, -2] if voting == "hard" else np.ones(N, bool)
+    assert clear.sum() > N / 2
+    np.testing.assert_array_equal(found[clear], expected[clear])
+
+
+def test_vote_ties_go_to_the_more_probable():
+    logits = torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]])
+    assert create_fusion("vote", 2, 2)(logits).argmax().item() == 0
+    assert create_fusion("vote", 2, 2)(logits.flip(-1)).argmax().item() == 1
+
+
+@pytest.mark.parametrize("name", sorted(FUSIONS))
+def test_unfitted_fusions_agree_when_all_members_do(name):
+    """With one opinion there is nothing to fuse."""
+    logits = torch.randn(1, 20, K).expand(M, -1, -1)
+    scores = create_fusion(name, M, K)(logits)
+    assert scores.shape == (20, K)
+    assert torch.equal(scores.argmax(-1), logits[0].argmax(-1))
+
+
+def test_stacked_is_multinomial_logistic_regression(problem):
+    logits, targets = problem
+    fusion = create_fusion("stacked", M, K, l2=0.0)
+    report = fusion.fit(logits, targets, split="public")
+    flat = logits.transpose(0, 1).flatten(1).numpy()
+    reference = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(flat, targets)
+    expected = reference.predict_proba(flat)
+    found = fusion.double()(logits).softmax(-1).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert report.loss_after == pytest.approx(log_loss(targets, expected), abs=1e-7)
+
+
+def test_weighted_finds_the_optimum(problem):
+    """Against a fine grid over the simplex, and the known ranking of the members."""
+    logits, targets = problem
+    fusion = create_fusion("weighted", M, K)
+    report = fusion.fit(logits, targets, split="public")
+    p = softmax(logits.numpy())[:, np.arange(N), targets]
+    steps = np.linspace(0, 1, 101)
+    grid = [(a, b, 1 - a - b) for a in steps for b in steps if a + b <= 1 + 1e-9]
+    best = min(-np.log(np.maximum(np.array(w) @ p, 1e-300)).mean() for w in grid)
+    assert report.loss_after <= best + 1e-9
+    assert report.loss_after == pytest.approx(best, abs=1e-3)
+    w = fusion.weights[:, 0]
+    assert w[0] > w[1] > w[2]
+    assert w.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("weighted", {}),
+        ("weighted", {"space": "logit"}),
+        ("weighted", {"space": "logit", "per_class": True}),
+        ("stacked", {}),
+        ("stacked", {"l2": 0.1}),
+    ],
+)
+def test_fit_is_convex_and_deterministic(problem, name, options):
+    logits, targets = problem
+    a, b = (create_fusion(name, M, K, **options) for _ in range(2))
+    with torch.no_grad():
+        for parameter in b.parameters():
+            parameter.normal_()
+    first, second = (f.fit(logits, targets, split="public") for f in (a, b))
+    assert first == second
+    assert first.loss_after < first.loss_before
+    assert first.gradient_norm < 1e-5
+    assert (first.n, first.split, first.fusion) == (N, "public", name)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+    assert next(a.parameters()).dtype == torch.float32
+
+
+def test_unfitted_parametric_fusions_are_averages(problem):
+    logits, _ = problem
+    average = probabilities("average", logits)
+    np.testing.assert_allclose(probabilities("weighted", logits), average, atol=1e-12)
+    geometric = probabilities("average", logits, space="logit")
+    np.testing.assert_allclose(probabilities("stacked", logits), geometric, atol=1e-7)
+    np.testing.assert_allclose(probabilities("weighted", logits, space="logit"), geometric)
+
+
+@pytest.mark.parametrize("split", ["private", "PrivateTest", "test", "private-test"])
+def test_fitting_on_the_test_split_is_refused(problem, split):
+    for allow in (False, True):
+        with pytest.raises(SplitError, match="test split"):
+            create_fusion("stacked", M, K).fit(*problem, split=split, allow_training_split=allow)
+
+
+def test_fitting_on_the_training_split_needs_an_override(problem):
+    fusion = create_fusion("weighted", M, K)
+    with pytest.raises(SplitError, match="allow_training_split"):
+        fusion.fit(*problem, split="train")
+    assert fusion.fit(*problem, split="train", allow_training_split=True).n == N
+    with pytest.raises(SplitError, match="say which"):
+        fusion.fit(*problem, split=" ")
+
+
+def test_misuse_is_refused(problem):
+    logits, targets = problem
+    with pytest.raises(ArgumentError, match="no parameters to fit"):
+        create_fusion("average", M, K).fit(logits, targets, split="public")
+    with pytest.raises(ArgumentError, match="members=2"):
+        create_fusion("stacked", 2, K).fit(logits, targets, split="public")
+    with pytest.raises(ArgumentError, match="400 faces"):
+        create_fusion("stacked", M, K).fit(logits, targets[:-1], split="public")
+    with pytest.raises(ArgumentError, match="does not take"):
+        create_fusion("vote", M, K, space="logit")
+    with pytest.raises(ArgumentError, match="convex"):
+        create_fusion("weighted", M, K, per_class=True)
+    with pytest.raises(ArgumentError, match="space"):
+        create_fusion("average", M, K, space="log")
+
+
+def test_cross_validation_never_sees_its_own_fold(problem):
+    """With random targets a fitted head must be no better than chance on held-out folds."""
+    logits, _ = problem
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randint(0, K, (N,), generator=generator)
+    fusion = create_fusion("stacked", M, K, l2=0.0)
+    held_out = cross_validate(fusion, logits.float(), noise, split="public")
+    fusion.fit(logits, noise, split="public")
+    fitted = fusion.double()(logits).detach()
+    accuracy = (fitted.argmax(1) == noise).float().mean()
+    assert accuracy > (held_out.argmax(1) == noise).float().mean() + 0.03
+
+
+def test_fit_fusion_guards_and_reports(labelled):
+    other = fer_zoo.create("test_tiny").eval()
+    faces = stripes(60, split="public")
+    model = fer_zoo.create_ensemble(
+        [fer_zoo.create("test_tiny", num_classes=3) for _ in range(2)], fusion="stacked"
+    ).eval()
+    with pytest.raises(LabelError, match="not trained"):
+        fer_zoo.fit_fusion(model, faces)
+    for member in model.members:
+        member.labels = faces.labels
+    model.labels = faces.labels
+    fit = fer_zoo.fit_fusion(model, faces)
+    assert fit.report.loss_after < fit.report.loss_before
+    assert model.provenance["fusion_fit"]["report"]["split"] == "public"
+    with pytest.raises(SplitError):
+        fer_zoo.fit_fusion(model, stripes(60, split="private"))
+    with pytest.raises(SplitError):
+        fer_zoo.fit_fusion(model, stripes(60, split="train"))
+    with pytest.raises(ArgumentError, match="single network"):
+        fer_zoo.fit_fusion(other, faces)

@@ -1,0 +1,168 @@
+"""The house: public names, import cost, registry, plugins, errors."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+import fer_zoo
+from fer_zoo.errors import (
+    ArgumentError,
+    DuplicateNameError,
+    FerZooError,
+    LabelError,
+    UnknownNameError,
+)
+from fer_zoo.registry import Registry
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_python(code: str, path: Path | None = None) -> str:
+    """Return what `code` prints in a fresh interpreter."""
+    program = f"import sys; sys.path.insert(0, {str(path)!r})\n{code}" if path else code
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_all_is_the_public_namespace():
+    public = {
+        name
+        for name, value in vars(fer_zoo).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert public | {"data", "errors", "labels"} == set(fer_zoo.__all__)
+    assert fer_zoo.__all__ == sorted(fer_zoo.__all__)
+
+
+def test_every_public_object_has_a_docstring():
+    for name in fer_zoo.__all__:
+        assert inspect.getdoc(getattr(fer_zoo, name)), name
+
+
+def test_import_leaves_heavy_packages_out():
+    heavy = "torchvision timm huggingface_hub sklearn scipy matplotlib PIL rich click".split()
+    code = f"import fer_zoo; print([m for m in {heavy} if m in sys.modules])"
+    assert run_python("import sys; " + code) == "[]"
+
+
+def test_the_issue_line_runs():
+    code = (
+        "import fer_zoo; m = fer_zoo.create('ensemble_r18_vgg19'); import torch; "
+        "print(m(torch.zeros(2, 1, 40, 40)).shape)"
+    )
+    assert run_python(code) == "torch.Size([2, 7])"
+
+
+def test_every_error_descends_from_one_root():
+    module = importlib.import_module("fer_zoo.errors")
+    for name, value in vars(module).items():
+        if inspect.isclass(value):
+            assert issubclass(value, FerZooError), name
+
+
+def test_duplicate_name_raises():
+    registry = Registry[int]("thing", "list_things()")
+    registry.register("one", 1)
+    with pytest.raises(DuplicateNameError, match="'one' is already registered"):
+        registry.register("one", 2)
+    assert registry["one"] == 1
+
+
+@pytest.mark.parametrize("name", ["", "two words", "star*", 3, None])
+def test_unusable_names_are_refused(name):
+    with pytest.raises(ArgumentError):
+        Registry[int]("thing", "list_things()").register(name, 1)
+
+
+def test_unknown_name_lists_near_matches_and_the_call():
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'resnet18'.*list_models\(\) lists"):
+        fer_zoo.create("resnet8")
+    with pytest.raises(UnknownNameError, match=r"timm/resnet10t"):
+        fer_zoo.create("timm/resnet10")
+
+
+def test_wildcards_and_exclude():
+    assert "resnet18" in fer_zoo.list_models("res*")
+    assert "vgg19" not in fer_zoo.list_models("res*")
+    assert fer_zoo.list_models("*", exclude=["*_*", "res*"]) == ["vgg19"]
+    trained = fer_zoo.list_models(weights=True)
+    assert "ensemble_r18_vgg19_025" in trained
+    assert "test_tiny" not in trained
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """A throw-away package, installed as far as entry points go, with one of each."""
+    (tmp_path / "throwaway.py").write_text(
+        "import fer_zoo\n"
+        "from fer_zoo.models import ResNet\n"
+        "from functools import partial\n"
+        "fer_zoo.register_model(fer_zoo.ModelSpec(name='throwaway_net', \n"
+        "    build=partial(ResNet, width=4), description='mine', source='me',\n"
+        "    first_conv='conv1.weight', classifier='fc'))\n"
+        "fer_zoo.register_preset(fer_zoo.Preset(name='throwaway_preset', resize=32, size=32,\n"
+        "    views='plain'))\n"
+        "@fer_zoo.register_fusion('throwaway_fusion')\n"
+        "class First(fer_zoo.Fusion):\n"
+        "    def forward(self, member_logits):\n"
+        "        return member_logits[0]\n"
+    )
+    info = tmp_path / "throwaway-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: throwaway\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fer_zoo.plugins]\nmine = throwaway\n")
+    return tmp_path
+
+
+def test_third_parties_register_from_outside(plugin, monkeypatch):
+    code = (
+        "import throwaway, fer_zoo\n"
+        "e = fer_zoo.create_ensemble(['throwaway_net', 'test_tiny'], fusion='throwaway_fusion')\n"
+        "print(fer_zoo.list_models('throw*'), fer_zoo.list_presets('throw*'), e.fusion.name)"
+    )
+    printed = run_python(code, plugin)
+    assert printed == "['throwaway_net'] ['throwaway_preset'] throwaway_fusion"
+    monkeypatch.setenv("PYTHONPATH", str(plugin))
+    command = [sys.executable, "-m", "fer_zoo", "list", "throw*"]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert all(f"throwaway_{kind}" in shown for kind in ("net", "fusion", "preset"))
+    collect = [sys.executable, "-m", "pytest", "-p", "throwaway", "--collect-only", "-q"]
+    found = subprocess.run(
+        [*collect, "tests/test_models.py"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert "[throwaway_net]" in found.stdout, found.stdout + found.stderr
+
+
+def test_registering_the_wrong_thing_is_refused():
+    with pytest.raises(ArgumentError, match="ModelSpec"):
+        fer_zoo.register_model("resnet18")
+    with pytest.raises(ArgumentError, match="Preset"):
+        fer_zoo.register_preset({"name": "x"})
+    with pytest.raises(ArgumentError, match="subclass"):
+        fer_zoo.register_fusion("x")(dict)
+
+
+def test_labels_are_compared_by_name():
+    labels = fer_zoo.labels
+    folder_order = tuple(sorted(labels.FER2013))
+    moved = labels.index_map(labels.FER2013, folder_order)
+    assert [labels.FER2013[i] for i in moved] == list(folder_order)
+    assert labels.index_map(["Happiness", "ANGER"], ["angry", "happy"]) == [1, 0]
+    with pytest.raises(LabelError, match="contempt"):
+        labels.index_map(labels.FER2013, labels.FERPLUS)
+
+
+@pytest.mark.parametrize(
+    "names", ["angry", [], ["a", ""], ["a", "a"], ["happy", "happiness"], [1, 2]]
+)
+def test_unusable_labels_are_refused(names):
+    with pytest.raises(LabelError):
+        fer_zoo.labels.check_labels(names)

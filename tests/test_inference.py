@@ -1,0 +1,295 @@
+"""The predictor, evaluation and the command line that shows them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import norm
+from sklearn import metrics
+
+import fer_zoo
+from conftest import cli, stripes
+from fer_zoo.data import FER2013, FaceDataset
+from fer_zoo.errors import ArgumentError, InputError, LabelError
+from fer_zoo.inference import predict_scores
+
+FACE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+
+
+def run(*arguments: object, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        cli(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **env}
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five images in mixed sizes, one of them broken."""
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    for i, size in enumerate(((48, 48), (90, 60), (33, 200), (48, 48))):
+        Image.fromarray(FACE).resize(size).convert("RGB").save(faces / f"{i}.png")
+    (faces / "broken.jpg").write_bytes(b"no image")
+    return faces
+
+
+def test_one_image_in_any_form_is_one_prediction(labelled, tmp_path: Path):
+    predict = fer_zoo.Predictor(labelled)
+    Image.fromarray(FACE).save(tmp_path / "a.png")
+    forms = [
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        Image.fromarray(FACE),
+        FACE,
+        torch.from_numpy(FACE)[None],
+        FACE / 255,
+    ]
+    found = [predict(form) for form in forms]
+    for prediction in found:
+        assert prediction.probabilities == pytest.approx(found[0].probabilities, abs=1e-5)
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+        assert tuple(prediction.probabilities) == labelled.labels
+        assert prediction.score == max(prediction.probabilities.values())
+        assert prediction.probabilities[prediction.label] == prediction.score
+    assert found[0].source == str(tmp_path / "a.png")
+    assert found[2].source is None
+
+
+def test_many_images_keep_their_order(labelled, folder: Path):
+    predict = fer_zoo.Predictor(labelled, batch_size=2)
+    files = sorted(folder.iterdir())
+    found = predict(files)
+    assert [p.source for p in found] == [str(f) for f in files]
+    assert [p.error is None for p in found] == [True, True, True, True, False]
+    assert "broken.jpg: cannot be read" in found[4].error
+    assert found[4].label is None
+    for file, prediction in zip(files[:4], found, strict=False):
+        assert predict(file).probabilities == pytest.approx(prediction.probabilities, abs=1e-5)
+    batch = np.stack([FACE, FACE[::-1]])[..., None]
+    assert len(predict(batch)) == 2
+    assert len(predict(torch.from_numpy(batch).permute(0, 3, 1, 2))) == 2
+    assert predict([]) == []
+    with pytest.raises(InputError, match="cannot be read"):
+        predict(folder / "broken.jpg")
+    with pytest.raises(InputError, match="stream"):
+        predict(iter(files))
+    with pytest.raises(InputError, match="expected a path"):
+        predict(None)
+
+
+def test_the_stream_is_lazy(labelled):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield FACE
+
+    stream = fer_zoo.Predictor(labelled, batch_size=4).stream(endless())
+    next(stream)
+    assert len(taken) == 4
+
+
+def test_predictions_match_the_model_and_the_transform(labelled):
+    for preset in ("fer40_center", "fer40_tencrop", "fer48_plain"):
+        prediction = fer_zoo.Predictor(labelled, preset=preset)(FACE)
+        views = fer_zoo.create_transform(preset)(FACE)
+        views = views if views.ndim == 4 else views[None]
+        with torch.no_grad():
+            expected = labelled(views).softmax(1).mean(0)
+        found = torch.tensor(list(prediction.probabilities.values()))
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_an_untrained_model_is_refused():
+    with pytest.raises(LabelError, match="was not trained"):
+        fer_zoo.Predictor(fer_zoo.create("test_tiny"))
+    with pytest.raises(fer_zoo.errors.WeightsError, match="no trained weights"):
+        fer_zoo.Predictor("test_tiny")
+
+
+def test_rgb_networks_take_gray_faces():
+    model = fer_zoo.create("test_tiny", in_channels=3).eval()
+    model.labels = fer_zoo.labels.FER2013
+    assert fer_zoo.Predictor(model)(FACE).label in model.labels
+
+
+def test_fusion_is_one_argument(tmp_path: Path):
+    by_name = fer_zoo.Predictor("ensemble_r18_vgg19_025", fusion="stacked")
+    average = fer_zoo.Predictor("ensemble_r18_vgg19_025", fusion="average")
+    assert by_name(FACE).probabilities != average(FACE).probabilities
+    path = fer_zoo.save(by_name.model, tmp_path / "e.safetensors")
+    assert fer_zoo.Predictor(path)(FACE).probabilities == by_name(FACE).probabilities
+    swapped = fer_zoo.Predictor(path, fusion="average")(FACE)
+    assert swapped.probabilities == pytest.approx(average(FACE).probabilities, abs=1e-5)
+    with pytest.raises(ArgumentError, match="no fusion"):
+        fer_zoo.Predictor("resnet18_025", fusion="average")
+
+
+def test_views_are_combined_before_members_are_fused():
+    """Voting over members, each with ten averaged views, is not voting over views."""
+    model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="vote")
+    images = torch.from_numpy(np.stack([FACE] * 2))
+    scores = predict_scores(model, images, preset="fer40_tencrop")
+    views = fer_zoo.create_transform("fer40_tencrop")(FACE)
+    with torch.no_grad():
+        members = [m(views).softmax(1).mean(0).log()[None] for m in model.members]
+        expected = model.fusion(torch.stack(members))
+    torch.testing.assert_close(scores[:1], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_metrics_are_scikit_learns(labelled):
+    faces = FaceDataset(
+        torch.randint(0, 256, (200, 48, 48), dtype=torch.uint8),
+        torch.randint(0, 7, (200,)),
+        labels=tuple(sorted(labelled.labels)),
+        name="noise",
+    )
+    result = fer_zoo.evaluate(labelled, faces)
+    truth = faces.targets_for(labelled.labels).numpy()
+    scores = predict_scores(labelled, faces.images)
+    guess = scores.argmax(1).numpy()
+    assert result.accuracy == metrics.accuracy_score(truth, guess)
+    assert result.macro_f1 == pytest.approx(metrics.f1_score(truth, guess, average="macro"))
+    assert result.balanced_accuracy == metrics.balanced_accuracy_score(truth, guess)
+    assert result.nll == pytest.approx(
+        metrics.log_loss(truth, scores.double().softmax(1)), abs=1e-4
+    )
+    confusion = np.array(result.confusion)
+    np.testing.assert_array_equal(confusion, metrics.confusion_matrix(truth, guess))
+    recall = confusion.diagonal() / confusion.sum(1)
+    assert list(result.recall.values()) == pytest.approx(recall.tolist())
+    z, p, n = norm.ppf(0.975), result.accuracy, 200
+    middle, half = (p + z * z / 2 / n), z * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    assert result.interval == pytest.approx(
+        ((middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n))
+    )
+    assert (result.n, result.views, result.preset) == (200, 1, "fer40_center")
+
+
+def test_a_class_without_faces_has_no_recall(labelled):
+    faces = FaceDataset(
+        torch.randint(0, 256, (20, 48, 48), dtype=torch.uint8),
+        torch.randint(0, 2, (20,)),
+        labels=labelled.labels,
+        name="two",
+    )
+    result = fer_zoo.evaluate(labelled, faces)
+    assert np.isnan(result.recall["neutral"])
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["recall"]["neutral"] is None
+
+
+def test_evaluation_compares_by_name(labelled):
+    with pytest.raises(LabelError, match="different classes"):
+        fer_zoo.evaluate(labelled, stripes(9))
+    with pytest.raises(LabelError, match="no labels"):
+        fer_zoo.evaluate(fer_zoo.create("test_tiny"), stripes(9))
+
+
+def test_confusion_plot(labelled, tmp_path: Path):
+    faces = FaceDataset(
+        torch.randint(0, 256, (50, 48, 48), dtype=torch.uint8),
+        torch.arange(50) % 7,
+        labels=labelled.labels,
+        name="noise",
+    )
+    figure = fer_zoo.plot_confusion(fer_zoo.evaluate(labelled, faces))
+    figure.savefig(tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as image:
+        assert image.size[0] > 500
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert len(texts) == 49
+    assert "n = 50" in figure.axes[0].get_title()
+
+
+def test_cli_predict(folder: Path):
+    done = run("predict", folder, code=1)
+    assert re.search(r"0\.png\s+\w+\s+[█░]{12}\s+\d+\.\d %", done.stdout)
+    assert done.stdout.count(".png") == 4
+    assert "broken.jpg: cannot be read" in done.stderr
+    assert "1 of 5 files could not be used" in done.stderr
+    (folder / "broken.jpg").unlink()
+    rows = [json.loads(line) for line in run("predict", folder, "--json").stdout.splitlines()]
+    assert len(rows) == 4
+    assert all(sum(r["probabilities"].values()) == pytest.approx(1) for r in rows)
+    other = run("predict", folder / "0.png", "--json", "--fusion", "stacked")
+    assert json.loads(other.stdout)["probabilities"] != rows[0]["probabilities"]
+
+
+def test_cli_errors_are_one_line(tmp_path: Path):
+    done = run("predict", tmp_path, code=2)
+    assert done.stderr == f"fer-zoo: no image in {tmp_path}\n"
+    assert "Did you mean 'vgg19'" in run("info", "vgg9", code=2).stderr
+    assert "No such command" in run("prdict", code=2).stderr
+    done = run("predict", tmp_path / "none.png", code=1)
+    assert "none.png: no such file" in done.stderr
+    no_split = run("evaluate", "resnet18_025", "--data", tmp_path / "x.csv", code=2)
+    assert "say which split" in no_split.stderr
+
+
+def test_cli_list_info_recipes():
+    shown = run("list", "*025").stdout
+    assert "vgg19_025" in shown
+    assert "stacked" in shown
+    listed = json.loads(run("list", "--json").stdout)
+    assert [m["name"] for m in listed["models"]] == fer_zoo.list_models()
+    facts = json.loads(run("info", "ensemble_r18_vgg19_025", "--json").stdout)
+    assert facts["parameters"] > 1_900_000
+    assert "ensemble_r18_vgg19_025.fer2013" in facts["weights"]
+    assert "11,171,271".replace(",", "") in run("info", "resnet18").stdout
+    names = [r["name"] for r in json.loads(run("recipes", "--json").stdout)]
+    assert {"thesis_20", "thesis_30", "thesis_300", "strong"} <= set(names)
+    assert "thesis_20" in run("recipes").stdout
+
+
+def test_both_ways_to_call_the_command_are_one():
+    script = Path(sys.executable).with_name("fer-zoo")
+    if not script.exists():
+        pytest.skip("fer-zoo is not installed beside this python")
+    other = subprocess.run([script, "--help"], capture_output=True, text=True, check=True).stdout
+    assert run("--help").stdout.splitlines()[2:] == other.splitlines()[2:]
+
+
+@pytest.mark.real_data
+def test_cli_evaluates_on_real_faces(fer2013_root: Path, tmp_path: Path):
+    png = tmp_path / "deep" / "matrix.png"
+    arguments = ("ensemble_r18_vgg19_025", "--data", fer2013_root, "--split", "public")
+    done = run("evaluate", *arguments, "--limit", 400, "--plot", png, "--json")
+    (result,) = json.loads(done.stdout)
+    assert result["n"] == 400
+    assert result["accuracy"] > 0.6
+    with Image.open(png) as image:
+        assert image.size[0] > 500
+    text = run("evaluate", *arguments, "--limit", 50).stdout
+    assert "95 % interval" in text
+    private = run("evaluate", *arguments[:-1], "private", code=2)
+    assert "no 'private' faces" in private.stderr
+
+
+def test_cli_says_that_private_is_for_reporting(tmp_path: Path):
+    row = "3," + " ".join(["9"] * 2304) + ",PrivateTest\n"
+    (tmp_path / "fer2013.csv").write_text("emotion,pixels,Usage\n" + row * 3)
+    arguments = ("evaluate", "resnet18_025", "--data", tmp_path, "--split", "private")
+    assert "for reporting only" in run(*arguments).stderr
+
+
+@pytest.mark.real_data
+def test_recorded_figures_are_reproduced(real_public: FER2013):
+    """The record of the quickest weights, measured again on all of PublicTest."""
+    record = fer_zoo.get_weights("vgg19_025")
+    (row,) = [r for r in record.metrics if r["preset"] == "fer40_center"]
+    model = fer_zoo.create("vgg19_025", weights="default")
+    result = fer_zoo.evaluate(model, real_public, preset="fer40_center")
+    assert result.n == row["n"] == 3589
+    assert result.accuracy == pytest.approx(row["accuracy"], abs=0.002)
+    assert result.nll == pytest.approx(row["nll"], abs=0.002)

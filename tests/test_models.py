@@ -1,0 +1,270 @@
+"""Every registered network, and the ways in which they are put together."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import fer_zoo
+from conftest import NETWORKS, ROOT, TIMM
+from fer_zoo.errors import ArgumentError, LabelError, StateDictError
+from fer_zoo.models import MODELS, Ensemble, ResNet, count_parameters, get_spec
+
+ENSEMBLES = [name for name, spec in MODELS.items() if spec.members]
+LARGE = {"vgg19_fc", "ensemble_r18_vgg19_thesis"}
+STORED = ROOT / "tests" / "expected_outputs.safetensors"
+
+
+def deterministic(name: str) -> nn.Module:
+    """Return the model with weights that do not depend on a random generator's version."""
+    model = fer_zoo.create(name).eval()
+    for i, (key, value) in enumerate(model.state_dict().items()):
+        if value.is_floating_point():
+            wave = torch.arange(value.numel(), dtype=torch.float64).mul(0.7 + i).sin()
+            scale = (2 / max(value[0].numel(), 1)) ** 0.5 if value.ndim > 1 else 0.1
+            values = wave.mul(scale * 1.4).view_as(value).float()
+            value.copy_(values + (1 if "bn" in key or "running_var" in key else 0))
+            if "running_var" in key:
+                value.abs_().add_(0.5)
+    return model
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *ENSEMBLES, *TIMM])
+def test_timm_dialect(name):
+    """An odd class count runs through every method that fine-tuning code calls."""
+    model = fer_zoo.create(name, num_classes=5).eval()
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        features = model.forward_features(x)
+        logits = model.forward_head(features)
+        before = model.forward_head(features, pre_logits=True)
+        assert torch.equal(model(x), logits)
+    assert logits.shape == (2, 5)
+    assert before.shape == (2, model.num_features)
+    assert model.num_classes == 5
+    assert sum(p.numel() for p in model.get_classifier().parameters()) > 0
+    model.labels = tuple("abcde")
+    model.reset_classifier(3)
+    assert model.labels is None
+    assert model(x).shape == (2, 3)
+    assert model.num_classes == 3
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("side", [32, 48, 224])
+def test_any_side_from_32_to_224(name, side):
+    if side == 224 and name not in ("resnet18_7x7", "test_tiny", "vgg19_025", "vgg19_fc"):
+        pytest.skip("seconds and gigabytes; the narrow network of the same shape is tried")
+    model = fer_zoo.create(name).eval()
+    with torch.no_grad():
+        assert model(torch.rand(1, 1, side, side)).shape == (1, 7)
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in LARGE])
+def test_every_parameter_gets_a_gradient(name):
+    model = fer_zoo.create(name, num_classes=5)
+    model(torch.rand(4, 1, 40, 40)).square().sum().backward()
+    without = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    if name == "vgg19_fc":
+        without = [k for k in without if not k.startswith("classifier")]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *ENSEMBLES])
+def test_a_row_does_not_depend_on_its_neighbours(name):
+    model = fer_zoo.create(name).eval()
+    x = torch.rand(3, 1, 40, 40)
+    with torch.no_grad():
+        assert torch.allclose(model(x)[1:2], model(x[1:2]), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_spec_names_real_keys(name):
+    spec, keys = get_spec(name), set(fer_zoo.create(name).state_dict())
+    assert spec.first_conv in keys
+    assert any(key.startswith(f"{spec.classifier}.") for key in keys)
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in LARGE])
+def test_compiles_without_graph_breaks(name):
+    model = fer_zoo.create(name).eval()
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        assert torch.allclose(compiled(x), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["test_tiny", "vgg19_025", "ensemble_r18_vgg19_025"])
+def test_exports_with_a_dynamic_batch(name):
+    model = fer_zoo.create(name).eval()
+    shapes = ({0: torch.export.Dim("batch", min=1, max=64)},)
+    program = torch.export.export(model, (torch.rand(2, 1, 40, 40),), dynamic_shapes=shapes)
+    x = torch.rand(5, 1, 40, 40)
+    with torch.no_grad():
+        assert torch.allclose(program.module()(x), model(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18_025", "vgg19_025", "test_tiny", "resnet18_7x7"])
+def test_outputs_are_the_stored_ones(name, request):
+    """The arithmetic of a network never changes unnoticed."""
+    x = torch.linspace(0, 1, 2 * 40 * 40).view(2, 1, 40, 40)
+    with torch.no_grad():
+        found = deterministic(name)(x)
+    stored = load_file(STORED) if STORED.exists() else {}
+    if request.config.getoption("--accept", default=False):
+        save_file(stored | {name: found}, STORED)
+        return
+    accept = "python -m pytest tests/test_models.py --accept"
+    assert name in stored, f"no stored outputs; if the new network is right, run: {accept}"
+    assert found.abs().max() > 1e-3
+    torch.testing.assert_close(found, stored[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n != "test_tiny"])
+def test_docstring_states_the_parameter_count(name):
+    model = fer_zoo.create(name)
+    assert f"{count_parameters(model):,}" in type(model).__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "convolutions", "linear"), [("resnet18_7x7", 17, 1), ("vgg19_fc", 16, 3)]
+)
+def test_layers_of_the_thesis(name, convolutions, linear):
+    """17 convolutions and 1 dense layer; 16 convolutions and 3 dense layers of 4096, 4096, 7."""
+    model = fer_zoo.create(name)
+    modules = dict(model.named_modules())
+    found = [m for k, m in modules.items() if isinstance(m, nn.Conv2d) and "downsample" not in k]
+    assert len(found) == convolutions
+    dense = [m for m in modules.values() if isinstance(m, nn.Linear)]
+    assert len(dense) == linear
+    if name == "resnet18_7x7":
+        assert (found[0].kernel_size, found[0].stride, found[0].padding) == ((7, 7), (2, 2), (3, 3))
+        assert (model.maxpool.kernel_size, model.maxpool.stride) == (3, 2)
+    else:
+        assert [m.out_features for m in dense] == [4096, 4096, 7]
+        assert sum(isinstance(m, nn.MaxPool2d) for m in modules.values()) == 5
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [("resnet18_7x7", "resnet18"), ("vgg19", "vgg19_bn"), ("vgg19_fc", "vgg19_bn")],
+)
+def test_imagenet_state_dicts_load(ours, theirs):
+    """The gray model gives what torchvision's RGB model gives for the replicated gray image."""
+    import torchvision
+
+    rgb = getattr(torchvision.models, theirs)(weights=None).eval()
+    for m in rgb.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(std=0.1)
+            m.running_var.uniform_(0.5, 1.5)
+    gray = fer_zoo.create(ours).eval()
+    head = gray.get_classifier().weight.clone()
+    fer_zoo.load_imagenet(gray, rgb.state_dict())
+    x = torch.rand(2, 1, 64, 64)
+    body = rgb.features if theirs == "vgg19_bn" else nn.Sequential(*list(rgb.children())[:-2])
+    with torch.no_grad():
+        expected, found = body(x.expand(-1, 3, -1, -1)), gray.forward_features(x)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert found.abs().max() > 0.01
+    assert torch.equal(gray.get_classifier().weight, head)
+
+
+def test_imagenet_of_another_shape_is_refused():
+    import torchvision
+
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    with pytest.raises(StateDictError, match=r"conv1.weight has shape"):
+        fer_zoo.load_imagenet(fer_zoo.create("resnet18"), state)
+    with pytest.raises(StateDictError, match="features"):
+        fer_zoo.load_imagenet(fer_zoo.create("vgg19_025"), state)
+
+
+def test_rgb_stem_and_dtype():
+    model = fer_zoo.create("test_tiny", in_channels=3, dtype=torch.float64).eval()
+    assert model(torch.rand(2, 3, 40, 40, dtype=torch.float64)).dtype == torch.float64
+    with pytest.raises(ArgumentError, match="in_channels must be 1"):
+        fer_zoo.create("test_tiny", in_channels=2)
+    with pytest.raises(ArgumentError, match="num_classes"):
+        fer_zoo.create("test_tiny", num_classes=0)
+
+
+def test_arguments_that_contradict_the_weights_raise():
+    with pytest.raises(ArgumentError, match="reset_classifier"):
+        fer_zoo.create("resnet18_025", weights="default", num_classes=8)
+    with pytest.raises(ArgumentError, match="in_channels=3 contradicts"):
+        fer_zoo.create("resnet18_025", weights="default", in_channels=3)
+    with pytest.raises(ArgumentError, match="create_ensemble"):
+        fer_zoo.create("resnet18_025", fusion="stacked")
+
+
+def test_ensemble_composes_any_members():
+    names = ["test_tiny", "test_tiny", "resnet18_025", TIMM[0]]
+    for fusion in fer_zoo.list_fusions("[!f]*"):
+        model = fer_zoo.create_ensemble(names, fusion=fusion, num_classes=5).eval()
+        x = torch.rand(2, 1, 40, 40)
+        with torch.no_grad():
+            members = model.forward_members(x)
+            assert members.shape == (4, 2, 5)
+            torch.testing.assert_close(model(x), model.fusion(members))
+            torch.testing.assert_close(members[0], model.members[0](x))
+    alone = fer_zoo.create_ensemble(["test_tiny"]).eval()
+    assert torch.allclose(alone(x).softmax(1), alone.members[0](x).softmax(1), atol=1e-6)
+
+
+def test_ensembles_that_make_no_sense_are_refused():
+    inner = fer_zoo.create_ensemble(["test_tiny", "test_tiny"])
+    with pytest.raises(ArgumentError, match="itself an ensemble"):
+        fer_zoo.create_ensemble([inner, "test_tiny"])
+    with pytest.raises(ArgumentError, match="itself an ensemble"):
+        fer_zoo.create_ensemble(["ensemble_r18_vgg19_025", "test_tiny"])
+    with pytest.raises(ArgumentError, match="at least one"):
+        fer_zoo.create_ensemble([])
+    with pytest.raises(ArgumentError, match="list of names"):
+        fer_zoo.create_ensemble("test_tiny")
+    odd = fer_zoo.create("test_tiny", num_classes=3)
+    with pytest.raises(ArgumentError, match=r"num_classes: \[3, 7\]"):
+        fer_zoo.create_ensemble([odd, "test_tiny"])
+    with pytest.raises(ArgumentError, match="twice"):
+        fer_zoo.create_ensemble([odd, odd])
+    with pytest.raises(ArgumentError, match="different presets"):
+        fer_zoo.create_ensemble(["resnet18_7x7", "test_tiny"])
+    both = fer_zoo.create_ensemble(["resnet18_7x7", "test_tiny"], preset="fer48_plain")
+    assert both.preset == "fer48_plain"
+    with pytest.raises(ArgumentError, match="for 3 members"):
+        fer_zoo.create_ensemble(["test_tiny"], fusion=fer_zoo.fusion.Average(3, 7))
+
+
+def test_members_in_another_label_order_are_reordered(labelled):
+    """The trap of csv order against folder order: the same index, another expression."""
+    other = fer_zoo.create("test_tiny").eval()
+    order = [3, 0, 6, 1, 2, 5, 4]
+    other.load_state_dict(labelled.state_dict())
+    with torch.no_grad():
+        other.fc.weight.copy_(labelled.fc.weight[order])
+        other.fc.bias.copy_(labelled.fc.bias[order])
+    other.labels = tuple(labelled.labels[i] for i in order)
+    model = fer_zoo.create_ensemble([labelled, other]).eval()
+    x = torch.rand(4, 1, 40, 40)
+    with torch.no_grad():
+        a, b = model.forward_members(x)
+        torch.testing.assert_close(a, b)
+        assert not torch.equal(other(x), labelled(x))
+        both = model.forward_head(model.forward_features(x))
+        torch.testing.assert_close(both, model(x))
+    other.labels = tuple("abcdefg")
+    with pytest.raises(LabelError, match="different classes"):
+        fer_zoo.create_ensemble([labelled, other])
+    with pytest.raises(LabelError, match="some members are labelled"):
+        fer_zoo.create_ensemble([labelled, "test_tiny"])
+
+
+def test_repr_says_what_it_is():
+    shown = repr(fer_zoo.create("ensemble_r18_vgg19_025"))
+    assert re.search(r"name='ensemble_r18_vgg19_025', num_classes=7", shown)
+    assert isinstance(fer_zoo.create("ensemble_r18_vgg19_025"), Ensemble)
+    assert isinstance(fer_zoo.create("test_tiny"), ResNet)
+    assert np.prod(fer_zoo.create("test_tiny").fc.weight.shape) == 32 * 7

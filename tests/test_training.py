@@ -1,0 +1,318 @@
+"""Training: it learns, it resumes exactly, and it fails early and well."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import fer_zoo
+from conftest import cli, stripes
+from fer_zoo.data import FaceDataset
+from fer_zoo.errors import ArgumentError, LabelError, TrainingError
+from fer_zoo.training import RECIPES
+from fer_zoo.training.loop import _batches
+from fer_zoo.weights.checkpoint import read_checkpoint
+
+QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.05}
+FULL = {
+    "epochs": 4,
+    "batch_size": 16,
+    "lr": 0.05,
+    "schedule": "cosine",
+    "warmup": 1,
+    "ema": 0.8,
+    "label_smoothing": 0.1,
+    "clip": 1.0,
+    "weight_decay": 1e-4,
+    "nesterov": True,
+    "preset": "fer40_center",
+    "augment": {"rotate": 10.0, "scale": [0.9, 1.1], "erase": 0.3},
+}
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / "last.safetensors")[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_learns(tmp_path: Path, precision):
+    result = fer_zoo.train(
+        "test_tiny",
+        stripes(240),
+        validation=stripes(60, seed=1),
+        output=tmp_path,
+        precision=precision,
+        **(QUICK | {"epochs": 10}),
+    )
+    assert result.best.val_accuracy > 0.8
+    assert result.history[-1].train_loss < result.history[0].train_loss
+    assert result.model.labels == ("upright", "flat", "slanted")
+    assert result.model.preset == "thesis40"
+    again = fer_zoo.evaluate(fer_zoo.load(result.checkpoint), stripes(60, seed=1))
+    assert again.accuracy == pytest.approx(result.best.val_accuracy)
+    assert [int(r["epoch"]) for r in history(tmp_path)] == list(range(1, 11))
+    assert result.model.provenance["recipe"]["lr"] == 0.05
+
+
+def test_the_best_epoch_is_kept(tmp_path: Path):
+    result = fer_zoo.train(
+        "test_tiny",
+        stripes(48),
+        validation=stripes(60, seed=1),
+        output=tmp_path,
+        **(QUICK | {"epochs": 6}),
+    )
+    accuracies = [e.val_accuracy for e in result.history]
+    assert result.best is result.history[accuracies.index(max(accuracies))]
+    found = fer_zoo.evaluate(result.model, stripes(60, seed=1)).accuracy
+    assert found == pytest.approx(max(accuracies))
+    assert result.model.provenance["epoch"] == result.best.epoch
+
+
+@pytest.mark.parametrize("model", ["test_tiny", "vgg19_025"])
+def test_resume_is_exact(tmp_path: Path, monkeypatch, model):
+    """A run cut off in its third epoch ends with the numbers of one that was not."""
+    data, judge = stripes(64, split="train"), stripes(30, seed=1, split="public")
+    settings = FULL | ({"epochs": 3} if model != "test_tiny" else {})
+    plain, cut = tmp_path / "plain", tmp_path / "cut"
+    fer_zoo.train(model, data, validation=judge, output=plain, **settings)
+
+    import fer_zoo.training.loop as loop
+
+    step, calls = loop._Run._step, []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    monkeypatch.setattr(loop._Run, "_step", interrupted)
+    torch.manual_seed(99)
+    with pytest.raises(KeyboardInterrupt):
+        fer_zoo.train(model, data, validation=judge, output=cut, **settings)
+    assert len(history(cut)) == 2
+    monkeypatch.setattr(loop._Run, "_step", step)
+    torch.manual_seed(1234)
+    result = fer_zoo.train(model, data, validation=judge, output=cut, **settings)
+    assert history(cut) == history(plain)
+    one, other = tensors(plain), tensors(cut)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[k], other[k]) for k in one)
+    assert any(k.startswith("momentum.") for k in one)
+    assert (cut / "best.safetensors").read_bytes() == (plain / "best.safetensors").read_bytes()
+    assert len(result.history) == settings["epochs"]
+
+
+def faces_on_disk(root: Path) -> tuple[Path, Path]:
+    """Write stripes as two folders of images."""
+    from PIL import Image
+
+    parts = root / "train_faces", root / "val_faces"
+    for part, data in zip(parts, (stripes(96), stripes(30, seed=1)), strict=True):
+        for i in range(len(data)):
+            folder = part / data.labels[int(data.targets[i])]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data.images[i].numpy()).save(folder / f"{i}.png")
+    return parts
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_process_resumes_exactly(tmp_path: Path, how):
+    train_faces, val_faces = faces_on_disk(tmp_path)
+
+    def command(output: Path) -> list[str]:
+        settings = ("--set", "epochs=8", "--set", "batch_size=16", "--set", "lr=0.05")
+        options = ("--data", train_faces, "--validation", val_faces, "--output", output)
+        return cli("train", "test_tiny", *options, *settings)
+
+    plain, cut = tmp_path / "plain", tmp_path / "cut"
+    subprocess.run(command(plain), check=True, capture_output=True, timeout=200)
+    process = subprocess.Popen(command(cut), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not (cut / "last.safetensors").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    done = len(history(cut))
+    assert 1 <= done < 8
+    if how == signal.SIGINT:
+        assert "the same command goes on after epoch" in errors
+        assert "Traceback" not in errors
+    again = subprocess.run(command(cut), capture_output=True, text=True, check=True, timeout=200)
+    assert "resuming" in again.stderr
+    assert "best epoch" in again.stdout
+    assert history(cut) == history(plain)
+    one, other = tensors(plain), tensors(cut)
+    assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path):
+    data, judge = stripes(32), stripes(9, seed=1)
+    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    before = (tmp_path / "last.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match=r"recipe.lr 0.05 there, 0.5 here.*--fresh"):
+        fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **(QUICK | {"lr": 0.5}))
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+    again = fer_zoo.train(
+        "test_tiny", data, validation=judge, output=tmp_path, resume=False, **(QUICK | {"lr": 0.5})
+    )
+    assert again.history[0].lr == 0.5
+    finished = fer_zoo.train(
+        "test_tiny", data, validation=judge, output=tmp_path, **(QUICK | {"lr": 0.5})
+    )
+    assert finished.history == again.history
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
+    with pytest.raises(TrainingError, match=r"lower lr \(now 1e\+20\)"):
+        fer_zoo.train(
+            "test_tiny",
+            stripes(64),
+            validation=stripes(9),
+            output=tmp_path,
+            **(QUICK | {"lr": 1e20}),
+        )
+
+
+def test_misuse_says_what_to_do(tmp_path: Path):
+    data, judge = stripes(30), stripes(9, seed=1)
+
+    def attempt(model="test_tiny", data=data, **changes):
+        return fer_zoo.train(model, data, validation=judge, output=tmp_path, **changes)
+
+    with pytest.raises(ArgumentError, match=r"7 classes, the data 3.*reset_classifier\(3\)"):
+        attempt(fer_zoo.create("test_tiny"))
+    with pytest.raises(ArgumentError, match="train the members one by one"):
+        attempt("ensemble_r18_vgg19_025")
+    with pytest.raises(ArgumentError, match="no setting \\['learning_rate'\\]"):
+        attempt(learning_rate=0.1)
+    with pytest.raises(ArgumentError, match="epochs must be int"):
+        attempt(epochs="three")
+    with pytest.raises(ArgumentError, match="augmentation has no setting"):
+        attempt(augment={"zoom": 1})
+    with pytest.raises(fer_zoo.errors.UnknownNameError, match="thesis_20"):
+        attempt(recipe="thesis_200")
+    empty = FaceDataset(data.images, data.targets, labels=(*data.labels, "void"), name="x")
+    with pytest.raises(TrainingError, match=r"no training face for \['void'\]"):
+        attempt(data=empty)
+    relabelled = FaceDataset(data.images, data.targets, labels=("a", "b", "c"), name="x")
+    with pytest.raises(LabelError):
+        attempt(data=relabelled)
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_recipes_are_files_that_say_everything(tmp_path: Path):
+    assert RECIPES["thesis_300"].epochs == 300
+    assert (RECIPES["thesis_20"].batch_size, RECIPES["thesis_20"].preset) == (128, "thesis40")
+    (tmp_path / "mine.toml").write_text("epochs = 2\nlr = 1\n[augment]\nrotate = 5.0\n")
+    result = fer_zoo.train(
+        "test_tiny",
+        stripes(32),
+        validation=stripes(9, seed=1),
+        recipe=str(tmp_path / "mine.toml"),
+        output=tmp_path / "run",
+    )
+    recipe = result.model.provenance["recipe"]
+    assert (recipe["name"], recipe["epochs"], recipe["augment"]) == ("mine", 2, {"rotate": 5.0})
+    assert set(recipe) >= {"momentum", "seed", "precision", "preset"}
+    (tmp_path / "bad.toml").write_text("epochs = ")
+    with pytest.raises(ArgumentError, match="is no recipe"):
+        fer_zoo.train(
+            "test_tiny",
+            stripes(9),
+            validation=stripes(9),
+            recipe=str(tmp_path / "bad.toml"),
+            output=tmp_path,
+        )
+
+
+def test_schedules():
+    cosine = RECIPES["strong"].updated({"epochs": 10, "warmup": 2, "lr": 1.0})
+    assert cosine.lr_at(1) == pytest.approx(0.5)
+    assert cosine.lr_at(2) == pytest.approx(1)
+    assert cosine.lr_at(6) == pytest.approx(0.5)
+    assert cosine.lr_at(10) == pytest.approx(0, abs=1e-12)
+    assert RECIPES["thesis_20"].lr_at(13.7) == 0.01
+
+
+def test_every_face_is_seen_once_an_epoch():
+    for count, size in ((10, 3), (9, 4), (129, 128), (1, 5)):
+        parts = list(_batches(torch.randperm(count), size))
+        assert sorted(torch.cat(parts).tolist()) == list(range(count))
+        assert count == 1 or min(map(len, parts)) >= 2
+
+
+def test_training_leaves_the_callers_random_state_alone(tmp_path: Path):
+    before = torch.get_rng_state()
+    fer_zoo.train("test_tiny", stripes(32), validation=stripes(9), output=tmp_path, **QUICK)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fine_tuning_ones_own_faces(tmp_path: Path):
+    """Bundled weights, a new head, one's own folder."""
+    train_faces, val_faces = faces_on_disk(tmp_path)
+    model = fer_zoo.create("resnet18_025", weights="default")
+    model.reset_classifier(3)
+    result = fer_zoo.train(
+        model,
+        fer_zoo.data.ImageFolder(train_faces),
+        validation=fer_zoo.data.ImageFolder(val_faces),
+        output=tmp_path / "run",
+        epochs=12,
+        batch_size=16,
+    )
+    assert result.model.labels == ("flat", "slanted", "upright")
+    assert result.best.val_accuracy > 0.9
+    predict = fer_zoo.Predictor(result.checkpoint)
+    assert predict(next((val_faces / "flat").iterdir())).label == "flat"
+
+
+def test_cli_asks_for_validation_faces(tmp_path: Path):
+    train_faces, _ = faces_on_disk(tmp_path)
+    command = cli("train", "test_tiny", "--data", train_faces, "--output", tmp_path / "run")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--validation" in done.stderr
+
+
+@pytest.mark.real_data
+def test_the_main_job_on_real_faces(fer2013_root: Path, tmp_path: Path):
+    """Train two members on a subset, fuse, fit, save, load, evaluate and predict, by command."""
+
+    def run(*arguments: object) -> str:
+        done = subprocess.run(cli(*arguments), capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    for name in ("test_tiny", "resnet18_025"):
+        settings = ("--set", "epochs=2", "--set", "lr=0.05", "--limit", 1500)
+        run("train", name, "--data", fer2013_root, "--output", tmp_path / name, *settings)
+    members = [tmp_path / n / "best.safetensors" for n in ("test_tiny", "resnet18_025")]
+    for fusion in ("weighted", "stacked"):
+        output = tmp_path / f"{fusion}.safetensors"
+        options = ("--fusion", fusion, "--data", fer2013_root, "--output", output)
+        fit = json.loads(run("fuse", *members, *options, "--limit", 600, "--json"))["fit"]
+        assert fit["report"]["loss_after"] < fit["report"]["loss_before"]
+        assert fit["report"]["split"] == "public"
+        where = ("--data", fer2013_root, "--split", "public", "--limit", 600, "--json")
+        (result,) = json.loads(run("evaluate", output, *where))
+        assert result["accuracy"] > 0.2
+    faces = fer_zoo.data.FER2013(fer2013_root, "public")
+    from PIL import Image
+
+    Image.fromarray(faces.images[0].numpy()).save(tmp_path / "face.png")
+    row = json.loads(run("predict", tmp_path / "face.png", "--model", output, "--json"))
+    assert row["label"] in faces.labels

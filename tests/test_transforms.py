@@ -1,0 +1,297 @@
+"""Presets against Pillow and torchvision, and what is accepted as an image."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+import fer_zoo
+from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.transforms import PRESETS, Augmentation, Preset, to_gray, to_gray_batch
+from fer_zoo.transforms.augment import affine, augment, crop_and_flip, erase
+
+RNG = np.random.default_rng(0)
+GRAY = RNG.integers(0, 256, (50, 60), dtype=np.uint8)
+RGB = RNG.integers(0, 256, (50, 60, 3), dtype=np.uint8)
+LUMA = np.asarray(Image.fromarray(RGB).convert("L"))
+
+
+def chw(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (GRAY, GRAY),
+        (GRAY[:, :, None], GRAY),
+        (GRAY[::-1], GRAY[::-1]),
+        (RGB, LUMA),
+        (torch.from_numpy(GRAY)[None], GRAY),
+        (chw(RGB), LUMA),
+        (Image.fromarray(GRAY), GRAY),
+        (Image.fromarray(RGB), LUMA),
+        (Image.fromarray(np.dstack([RGB, GRAY])), LUMA),
+        (Image.fromarray(GRAY).convert("P"), GRAY),
+        (Image.fromarray(GRAY).convert("LA"), GRAY),
+    ],
+    ids=["HW", "HW1", "flipped", "HW3", "1HW", "3HW", "L", "RGB", "RGBA", "P", "LA"],
+)
+def test_uint8_forms_are_pillows_gray_exactly(image, expected):
+    found = to_gray(image)
+    assert found.dtype == torch.uint8
+    np.testing.assert_array_equal(found[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])
+def test_float_forms(dtype):
+    floats = (RGB / 255).astype(dtype)
+    expected = floats.astype(np.float64) @ [0.299, 0.587, 0.114]
+    found = to_gray(floats)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-3)
+    np.testing.assert_allclose(found[0].numpy() * 255, LUMA, atol=0.6)
+
+
+def test_sixteen_bits_keep_their_depth(tmp_path: Path):
+    deep = (GRAY.astype(np.uint16) * 257) + 3
+    deep[0, 0] = 65535
+    path = tmp_path / "deep.png"
+    Image.fromarray(deep).save(path)
+    for image in (path, str(path), Image.open(path), Image.fromarray(deep.astype(np.int32))):
+        np.testing.assert_allclose(to_gray(image)[0].numpy(), deep / 65535, atol=1e-6)
+    with pytest.raises(InputError, match="0 to 65535"):
+        to_gray(Image.fromarray(np.full((4, 4), 70_000, np.int32)))
+
+
+def test_files_palettes_and_rotation(tmp_path: Path):
+    Image.fromarray(RGB).quantize(256).save(tmp_path / "p.png")
+    via_pillow = np.asarray(Image.open(tmp_path / "p.png").convert("RGB").convert("L"))
+    np.testing.assert_array_equal(to_gray(tmp_path / "p.png")[0].numpy(), via_pillow)
+    turned = Image.fromarray(GRAY)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    expected = np.rot90(GRAY, -1)
+    np.testing.assert_array_equal(to_gray(tmp_path / "turned.png")[0].numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (np.zeros((0, 5), np.uint8), "empty"),
+        (torch.zeros(1, 0, 4), "empty"),
+        (np.full((4, 4), 100.0), r"from 100 to 100; expected 0 to 1 \(divide by 255"),
+        (np.full((4, 4), -0.5), "from -0.5"),
+        (np.full((4, 4), np.nan), "NaN"),
+        (torch.full((1, 4, 4), torch.inf), "infinity"),
+        (np.zeros((4, 4), np.int64), "int64; expected uint8"),
+        (np.zeros((4, 4), bool), "bool"),
+        (torch.zeros(1, 4, 4, dtype=torch.int32), "int32"),
+        (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
+        (np.zeros((7, 48, 48), np.uint8), r"\(7, 48, 48\)"),
+        (torch.zeros(48, 48), r"shape \(48, 48\)"),
+        (torch.zeros(48, 48, 3), "48 channels"),
+        (np.zeros(4, np.uint8), "shape"),
+        (17, "int; expected a path"),
+        (None, "NoneType"),
+        ("no/such/file.png", "no such file"),
+        (Path(__file__), "cannot be read as an image"),
+        (Path(__file__).parent, "is a folder"),
+    ],
+    ids=lambda value: str(value)[:20] if isinstance(value, str) else "",
+)
+def test_ambiguous_input_says_what_was_seen(image, says):
+    with pytest.raises(InputError, match=says):
+        to_gray(image)
+
+
+def test_truncated_file_is_refused(tmp_path: Path):
+    whole = tmp_path / "whole.png"
+    Image.fromarray(GRAY).save(whole)
+    (tmp_path / "half.png").write_bytes(whole.read_bytes()[:900])
+    with pytest.raises(InputError, match=r"half.png: cannot be read"):
+        to_gray(tmp_path / "half.png")
+
+
+def test_batches_are_of_one_size():
+    assert to_gray_batch([GRAY, GRAY]).shape == (2, 1, 50, 60)
+    assert to_gray_batch(np.stack([RGB, RGB])).shape == (2, 1, 50, 60)
+    assert to_gray_batch(torch.zeros(2, 3, 8, 8)).shape == (2, 1, 8, 8)
+    with pytest.raises(
+        InputError, match=r"one size and type, got \['48x48 uint8', '50x60 uint8'\]"
+    ):
+        to_gray_batch([GRAY, GRAY[:48, :48]])
+    for empty in ([], torch.zeros(0, 1, 8, 8), torch.zeros(8, 8)):
+        with pytest.raises(InputError):
+            to_gray_batch(empty)
+
+
+def reference_views(image: Image.Image, preset: Preset) -> np.ndarray:
+    """The same views by Pillow and torchvision, in uint8."""
+    square = TF.center_crop(
+        TF.resize(image, preset.resize, InterpolationMode.BILINEAR), preset.resize
+    )
+    if preset.views == "tencrop":
+        crops = TF.ten_crop(square, preset.size)
+    else:
+        crops = [TF.center_crop(square, preset.size)]
+    return np.stack([np.asarray(c) for c in crops])
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("shape", [(48, 48), (100, 75), (30, 41)])
+def test_evaluation_views_are_torchvisions(name, shape):
+    preset = PRESETS[name]
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    face = (127 + 60 * np.sin(x / 5) + 60 * np.cos(y / 7)).astype(np.uint8)
+    expected = reference_views(Image.fromarray(face), preset)
+    views = preset.evaluation_views(to_gray(face)[None])
+    assert views.shape == (1, preset.num_views, 1, preset.size, preset.size)
+    found = views[0, :, 0].numpy() * preset.std + preset.mean
+    tolerance = 1e-6 if shape[0] == preset.resize else 1.6 / 255
+    np.testing.assert_allclose(found, expected / 255, atol=tolerance)
+
+
+@pytest.mark.parametrize("average", ["logits", "probabilities"])
+def test_views_are_averaged_as_the_preset_says(average):
+    preset = Preset(name="x", resize=48, size=40, views="tencrop", average=average)
+    logits = torch.randn(4, 10, 7, dtype=torch.float64)
+    found = preset.combine(logits).softmax(-1)
+    if average == "logits":
+        torch.testing.assert_close(found, logits.mean(1).softmax(-1))
+    else:
+        torch.testing.assert_close(found, logits.softmax(-1).mean(1))
+
+
+def test_the_ten_views_run_as_one_batch(labelled):
+    seen = []
+    labelled.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    fer_zoo.Predictor(labelled, preset="fer40_tencrop")([GRAY] * 3)
+    assert seen == [(30, 1, 40, 40)]
+
+
+def test_create_transform_shapes():
+    for source in ("fer40_tencrop", PRESETS["fer40_tencrop"]):
+        transform = fer_zoo.create_transform(source)
+        assert transform(GRAY).shape == (10, 1, 40, 40)
+        assert transform(torch.zeros(2, 1, 48, 48)).shape == (2, 10, 1, 40, 40)
+    for source in ("resnet18", fer_zoo.create("test_tiny"), "timm/resnet10t"):
+        assert fer_zoo.create_transform(source)(GRAY).shape == (1, 40, 40)
+    training = fer_zoo.create_transform("fer40_center", training=True)
+    a, b = training(GRAY), training(GRAY)
+    assert a.shape == (1, 40, 40)
+    assert not torch.equal(a, b)
+    torch.manual_seed(3)
+    c = training(torch.zeros(2, 3, 48, 48, dtype=torch.uint8))
+    assert c.shape == (2, 1, 40, 40)
+
+
+def test_the_thesis_training_counterpart():
+    """Scale to 40, pad by 4, crop 40 at random, flip half of the time, divide by 255."""
+    preset = PRESETS["thesis40"]
+    image = torch.arange(48 * 48).remainder(256).byte().view(1, 1, 48, 48)
+    small = preset.square(image)
+    padded = torch.nn.functional.pad(small, (4,) * 4)
+    windows = [
+        padded[0, 0, y : y + 40, x : x + 40].flip(-1)
+        if flip
+        else padded[0, 0, y : y + 40, x : x + 40]
+        for y in range(9)
+        for x in range(9)
+        for flip in (False, True)
+    ]
+    batch = preset.training_batch(image.repeat(400, 1, 1, 1), torch.Generator().manual_seed(0))
+    matches = [[torch.equal(crop[0], w) for w in windows].index(True) for crop in batch]
+    assert len(set(matches)) > 120
+    assert 150 < sum(m % 2 for m in matches) < 250
+
+
+def test_affine_is_torchvisions():
+    images = torch.rand(5, 1, 48, 48)
+    zoom, angle = torch.tensor([1, 1.2, 0.8, 1, 0.9]), torch.tensor([0.0, 10, -15, 30, 7])
+    dx, dy = torch.tensor([0.0, 2, -3, 5, 0]), torch.tensor([0.0, -4, 1, 0, 6])
+    found = affine(images, zoom, angle, dx / 48, dy / 48)
+    for i in range(5):
+        expected = TF.affine(
+            images[i],
+            angle=float(angle[i]),
+            translate=[float(dx[i]), float(dy[i])],
+            scale=float(zoom[i]),
+            shear=[0.0],
+            interpolation=InterpolationMode.BILINEAR,
+        )
+        torch.testing.assert_close(found[i], expected, atol=2e-4, rtol=0)
+
+
+def test_crop_flip_and_erase_are_torchvisions():
+    images = torch.rand(4, 1, 48, 44)
+    top, left = torch.tensor([0.0, 0.5, 0.99, 0.3]), torch.tensor([0.0, 0.99, 0.5, 0.7])
+    flip = torch.tensor([False, True, False, True])
+    found = crop_and_flip(images, 40, top, left, flip)
+    for i in range(4):
+        y, x = int(top[i] * 9), int(left[i] * 5)
+        expected = TF.crop(images[i], y, x, 40, 40)
+        assert torch.equal(found[i], TF.hflip(expected) if flip[i] else expected)
+    height, width = torch.tensor([0.0, 10, 7, 40]), torch.tensor([5.0, 10, 3, 40])
+    gone = erase(found, height, width, top, left)
+    assert torch.equal(gone[0], found[0])
+    assert gone[3].sum() == 0
+    for i in (1, 2):
+        h, w = int(height[i]), int(width[i])
+        y, x = int(top[i] * (40 - h + 1)), int(left[i] * (40 - w + 1))
+        assert torch.equal(gone[i], TF.erase(found[i], y, x, h, w, torch.zeros(1)))
+
+
+def test_brightness_and_contrast_are_torchvisions():
+    images = torch.rand(64, 1, 48, 48)
+    generator = torch.Generator().manual_seed(5)
+    how = Augmentation(flip=0, brightness=0.3)
+    found = augment(images, 48, how, generator)
+    factors = (found / images).nan_to_num(0).flatten(1).median(1).values
+    assert 0.69 < factors.min() < 0.8
+    assert 1.2 < factors.max() < 1.31
+    for i in range(8):
+        expected = TF.adjust_brightness(images[i], float(factors[i]))
+        torch.testing.assert_close(found[i], expected, atol=1e-4, rtol=0)
+    flat = images * 0.4 + 0.3
+    found = augment(flat, 48, Augmentation(flip=0, contrast=0.3), generator)
+    factors = (found.std((1, 2, 3)) / flat.std((1, 2, 3))).tolist()
+    for i in range(8):
+        expected = TF.adjust_contrast(flat[i].expand(3, -1, -1), factors[i])[:1]
+        torch.testing.assert_close(found[i], expected, atol=1e-3, rtol=0)
+
+
+def test_augmentation_is_repeatable_and_in_range():
+    how = Augmentation(4, 0.5, (0.8, 1.2), 0.1, 15, 0.9, 0.2, 0.2, 0.5)
+    images = torch.rand(16, 1, 48, 48)
+    a, b = (augment(images, 40, how, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(a, b)
+    assert a.shape == (16, 1, 40, 40)
+    assert 0 <= a.min() <= a.max() <= 1
+    assert not torch.equal(a, augment(images, 40, how, torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"flip": 1.5}, {"scale": (0, 1)}, {"scale": (2.0, 1.0)}, {"padding": -1}, {"erase": -0.1}],
+)
+def test_impossible_augmentation_is_refused(wrong):
+    with pytest.raises(ArgumentError):
+        Augmentation(**wrong)
+    with pytest.raises(ArgumentError, match="no setting"):
+        Augmentation().updated({"zoom": 2})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"size": 60}, {"views": "five"}, {"average": "median"}, {"views": "plain", "size": 40}],
+)
+def test_impossible_presets_are_refused(wrong):
+    values = {"name": "x", "resize": 48, "size": 40, "views": "center"} | wrong
+    with pytest.raises(ArgumentError):
+        Preset(**values)
