@@ -1,20 +1,20 @@
 """Every error that fer_zoo raises on purpose, as one tree.
 
-```
-FerZooError
-├── UnknownNameError          a name that no registry entry has   (also LookupError)
-├── DuplicateNameError        a name that is taken                (also ValueError)
-├── ArgumentError             arguments that are wrong or contradict each other (also ValueError)
-├── LabelError                class names that do not fit         (also ValueError)
-├── InputError                an image that cannot be used        (also ValueError)
-├── DataError                 a dataset that is not what it should be
-├── SplitError                a split used for what it must not be used for
-├── CheckpointError           a file that is not a usable checkpoint
-│   └── StateDictError        tensors that do not fit the model
-├── WeightsError              weights that are not there, or not the right ones
-├── TrainingError             a run that cannot start or go on
-└── MissingDependencyError    an optional package is not installed (also ImportError)
-```
+::
+
+    FerZooError
+    ├── UnknownNameError          a name that no registry entry has   (also LookupError)
+    ├── DuplicateNameError        a name that is taken                (also ValueError)
+    ├── ArgumentError             wrong or contradicting arguments    (also ValueError)
+    ├── LabelError                class names that do not fit         (also ValueError)
+    ├── InputError                an image that cannot be used        (also ValueError)
+    ├── DataError                 a dataset that is not what it should be
+    ├── SplitError                a split used for what it must not be used for
+    ├── CheckpointError           a file that is not a usable checkpoint
+    │   └── StateDictError        tensors that do not fit the model
+    ├── WeightsError              weights that are not there, or not the right ones
+    ├── TrainingError             a run that cannot start or go on
+    └── MissingDependencyError    an optional package is not installed (also ImportError)
 
 Example:
     >>> import fer_zoo

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from fer_zoo.errors import LabelError
 
 FER2013: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The order of FER2013's csv files: class 0 is angry, class 6 neutral."""
+"""The order of FER2013's csv files, where class 0 is angry and class 6 neutral."""
 
 FERPLUS: tuple[str, ...] = (
     "neutral",

@@ -141,7 +141,7 @@ def test_what_is_not_ours_is_refused(tmp_path: Path):
         {"members": [], "fusion": {}},
     ):
         write_checkpoint(path, tensors, config | change)
-        with pytest.raises(fer_zoo.errors.FerZooError, match="other.safetensors"):
+        with pytest.raises(fer_zoo.errors.FerZooError, match=r"other\.safetensors"):
             fer_zoo.load(path)
     save_file(tensors, path, metadata={"fer_zoo": json.dumps(config | {"format": 99})})
     with pytest.raises(CheckpointError, match="does not say"):

@@ -68,7 +68,8 @@ def test_every_form_gives_the_same_faces(tmp_path: Path, form):
         assert len(faces) == (USAGE == i).sum()
         assert faces.split == split
         expected = {IMAGES[r].tobytes(): TARGETS[r] for r in np.flatnonzero(USAGE == i)}
-        found = {im.numpy().tobytes(): int(t) for im, t in zip(faces.images, faces.targets, strict=True)}
+        pairs = zip(faces.images, faces.targets, strict=True)
+        found = {im.numpy().tobytes(): int(t) for im, t in pairs}
         assert found == expected
     image, target = faces[0]
     assert image.shape == (1, 48, 48)

@@ -42,7 +42,7 @@ class Prediction:
 
 
 class Predictor:
-    """A model, its preset and its labels: images in, `Prediction`s out.
+    """A model, its preset and its labels: images in, one `Prediction` each out.
 
     Args:
         model: a registry name (built with `weights`), the path of a checkpoint, or a trained model.

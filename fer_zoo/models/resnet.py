@@ -39,18 +39,17 @@ class ResNet(Classifier):
 
     Layers: the stem `conv1` (64 maps); `layer1` to `layer4`, two blocks of two 3x3 convolutions
     each, with 64, 128, 256 and 512 maps, halving the side at the start of `layer2` to `layer4`;
-    global average pooling; `fc`. With 1 channel and 7 classes:
+    global average pooling; `fc`. Parameters with 1 channel and 7 classes:
 
-    | stem | side of 40 px after the stem | parameters |
-    |---|---|---|
-    | `3x3`: stride 1, no pooling | 40 | 11,171,271 |
-    | `7x7`: stride 2, 3x3 max-pool of stride 2 (the thesis') | 10 | 11,173,831 |
-    | `3x3` at a quarter of the width | 40 | 700,791 |
+    - stem `3x3` (stride 1, no pooling; 40 px stay 40): 11,171,271;
+    - stem `7x7` (stride 2, then 3x3 max-pool of stride 2, the thesis'; 40 px become 10):
+      11,173,831;
+    - stem `3x3` at a quarter of the width: 700,791.
 
     Args:
         num_classes: width of the head.
         in_channels: 1 for gray, 3 for RGB.
-        stem: see the table.
+        stem: `3x3` or `7x7`, see above.
         width: maps of the first stage.
 
     Shape:

@@ -17,14 +17,13 @@ class VGG(Classifier):
 
     Layers: stages of 2, 2, 4, 4 and 4 convolutions with 64, 128, 256, 512 and 512 maps, each
     convolution followed by batch normalisation and ReLU. A 40 px face is one pixel wide after
-    them. Larger maps are averaged to one pixel, then classified:
+    them. Larger maps are averaged to one pixel, then classified. Parameters with 1 channel and
+    7 classes:
 
-    | head | parameters with 1 channel and 7 classes |
-    |---|---|
-    | `hidden=0`: dropout and one linear layer | 20,037,831 |
-    | `hidden=4096`: two dense layers of 4096 with dropout, and a linear layer (the thesis') | \
-38,945,479 |
-    | `hidden=0` at a quarter of the width | 1,256,247 |
+    - `hidden=0` (dropout and one linear layer): 20,037,831;
+    - `hidden=4096` (two dense layers of 4096 with dropout, and a linear layer, the thesis'):
+      38,945,479;
+    - `hidden=0` at a quarter of the width: 1,256,247.
 
     Args:
         num_classes: width of the head.

@@ -1,0 +1,77 @@
+"""Sphinx settings; the tables are made from the registries while the docs are built."""
+
+import fer_zoo
+from fer_zoo.models import get_spec
+from fer_zoo.transforms import PRESETS
+from fer_zoo.weights import WEIGHTS
+
+project = "fer_zoo"
+author = "the fer_zoo authors"
+release = fer_zoo.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+]
+html_theme = "furo"
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["substitution", "dollarmath"]
+myst_heading_anchors = 3
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+doctest_test_doctest_blocks = ""
+add_module_names = False
+default_role = "code"
+nitpick_ignore_regex = [("py:.*", r"(abc|collections|pathlib|torch)\..*")]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _models() -> str:
+    from fer_zoo.models import count_parameters
+
+    rows = []
+    for name in fer_zoo.list_models():
+        spec, size = get_spec(name), count_parameters(fer_zoo.create(name))
+        rows.append([f"`{name}`", f"{size / 1e6:.2f} M", f"`{spec.preset}`", spec.description])
+    return _table(["model", "parameters", "preset", "what"], rows)
+
+
+def _weights() -> str:
+    rows = []
+    for address, record in WEIGHTS.items():
+        for row in record.metrics:
+            low, high = (100 * x for x in row["interval"])
+            held_out = row.get("cross_validated_accuracy")
+            rows.append(
+                [
+                    f"`{address}`",
+                    f"`{row['fusion']}`" if "fusion" in row else "",
+                    f"`{row['preset']}`",
+                    str(row["views"]),
+                    f"{100 * row['accuracy']:.2f}",
+                    f"{low:.1f} to {high:.1f}",
+                    f"{100 * held_out:.2f}" if held_out else "",
+                    f"{100 * row['balanced_accuracy']:.1f}",
+                    f"{100 * row['macro_f1']:.1f}",
+                    f"{row['nll']:.3f}",
+                ]
+            )
+    head = ["weights", "fusion", "preset", "views", "accuracy %", "95 % interval"]
+    return _table([*head, "held out %", "balanced %", "macro-F1 %", "NLL"], rows)
+
+
+def _presets() -> str:
+    rows = [
+        [f"`{p.name}`", f"{p.size} px of {p.resize}", str(p.num_views), p.average, p.description]
+        for p in PRESETS.values()
+    ]
+    return _table(["preset", "size", "views", "averaged", "what"], rows)
+
+
+myst_substitutions = {"models": _models(), "weights": _weights(), "presets": _presets()}

@@ -1,0 +1,72 @@
+"""Draw faces that anyone may use: `python examples/render_faces.py FOLDER`.
+
+A shaded head with eyes, brows and a mouth, each bent as an expression bends them. The drawings in
+examples/faces were made by this script; they show the predictor at work without anybody's picture.
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFilter
+
+SCALE = 4
+# brow: (height, slope towards the nose), eye: opening, mouth: (width, curve, opening)
+EXPRESSIONS = {
+    "happy": {"brow": (0, 0), "eye": 5, "mouth": (15, 9, 5)},
+    "sad": {"brow": (0, -6), "eye": 4, "mouth": (10, -7, 0)},
+    "surprise": {"brow": (-6, 0), "eye": 9, "mouth": (7, 0, 12)},
+    "angry": {"brow": (4, 7), "eye": 4, "mouth": (10, -3, 0)},
+    "neutral": {"brow": (1, 0), "eye": 4, "mouth": (10, 0, 0)},
+}
+
+
+def draw(brow: tuple[int, int], eye: int, mouth: tuple[int, int, int]) -> Image.Image:
+    """Return a 96 x 96 px gray drawing of a face."""
+
+    def box(x: float, y: float, rx: float, ry: float) -> list[float]:
+        return [SCALE * (x - rx), SCALE * (y - ry), SCALE * (x + rx), SCALE * (y + ry)]
+
+    def points(*xy: tuple[float, float]) -> list[tuple[float, float]]:
+        return [(SCALE * x, SCALE * y) for x, y in xy]
+
+    image = Image.new("L", (96 * SCALE, 96 * SCALE), 95)
+    pen = ImageDraw.Draw(image)
+    pen.ellipse(box(48, 38, 40, 46), fill=45)
+    for i in range(24):
+        pen.ellipse(box(48 - i / 6, 52 - i / 6, 36 - i, 46 - i), fill=150 + 3 * i)
+    for side in (-1, 1):
+        x, y = 48 + side * 16, 42
+        pen.ellipse(box(x, y, 8, eye), fill=235, outline=60, width=SCALE)
+        pen.ellipse(box(x, y, 3.6, min(eye, 3.6)), fill=30)
+        height, slope = brow
+        inner, outer = (
+            (48 + side * 7, 31 + height + slope),
+            (48 + side * 26, 31 + height - slope / 3),
+        )
+        pen.line(points(inner, outer), fill=40, width=4 * SCALE)
+    pen.line(points((48, 46), (45, 60), (50, 61)), fill=125, width=2 * SCALE)
+    width, curve, opening = mouth
+    upper = [
+        (48 + t * width / 8, 76 + curve * (1 - (t / 8) ** 2) - curve / 2) for t in range(-8, 9)
+    ]
+    lower = [(x, y + opening * (1 - ((x - 48) / width) ** 2)) for x, y in reversed(upper)]
+    if opening:
+        upper = [(x, y - opening * (1 - ((x - 48) / width) ** 2) / 2) for x, y in upper]
+        pen.polygon(
+            points(*upper, *lower), fill=60 if curve == 0 else 240, outline=70, width=2 * SCALE
+        )
+    else:
+        pen.line(points(*upper), fill=70, width=3 * SCALE, joint="curve")
+    return image.filter(ImageFilter.GaussianBlur(SCALE)).resize((96, 96), Image.Resampling.LANCZOS)
+
+
+def main() -> None:
+    """Draw every expression into the folder given."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "drawn_faces")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, how in EXPRESSIONS.items():
+        draw(**how).save(folder / f"drawn_{name}.png")
+
+
+if __name__ == "__main__":
+    main()
