@@ -7,6 +7,7 @@ from fer_zoo.weights import WEIGHTS
 
 project = "fer_zoo"
 author = "the fer_zoo authors"
+copyright = "the fer_zoo authors"
 release = fer_zoo.__version__
 extensions = [
     "myst_parser",
@@ -43,27 +44,21 @@ def _models() -> str:
 
 
 def _weights() -> str:
-    rows = []
+    head = ["fusion", "preset", "accuracy %", "95 % interval", "held out %"]
+    head += ["balanced %", "macro-F1 %", "NLL"]
+    parts = []
     for address, record in WEIGHTS.items():
+        rows = []
         for row in record.metrics:
             low, high = (100 * x for x in row["interval"])
             held_out = row.get("cross_validated_accuracy")
-            rows.append(
-                [
-                    f"`{address}`",
-                    f"`{row['fusion']}`" if "fusion" in row else "",
-                    f"`{row['preset']}`",
-                    str(row["views"]),
-                    f"{100 * row['accuracy']:.2f}",
-                    f"{low:.1f} to {high:.1f}",
-                    f"{100 * held_out:.2f}" if held_out else "",
-                    f"{100 * row['balanced_accuracy']:.1f}",
-                    f"{100 * row['macro_f1']:.1f}",
-                    f"{row['nll']:.3f}",
-                ]
-            )
-    head = ["weights", "fusion", "preset", "views", "accuracy %", "95 % interval"]
-    return _table([*head, "held out %", "balanced %", "macro-F1 %", "NLL"], rows)
+            rows.append([row.get("fusion", ""), f"`{row['preset']}`"])
+            rows[-1] += [f"{100 * row['accuracy']:.2f}"]
+            rows[-1] += [f"{low:.1f} to {high:.1f}", f"{100 * held_out:.2f}" if held_out else ""]
+            rows[-1] += [f"{100 * row[k]:.1f}" for k in ("balanced_accuracy", "macro_f1")]
+            rows[-1] += [f"{row['nll']:.3f}"]
+        parts += [f"**{address}** ({record.data}; transform `{record.preset}`)", _table(head, rows)]
+    return "\n\n".join(parts)
 
 
 def _presets() -> str:

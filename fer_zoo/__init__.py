@@ -7,19 +7,15 @@
 """
 
 from fer_zoo import data, errors, labels
-from fer_zoo.evaluation import Evaluation, evaluate, plot_confusion
-from fer_zoo.factory import (
-    create,
-    create_ensemble,
-    create_transform,
+from fer_zoo.catalogue import (
     list_fusions,
     list_models,
     list_presets,
-    load,
     register_model,
     register_preset,
-    save,
 )
+from fer_zoo.evaluation import Evaluation, evaluate, plot_confusion
+from fer_zoo.factory import create, create_ensemble, create_transform, load, save
 from fer_zoo.fusion import Fusion, register_fusion
 from fer_zoo.inference import Prediction, Predictor
 from fer_zoo.models import ModelSpec

@@ -1,83 +1,34 @@
 """Where specs, weights and presets meet: `create`, `create_ensemble`, `save`, `load`."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
+from fer_zoo._device import resolve_device
+from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError, LabelError
 from fer_zoo.fusion import FUSIONS, Fusion, create_fusion
-from fer_zoo.labels import check_labels
-from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, build_network, get_spec
+from fer_zoo.models import (
+    MODELS,
+    Classifier,
+    Ensemble,
+    ModelSpec,
+    build_network,
+    get_spec,
+    label_orders,
+)
 from fer_zoo.transforms import PRESETS, Preset, Transform
-from fer_zoo.weights.checkpoint import load_state_dict, read_checkpoint, write_checkpoint
-from fer_zoo.weights.records import WEIGHTS, WeightsRecord, get_weights, verified_path
+from fer_zoo.weights.checkpoint import (
+    is_file_address,
+    load_state_dict,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fer_zoo.weights.records import WeightsRecord, get_weights, verified_path
 
 Path_ = str | os.PathLike[str]
-
-
-def list_models(
-    pattern: str = "*", *, exclude: str | Iterable[str] = (), weights: bool = False
-) -> list[str]:
-    """Return the names of the registered models.
-
-    `timm/<any>` works beside them; `timm.list_models()` lists those.
-
-    Args:
-        pattern: wildcards as in file names.
-        exclude: one or several patterns to leave out.
-        weights: only models that have trained weights.
-
-    Example:
-        >>> list_models("*r18*", exclude="*_025")
-        ['ensemble_r18_vgg19', 'ensemble_r18_vgg19_thesis']
-    """
-    trained = {record.model for record in WEIGHTS.values()}
-    return [n for n in MODELS.names(pattern, exclude) if not weights or n in trained]
-
-
-def list_fusions(pattern: str = "*") -> list[str]:
-    """Return the names of the registered fusions.
-
-    Example:
-        >>> list_fusions("*t*d")
-        ['stacked', 'weighted']
-    """
-    return FUSIONS.names(pattern)
-
-
-def list_presets(pattern: str = "*") -> list[str]:
-    """Return the names of the registered presets.
-
-    Example:
-        >>> list_presets("*_tencrop")
-        ['fer40_tencrop', 'fer44_tencrop']
-    """
-    return PRESETS.names(pattern)
-
-
-def register_model(spec: ModelSpec) -> ModelSpec:
-    """Make a model available by name, here, in listings and on the command line.
-
-    Raises:
-        DuplicateNameError: the name is taken.
-    """
-    if not isinstance(spec, ModelSpec):
-        raise ArgumentError(f"register_model takes a fer_zoo.ModelSpec, got {spec!r:.80}")
-    return MODELS.register(spec.name, spec)
-
-
-def register_preset(preset: Preset) -> Preset:
-    """Make a preset available by name.
-
-    Raises:
-        DuplicateNameError: the name is taken.
-    """
-    if not isinstance(preset, Preset):
-        raise ArgumentError(f"register_preset takes a fer_zoo.Preset, got {preset!r:.80}")
-    return PRESETS.register(preset.name, preset)
 
 
 def create_transform(
@@ -96,7 +47,10 @@ def create_transform(
     if isinstance(model_or_preset, Preset):
         return Transform(model_or_preset, training)
     if isinstance(model_or_preset, Classifier):
-        return Transform(PRESETS[model_or_preset.preset], training)
+        preset = PRESETS[model_or_preset.preset]
+        return Transform(preset, training, model_or_preset.in_channels)
+    if not isinstance(model_or_preset, str):
+        raise ArgumentError(f"expected a model, a preset or a name, got {model_or_preset!r:.80}")
     if model_or_preset in PRESETS:
         return Transform(PRESETS[model_or_preset], training)
     if model_or_preset in MODELS or model_or_preset.startswith("timm/"):
@@ -157,16 +111,18 @@ def create(
                     f"{key}={asked} contradicts the weights, which have {key}="
                     f"{getattr(model, key)}; use {call}, {then}"
                 )
-        return model.to(device=device, dtype=dtype).eval()
+        return _placed(model, device, dtype).eval()
     if spec.members:
+        classes = spec.num_classes if num_classes is None else num_classes
+        channels = spec.in_channels if in_channels is None else in_channels
         members = [
-            build_network(m, num_classes=num_classes, in_channels=in_channels) for m in spec.members
+            build_network(m, num_classes=classes, in_channels=channels) for m in spec.members
         ]
-        model = _assemble(members, fusion or spec.fusion)
+        model = _assemble(members, spec.fusion if fusion is None else fusion)
         model.name, model.preset = name, spec.preset
     else:
         model = build_network(name, num_classes=num_classes, in_channels=in_channels)
-    return model.to(device=device, dtype=dtype)
+    return _placed(model, device, dtype)
 
 
 def create_ensemble(
@@ -199,12 +155,17 @@ def create_ensemble(
     """
     if isinstance(members, str) or not isinstance(members, Sequence):
         raise ArgumentError(f"members must be a list of names or models, got {members!r:.80}")
+    if weights is not None and not any(isinstance(m, str) for m in members):
+        raise ArgumentError(f"weights={weights!r} is for members given by name; none is")
     built = [
         m
         if isinstance(m, Classifier)
         else create(m, weights=weights, num_classes=num_classes, in_channels=in_channels)
         for m in members
     ]
+    for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
+            raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
     model = _assemble(built, fusion)
     presets = {m.preset for m in built}
     if preset is None and len(presets) > 1:
@@ -215,25 +176,34 @@ def create_ensemble(
     model.preset = PRESETS[preset].name if preset else model.preset
     model.name = "+".join(m.name for m in built)
     model.train(any(m.training for m in built))
-    return model.to(device=device, dtype=dtype)
+    _placed(model, device, dtype)
+    return model
 
 
 def _assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
     if isinstance(fusion, str):
         classes = members[0].num_classes if members else 1
         fusion = create_fusion(fusion, max(len(members), 1), classes)
+    if not isinstance(fusion, Fusion):
+        raise ArgumentError(f"fusion must be a name or a fer_zoo.Fusion, got {fusion!r:.80}")
     return Ensemble(members, fusion)
 
 
+def _placed(
+    model: Classifier, device: torch.device | str | None, dtype: torch.dtype | None
+) -> Classifier:
+    return model.to(device=None if device is None else resolve_device(device), dtype=dtype)
+
+
 def _create_trained(spec: ModelSpec, weights: str, fusion: str | Fusion | None) -> Classifier:
-    if str(weights).endswith(".safetensors"):
+    if is_file_address(weights):
         model = load(weights)
         if model.name != spec.name:
             raise ArgumentError(
                 f"{weights} holds {model.name!r}, not {spec.name!r}; "
                 f"fer_zoo.load({str(weights)!r}) builds what it holds"
             )
-        return with_fusion(model, fusion) if isinstance(model, Ensemble) and fusion else model
+        return model if fusion is None else with_fusion(model, fusion)
     record = get_weights(spec.name, weights)
     if not spec.members:
         return _from_record(record)
@@ -264,10 +234,24 @@ def _from_record(record: WeightsRecord) -> Classifier:
     return model
 
 
-def with_fusion(model: Ensemble, fusion: str | Fusion) -> Ensemble:
-    """Return an ensemble of the same members (shared, not copied) under another fusion."""
+def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
+    """Return an ensemble of the same members (shared, not copied) under another fusion.
+
+    Raises:
+        ArgumentError: `model` is no ensemble, or the fusion asked for by name must be fitted.
+    """
+    if not isinstance(model, Ensemble):
+        raise ArgumentError(f"{model.name!r} is a single network and has no fusion")
+    if fusion == model.fusion.name:
+        return model
     other = _assemble(model.members, fusion)
-    other.name, other.preset, other.provenance = model.name, model.preset, model.provenance
+    if isinstance(fusion, str) and any(True for _ in other.fusion.parameters()):
+        raise ArgumentError(
+            f"{fusion!r} has to be fitted for these members: make an ensemble of them with "
+            f"fer_zoo.create_ensemble(model.members, fusion={fusion!r}) and fer_zoo.fit_fusion it"
+        )
+    other.name, other.preset = model.name, model.preset
+    other.provenance = {k: v for k, v in model.provenance.items() if k != "fusion_fit"}
     return other.train(model.training)
 
 
@@ -289,7 +273,11 @@ def save(model: Classifier, path: Path_, *, dtype: torch.dtype | None = None) ->
     """
     tensors = model.state_dict()
     if dtype is not None:
-        tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
+        stored = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
+        lost = [k for k in stored if not torch.equal(stored[k].isfinite(), tensors[k].isfinite())]
+        if lost:
+            raise ArgumentError(f"{dtype} cannot hold the values of {lost[:3]}; use another dtype")
+        tensors = stored
     write_checkpoint(path, tensors, _config(model))
     return Path(path)
 
@@ -313,10 +301,11 @@ def load(path: Path_, *, device: torch.device | str | None = None) -> Classifier
         load_state_dict(model, tensors)
     except FerZooError as error:
         raise type(error)(f"{path}: {error}") from None
-    return model.to(device=device).eval()
+    return _placed(model, device, None).eval()
 
 
 def _config(model: Classifier) -> dict[str, Any]:
+    PRESETS[model.preset]
     common = {
         "name": model.name,
         "labels": model.labels,
@@ -324,6 +313,14 @@ def _config(model: Classifier) -> dict[str, Any]:
         "provenance": model.provenance,
     }
     if isinstance(model, Ensemble):
+        if label_orders(model.members) != model.order.tolist():
+            raise LabelError("a member's labels were changed; set them on the ensemble instead")
+        name = model.fusion.name
+        if name not in FUSIONS or FUSIONS[name] is not type(model.fusion):
+            raise ArgumentError(
+                f"{type(model.fusion).__name__} is not registered; decorate it with "
+                "fer_zoo.register_fusion, so that a file can say what it holds"
+            )
         return common | {
             "members": [_config(m) for m in model.members],
             "fusion": {"name": model.fusion.name, "options": model.fusion.options()},
@@ -349,8 +346,7 @@ def _build(config: Mapping[str, Any]) -> Classifier:
         model = build_network(
             config["name"], num_classes=config["num_classes"], in_channels=config["in_channels"]
         )
-        labels = config["labels"]
-        model.labels = None if labels is None else check_labels(labels, model.num_classes)
+        model.labels = config["labels"]
     model.name = config["name"]
     model.preset = PRESETS[config["preset"]].name
     model.provenance = dict(config["provenance"])

@@ -1,5 +1,6 @@
 """Packages that add to the zoo, found through their entry points."""
 
+import warnings
 from importlib.metadata import entry_points
 
 GROUP = "fer_zoo.plugins"
@@ -19,5 +20,8 @@ def load_plugins() -> list[str]:
     """
     found = entry_points(group=GROUP)
     for entry in found:
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:  # a plugin is foreign code: whatever it raises is its own
+            warnings.warn(f"the plugin {entry.name!r} ({entry.value}): {error!r}", stacklevel=2)
     return sorted(found.names)

@@ -14,6 +14,7 @@ from conftest import NETWORKS, TIMM
 from fer_zoo.errors import (
     ArgumentError,
     CheckpointError,
+    LabelError,
     StateDictError,
     UnknownNameError,
     WeightsError,
@@ -117,8 +118,29 @@ def damaged(whole: bytes, how: str) -> bytes:
 def test_damaged_files_are_refused(tmp_path: Path, how):
     path = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.safetensors")
     path.write_bytes(damaged(path.read_bytes(), how))
-    with pytest.raises(CheckpointError, match=r"m.safetensors: not a safetensors file"):
+    says = "is a pickle" if how == "pickle" else "not a safetensors file"
+    with pytest.raises(CheckpointError, match=rf"m\.safetensors.* {says}"):
         fer_zoo.load(path)
+
+
+def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path: Path):
+    model = fer_zoo.create("resnet18_025").eval()
+    path = tmp_path / "old.pth"
+    torch.save(model.state_dict(), path)
+    for use in (
+        lambda: fer_zoo.load(path),
+        lambda: fer_zoo.create("resnet18_025", weights=str(path)),
+        lambda: fer_zoo.Predictor(str(path)),
+    ):
+        with pytest.raises(CheckpointError, match="is a pickle") as caught:
+            use()
+    command = str(caught.value).splitlines()[1].strip().replace("'resnet18'", "'resnet18_025'")
+    program = command.removeprefix('python -c "').removesuffix('"')
+    exec(program, {})
+    again = fer_zoo.load(path.with_suffix(".safetensors"))
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        assert torch.equal(again(x), model(x))
 
 
 def test_what_is_not_ours_is_refused(tmp_path: Path):
@@ -182,6 +204,64 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path):
     finally:
         stop.set()
         writer.join()
+
+
+def test_the_same_model_is_the_same_bytes(tmp_path: Path):
+    model = fer_zoo.create("test_tiny")
+    files = [fer_zoo.save(model, tmp_path / f"{i}.safetensors") for i in range(12)]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path):
+    path = tmp_path / "m.safetensors"
+    model = fer_zoo.create("test_tiny")
+    with pytest.raises(LabelError, match="7 classes need 7 labels"):
+        model.labels = ("a", "b")
+    model.preset = "typo"
+    with pytest.raises(UnknownNameError, match="typo"):
+        fer_zoo.save(model, path)
+    model.preset = "fer40_center"
+    model.provenance = {"when": object()}
+    with pytest.raises(CheckpointError, match="plain values"):
+        fer_zoo.save(model, path)
+    model.provenance = {}
+    with torch.no_grad():
+        model.bn1.running_var.fill_(1e6)
+    with pytest.raises(ArgumentError, match=r"cannot hold the values of \['bn1.running_var'\]"):
+        fer_zoo.save(model, path, dtype=torch.float16)
+
+    class Private(fer_zoo.fusion.Average):
+        pass
+
+    ensemble = fer_zoo.create_ensemble(["test_tiny"], fusion=Private(1, 7))
+    with pytest.raises(ArgumentError, match="register_fusion"):
+        fer_zoo.save(ensemble, path)
+    assert not path.exists()
+
+
+def test_labels_set_on_an_ensemble_last(tmp_path: Path):
+    members = [fer_zoo.create("test_tiny", num_classes=3) for _ in range(2)]
+    for member, labels in zip(members, (LABELS, LABELS[::-1]), strict=True):
+        member.labels = labels
+    model = fer_zoo.create_ensemble(members).eval()
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        before = model(x)
+    model.labels = ("one", "two", "three")
+    assert members[1].labels == ("three", "two", "one")
+    again = fer_zoo.load(fer_zoo.save(model, tmp_path / "e.safetensors"))
+    assert again.labels == ("one", "two", "three")
+    with torch.no_grad():
+        assert torch.equal(again(x), before)
+    members[1].labels = ("one", "two", "three")
+    with pytest.raises(LabelError, match="set them on the ensemble"):
+        fer_zoo.save(model, tmp_path / "e.safetensors")
+
+
+def test_a_new_head_forgets_the_old_heads_evidence():
+    model = fer_zoo.create("resnet18_025", weights="default")
+    model.reset_classifier(3)
+    assert model.provenance == {"started_from": "resnet18_025.fer2013"}
 
 
 def test_an_unregistered_network_cannot_be_saved(tmp_path: Path):

@@ -1,6 +1,9 @@
 """Datasets in every form in which people have them."""
 
 import csv
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -131,12 +134,12 @@ def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("9," + "0 " * 2304 + ",Training", "class 9 and 2304 pixels"),
+        ("9," + "0 " * 2304 + ",Training", "class 9, 2304 pixels"),
         ("1,0 1 2,Training", "3 pixels"),
         ("1," + "256 " * 2304 + ",Training", "0 to 255"),
         ("1," + "-1 " * 2304 + ",Training", "0 to 255"),
         ("1,a b,Training", "cannot be read"),
-        ("1," + "0 " * 2304 + ",Validation", "cannot be read"),
+        ("1," + "0 " * 2304 + ",Validation", "usage 'Validation'"),
         ("1", "cannot be read"),
     ],
 )
@@ -199,8 +202,76 @@ def test_ferplus_needs_the_csv_and_the_votes(tmp_path: Path):
     with pytest.raises(DataError, match="line 2"):
         FERPlus(tmp_path)
     path.write_text("Usage,Image name," + ",".join(COLUMNS) + "\nTraining,," + "1," * 9 + "1\n")
-    with pytest.raises(DataError, match="1 rows"):
+    with pytest.raises(DataError, match="are not those of"):
         FERPlus(tmp_path)
+
+
+def test_ferplus_refuses_votes_of_other_rows(tmp_path: Path):
+    """A csv cut down to one split has that split's counts, but not the vote file's rows."""
+    whole = write_csv(tmp_path / "fer2013.csv").read_text().splitlines()
+    write_votes(tmp_path / "fer2013new.csv", np.full((ROWS, 10), 2))
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    kept = [line for line in whole if not line.endswith("Training")]
+    (cut / "fer2013.csv").write_text("\n".join(kept))
+    with pytest.raises(DataError, match="are not those of"):
+        FERPlus(cut, "public", votes=tmp_path / "fer2013new.csv")
+
+
+def test_csv_as_other_programs_write_it(tmp_path: Path):
+    plain = FER2013(write_csv(tmp_path / "fer2013.csv"), "train")
+    text = (tmp_path / "fer2013.csv").read_text()
+    for name, content in (
+        ("bom.csv", b"\xef\xbb\xbf" + text.encode()),
+        ("crlf.csv", text.replace("\n", "\r\n").encode()),
+        ("blank.csv", (text + "\n\n").encode()),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert torch.equal(FER2013(tmp_path / name, "train").images, plain.images)
+    for name, content in (
+        ("utf16.csv", text.encode("utf-16")),
+        ("quote.csv", b'emotion,pixels,Usage\n0,"1 2' + b" 3" * 200_000),
+        ("huge.csv", b"emotion,pixels,Usage\n0,1e9 99999999999999999999999,Training\n"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=name):
+            FER2013(tmp_path / name, "train")
+
+
+def test_an_image_folder_keeps_the_official_split(tmp_path: Path):
+    root = write_folders(tmp_path / "kaggle")
+    assert ImageFolder(root / "train").split == "train"
+    with pytest.raises(DataError, match=r"mixes files of FER2013's splits"):
+        ImageFolder(root / "test")
+    for path in (root / "test").rglob("PublicTest*"):
+        path.unlink()
+    for folder in (root / "test").iterdir():
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    assert ImageFolder(root / "test").split == "private"
+
+
+def test_deep_kaggle_images_keep_their_grey(tmp_path: Path):
+    root = write_folders(tmp_path / "kaggle")
+    plain = FER2013(root, "train")
+    for path in root.rglob("Training*.png"):
+        with Image.open(path) as image:
+            deep = np.asarray(image).astype(np.uint16) * 257
+        Image.fromarray(deep).save(path)
+    (root / "train" / "happy" / "._hidden.png").write_bytes(b"AppleDouble")
+    assert torch.equal(FER2013(root, "train").images, plain.images)
+
+
+def test_fingerprints_tell_faces_apart():
+    images = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    a, b = (FaceDataset(images, torch.arange(4) % 2, labels=("a", "b"), name=n) for n in "xy")
+    assert a.fingerprint == b.fingerprint
+    for other in (
+        FaceDataset(images + 1, torch.arange(4) % 2, labels=("a", "b"), name="x"),
+        FaceDataset(images, torch.zeros(4), labels=("a", "b"), name="x"),
+        FaceDataset(images, torch.arange(4) % 2, labels=("a", "c"), name="x"),
+    ):
+        assert other.fingerprint != a.fingerprint
 
 
 def test_image_folder_takes_ones_own_labels(tmp_path: Path):
@@ -270,6 +341,25 @@ def test_real_counts_and_pixels(fer2013_root: Path):
 
 
 @pytest.mark.real_data
+def test_the_real_csv_loads_in_seconds_and_under_a_gigabyte(fer2013_root: Path, tmp_path: Path):
+    code = (
+        "import resource, sys, time, torch, fer_zoo; start = time.perf_counter();"
+        "fer_zoo.data.FER2013(sys.argv[1]); seconds = time.perf_counter() - start;"
+        "print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(fer2013_root)],
+        env={**os.environ, "FER_ZOO_CACHE": str(tmp_path / "none yet")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds, kilobytes = map(float, done.stdout.split())
+    assert seconds < 60
+    assert kilobytes < 1_000_000
+
+
+@pytest.mark.real_data
 def test_real_ferplus(fer2013_root: Path):
     plus, faces = FERPlus(fer2013_root, "public"), FER2013(fer2013_root, "public")
     assert len(plus) + plus.dropped == len(faces) == 3589
@@ -284,7 +374,13 @@ def test_real_ferplus(fer2013_root: Path):
 def test_private_is_never_trained_or_chosen_on(tmp_path: Path):
     from conftest import stripes
 
-    for data, judge in (("private", "public"), ("train", "private"), ("train", "train")):
+    for data, judge in (
+        ("private", "public"),
+        ("public", "train"),
+        ("train", "private"),
+        ("train", "train"),
+        (None, None),
+    ):
         with pytest.raises(SplitError):
             fer_zoo.train(
                 "test_tiny",

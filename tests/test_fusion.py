@@ -107,6 +107,45 @@ def test_stacked_is_multinomial_logistic_regression(problem):
     assert report.loss_after == pytest.approx(log_loss(targets, expected), abs=1e-7)
 
 
+def test_stacked_penalty_is_ridge_around_averaging(problem):
+    """scikit-learn shrinks towards zero, so it is given the distance from the average to learn."""
+    from scipy.optimize import minimize
+
+    logits, targets = problem
+    l2, flat = 0.05, logits.transpose(0, 1).flatten(1).numpy()
+    average = np.tile(np.eye(K), (1, M)) / M
+
+    def objective(v: np.ndarray) -> float:
+        weight, bias = v[: K * M * K].reshape(K, M * K), v[K * M * K :]
+        p = softmax(flat @ weight.T + bias)[np.arange(N), targets.numpy()]
+        distance = np.square(weight - average).sum() + np.square(bias).sum()
+        return float(-np.log(p).mean() + l2 / 2 * distance)
+
+    start = np.concatenate([average.ravel(), np.zeros(K)])
+    best = minimize(objective, start, method="L-BFGS-B", options={"maxfun": 200_000}).fun
+    fusion = create_fusion("stacked", M, K, l2=l2)
+    report = fusion.fit(logits, targets, split="public")
+    assert report.loss_before == pytest.approx(objective(start))
+    assert report.loss_after == pytest.approx(best, abs=1e-6)
+    weaker = create_fusion("stacked", M, K, l2=0.0)
+    weaker.fit(logits, targets, split="public")
+    moved = [torch.dist(f.linear.weight, f._average()).item() for f in (fusion, weaker)]
+    assert moved[0] < moved[1]
+
+
+def test_weights_per_class_match_numpy(problem):
+    logits, targets = problem
+    fusion = create_fusion("weighted", M, K, space="logit", per_class=True)
+    fusion.fit(logits, targets, split="public")
+    w = fusion.weights.numpy()
+    np.testing.assert_allclose(w.sum(0), np.ones(K), atol=1e-6)
+    expected = (w[:, None] * np.log(softmax(logits.numpy()))).sum(0)
+    found = fusion.double()(logits).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    shifted = fusion(logits + torch.randn(M, N, 1)).detach().numpy()
+    np.testing.assert_allclose(shifted, found, atol=1e-9)
+
+
 def test_weighted_finds_the_optimum(problem):
     """Against a fine grid over the simplex, and the known ranking of the members."""
     logits, targets = problem
@@ -157,7 +196,10 @@ def test_unfitted_parametric_fusions_are_averages(problem):
     np.testing.assert_allclose(probabilities("weighted", logits, space="logit"), geometric)
 
 
-@pytest.mark.parametrize("split", ["private", "PrivateTest", "test", "private-test"])
+@pytest.mark.parametrize(
+    "split",
+    ["private", "PrivateTest", "test", "private-test", "fer2013 private", "PrivateTest[600]"],
+)
 def test_fitting_on_the_test_split_is_refused(problem, split):
     for allow in (False, True):
         with pytest.raises(SplitError, match="test split"):
@@ -166,8 +208,9 @@ def test_fitting_on_the_test_split_is_refused(problem, split):
 
 def test_fitting_on_the_training_split_needs_an_override(problem):
     fusion = create_fusion("weighted", M, K)
-    with pytest.raises(SplitError, match="allow_training_split"):
-        fusion.fit(*problem, split="train")
+    for split in ("train", "Training set", "train[600]"):
+        with pytest.raises(SplitError, match="allow_training_split"):
+            fusion.fit(*problem, split=split)
     assert fusion.fit(*problem, split="train", allow_training_split=True).n == N
     with pytest.raises(SplitError, match="say which"):
         fusion.fit(*problem, split=" ")
@@ -181,6 +224,16 @@ def test_misuse_is_refused(problem):
         create_fusion("stacked", 2, K).fit(logits, targets, split="public")
     with pytest.raises(ArgumentError, match="400 faces"):
         create_fusion("stacked", M, K).fit(logits, targets[:-1], split="public")
+    fusion = create_fusion("stacked", M, K)
+    with pytest.raises(ArgumentError, match="targets must be from 0 to 4"):
+        fusion.fit(logits, targets + 1, split="public")
+    with pytest.raises(ArgumentError, match="NaN"):
+        fusion.fit(logits.where(logits < 3, torch.nan), targets, split="public")
+    with pytest.raises(ArgumentError, match="must be a tensor"):
+        fusion.fit(logits.numpy(), targets, split="public")
+    with pytest.raises(SplitError, match="not None"):
+        fusion.fit(logits, targets, split=None)
+    assert fusion.fit(logits, targets.int(), split="public").n == N
     with pytest.raises(ArgumentError, match="does not take"):
         create_fusion("vote", M, K, space="logit")
     with pytest.raises(ArgumentError, match="convex"):
@@ -216,6 +269,16 @@ def test_fit_fusion_guards_and_reports(labelled):
     fit = fer_zoo.fit_fusion(model, faces)
     assert fit.report.loss_after < fit.report.loss_before
     assert model.provenance["fusion_fit"]["report"]["split"] == "public"
+    average = fer_zoo.create_ensemble(list(model.members)).eval()
+    plain = fer_zoo.evaluate(average, faces)
+    assert fit.average_accuracy == pytest.approx(plain.accuracy)
+    assert fit.average_nll == pytest.approx(plain.nll, abs=1e-5)
+    fitted = fer_zoo.evaluate(model, faces)
+    before_penalty = fit.report.loss_after - float(model.fusion.penalty())
+    assert fitted.nll == pytest.approx(before_penalty, abs=1e-4)
+    model.members[0].provenance = {"data": {"fingerprint": faces.fingerprint}}
+    with pytest.raises(SplitError, match="trained on these very faces"):
+        fer_zoo.fit_fusion(model, faces)
     with pytest.raises(SplitError):
         fer_zoo.fit_fusion(model, stripes(60, split="private"))
     with pytest.raises(SplitError):

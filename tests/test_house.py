@@ -141,7 +141,18 @@ def test_third_parties_register_from_outside(plugin, monkeypatch):
     assert "[throwaway_net]" in found.stdout, found.stdout + found.stderr
 
 
+def test_a_broken_plugin_is_named_and_does_not_stop_the_rest(plugin, monkeypatch):
+    (plugin / "throwaway.py").write_text("import no_such_module")
+    monkeypatch.setenv("PYTHONPATH", str(plugin))
+    command = [sys.executable, "-m", "fer_zoo", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "resnet18" in done.stdout
+    assert "the plugin 'mine' (throwaway): ModuleNotFoundError" in done.stderr
+
+
 def test_registering_the_wrong_thing_is_refused():
+    with pytest.raises(ArgumentError, match="either a build or members"):
+        fer_zoo.ModelSpec(name="x", description="", source="")
     with pytest.raises(ArgumentError, match="ModelSpec"):
         fer_zoo.register_model("resnet18")
     with pytest.raises(ArgumentError, match="Preset"):

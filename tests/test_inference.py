@@ -122,6 +122,37 @@ def test_rgb_networks_take_gray_faces():
     model = fer_zoo.create("test_tiny", in_channels=3).eval()
     model.labels = fer_zoo.labels.FER2013
     assert fer_zoo.Predictor(model)(FACE).label in model.labels
+    assert model(fer_zoo.create_transform(model)(FACE)[None]).shape == (1, 7)
+
+
+def test_low_precision_models(labelled):
+    """The fusion is computed in float32 whatever the members are kept in."""
+    full = fer_zoo.Predictor(labelled)(FACE).probabilities
+    low = fer_zoo.Predictor(labelled.to(torch.bfloat16))(FACE).probabilities
+    assert low == pytest.approx(full, abs=0.02)
+    logits = torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]], dtype=torch.bfloat16)
+    assert fer_zoo.fusion.Vote(2, 2)(logits)[0].diff() != 0
+
+
+def test_a_compiled_model_is_refused(labelled):
+    """It hides its members, so views and members would be fused in another order."""
+    with pytest.raises(ArgumentError, match="got OptimizedModule"):
+        predict_scores(torch.compile(labelled, backend="eager"), torch.zeros(1, 48, 48))
+
+
+@pytest.mark.parametrize("mode", ["LAB", "CMYK", "YCbCr", "HSV"])
+def test_one_unusable_image_never_stops_the_batch(labelled, tmp_path: Path, mode):
+    whole = tmp_path / "whole.png"
+    Image.fromarray(FACE).save(whole)
+    (tmp_path / "half.png").write_bytes(whole.read_bytes()[:900])
+    half = Image.open(tmp_path / "half.png")
+    odd = Image.new(mode, (48, 48))
+    found = fer_zoo.Predictor(labelled)([half, odd, np.zeros(3), FACE, object()])
+    assert "cannot be read" in found[0].error
+    assert (found[1].error is not None) == (mode == "LAB")
+    assert found[3].label in labelled.labels
+    assert found[4].error is not None
+    half.close()
 
 
 def test_fusion_is_one_argument(tmp_path: Path):
@@ -130,8 +161,14 @@ def test_fusion_is_one_argument(tmp_path: Path):
     assert by_name(FACE).probabilities != average(FACE).probabilities
     path = fer_zoo.save(by_name.model, tmp_path / "e.safetensors")
     assert fer_zoo.Predictor(path)(FACE).probabilities == by_name(FACE).probabilities
+    same = fer_zoo.Predictor(path, fusion="stacked")
+    assert same(FACE).probabilities == by_name(FACE).probabilities
     swapped = fer_zoo.Predictor(path, fusion="average")(FACE)
     assert swapped.probabilities == pytest.approx(average(FACE).probabilities, abs=1e-5)
+    with pytest.raises(ArgumentError, match="'weighted' has to be fitted"):
+        fer_zoo.Predictor(path, fusion="weighted")
+    with pytest.raises(ArgumentError, match="for a model given by name"):
+        fer_zoo.Predictor(path, weights="fer2013")
     with pytest.raises(ArgumentError, match="no fusion"):
         fer_zoo.Predictor("resnet18_025", fusion="average")
 
@@ -177,6 +214,22 @@ def test_metrics_are_scikit_learns(labelled):
     assert (result.n, result.views, result.preset) == (200, 1, "fer40_center")
 
 
+def test_the_preset_asked_for_is_the_one_used(labelled):
+    faces = FaceDataset(
+        torch.randint(0, 256, (60, 48, 48), dtype=torch.uint8),
+        torch.arange(60) % 7,
+        labels=labelled.labels,
+        name="noise",
+    )
+    found = {p: fer_zoo.evaluate(labelled, faces, preset=p) for p in ("fer40_center", "thesis40")}
+    for preset, result in found.items():
+        scores = predict_scores(labelled, faces.images, preset=preset)
+        expected = torch.nn.functional.cross_entropy(scores, faces.targets).item()
+        assert result.nll == pytest.approx(expected)
+        assert result.preset == preset
+    assert found["fer40_center"].nll != found["thesis40"].nll
+
+
 def test_a_class_without_faces_has_no_recall(labelled):
     faces = FaceDataset(
         torch.randint(0, 256, (20, 48, 48), dtype=torch.uint8),
@@ -214,11 +267,15 @@ def test_confusion_plot(labelled, tmp_path: Path):
 
 def test_cli_predict(folder: Path):
     done = run("predict", folder, code=1)
-    assert re.search(r"0\.png\s+\w+\s+[█░]{12}\s+\d+\.\d %", done.stdout)
+    assert re.search(r"faces/0\.png\s+\w+\s+[█░]{12}\s+\d+\.\d %", done.stdout)
     assert done.stdout.count(".png") == 4
     assert "broken.jpg: cannot be read" in done.stderr
     assert "1 of 5 files could not be used" in done.stderr
+    plain = run("predict", folder, code=1, PYTHONIOENCODING="ascii").stdout
+    assert re.search(r"[#.]{12}", plain)
     (folder / "broken.jpg").unlink()
+    (folder / "3.png").rename(folder / "3[red].png")
+    assert "3[red].png" in run("predict", folder / "3[red].png").stdout
     rows = [json.loads(line) for line in run("predict", folder, "--json").stdout.splitlines()]
     assert len(rows) == 4
     assert all(sum(r["probabilities"].values()) == pytest.approx(1) for r in rows)
@@ -229,10 +286,18 @@ def test_cli_predict(folder: Path):
 def test_cli_errors_are_one_line(tmp_path: Path):
     done = run("predict", tmp_path, code=2)
     assert done.stderr == f"fer-zoo: no image in {tmp_path}\n"
+    other = run("evaluate", "resnet18_025", "--data", tmp_path / "no.csv", code=2)
+    assert "no.csv does not exist" in other.stderr
+    options = ("--data", tmp_path, "--output", tmp_path, "--set", "device=1")
+    assert "no setting ['device']" in run("train", "test_tiny", *options, code=2).stderr
+    fuse = ("fuse", "resnet18_025", "vgg19_025", "--output", tmp_path / "e.safetensors")
+    assert "nothing to fit" in run(*fuse, "--data", tmp_path, code=2).stderr
+    assert "is fitted: pass --data" in run(*fuse, "--fusion", "stacked", code=2).stderr
     assert "Did you mean 'vgg19'" in run("info", "vgg9", code=2).stderr
     assert "No such command" in run("prdict", code=2).stderr
     done = run("predict", tmp_path / "none.png", code=1)
     assert "none.png: no such file" in done.stderr
+    (tmp_path / "x.csv").write_text("")
     no_split = run("evaluate", "resnet18_025", "--data", tmp_path / "x.csv", code=2)
     assert "say which split" in no_split.stderr
 

@@ -157,13 +157,14 @@ def test_imagenet_state_dicts_load(ours, theirs):
     import torchvision
 
     rgb = getattr(torchvision.models, theirs)(weights=None).eval()
+    published = {k: v for k, v in rgb.state_dict().items() if "num_batches" not in k}
     for m in rgb.modules():
         if isinstance(m, nn.BatchNorm2d):
             m.running_mean.normal_(std=0.1)
             m.running_var.uniform_(0.5, 1.5)
     gray = fer_zoo.create(ours).eval()
     head = gray.get_classifier().weight.clone()
-    fer_zoo.load_imagenet(gray, rgb.state_dict())
+    fer_zoo.load_imagenet(gray, published)  # the published files have no batch counters
     x = torch.rand(2, 1, 64, 64)
     body = rgb.features if theirs == "vgg19_bn" else nn.Sequential(*list(rgb.children())[:-2])
     with torch.no_grad():
@@ -188,8 +189,16 @@ def test_rgb_stem_and_dtype():
     assert model(torch.rand(2, 3, 40, 40, dtype=torch.float64)).dtype == torch.float64
     with pytest.raises(ArgumentError, match="in_channels must be 1"):
         fer_zoo.create("test_tiny", in_channels=2)
+    for wrong in (0, -1, 2.5, "7", True):
+        with pytest.raises(ArgumentError, match="num_classes must be a whole number"):
+            fer_zoo.create("test_tiny", num_classes=wrong)
     with pytest.raises(ArgumentError, match="num_classes"):
-        fer_zoo.create("test_tiny", num_classes=0)
+        fer_zoo.create(TIMM[0]).reset_classifier(0)
+    with pytest.raises(ArgumentError, match="device 'gpu' cannot be used here"):
+        fer_zoo.create("test_tiny", device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ArgumentError, match="device 'cuda' cannot be used here"):
+            fer_zoo.Predictor("resnet18_025", device="cuda")
 
 
 def test_arguments_that_contradict_the_weights_raise():
@@ -234,6 +243,12 @@ def test_ensembles_that_make_no_sense_are_refused():
         fer_zoo.create_ensemble(["resnet18_7x7", "test_tiny"])
     both = fer_zoo.create_ensemble(["resnet18_7x7", "test_tiny"], preset="fer48_plain")
     assert both.preset == "fer48_plain"
+    with pytest.raises(ArgumentError, match="num_classes=3 contradicts"):
+        fer_zoo.create_ensemble([fer_zoo.create("test_tiny")], num_classes=3)
+    with pytest.raises(ArgumentError, match="for members given by name"):
+        fer_zoo.create_ensemble([fer_zoo.create("test_tiny")], weights="default")
+    with pytest.raises(ArgumentError, match="fusion must be a name"):
+        fer_zoo.create_ensemble(["test_tiny"], fusion=5)
     with pytest.raises(ArgumentError, match="for 3 members"):
         fer_zoo.create_ensemble(["test_tiny"], fusion=fer_zoo.fusion.Average(3, 7))
 

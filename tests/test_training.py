@@ -14,8 +14,8 @@ import fer_zoo
 from conftest import cli, stripes
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
-from fer_zoo.training import RECIPES
-from fer_zoo.training.loop import _batches
+from fer_zoo.training import RECIPES, get_recipe
+from fer_zoo.training.state import batches
 from fer_zoo.weights.checkpoint import read_checkpoint
 
 QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.05}
@@ -159,6 +159,175 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path, how):
     assert all(torch.equal(one[k], other[k]) for k in one)
 
 
+def by_hand(data: FaceDataset, judge: FaceDataset, **changes: object) -> dict[str, torch.Tensor]:
+    """Train in plain torch, whole batches, no augmentation; return the last or averaged weights."""
+    settings = {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "label_smoothing": 0.0}
+    settings |= {"clip": 0.0, "ema": 0.0, "rates": [0.05] * 3} | changes
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = fer_zoo.create("test_tiny", num_classes=3)
+    kept = {k: v.clone() for k, v in model.state_dict().items()}
+    names = ("momentum", "nesterov", "weight_decay")
+    sgd = torch.optim.SGD(model.parameters(), lr=1.0, **{n: settings[n] for n in names})
+    x = data.images[:, None].float() / 255
+    for step, rate in enumerate(settings["rates"]):
+        sgd.param_groups[0]["lr"] = rate
+        sgd.zero_grad()
+        torch.nn.functional.cross_entropy(
+            model(x), data.targets, label_smoothing=settings["label_smoothing"]
+        ).backward()
+        if settings["clip"]:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
+        sgd.step()
+        share = settings["ema"] if step else 0.0
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                kept[key] = share * kept[key] + (1 - share) * value
+    return kept
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"momentum": 0.5},
+        {"nesterov": True},
+        {"weight_decay": 0.1},
+        {"label_smoothing": 0.2},
+        {"clip": 0.1},
+        {"ema": 0.5},
+        {"schedule": "cosine"},
+        {"schedule": "cosine", "warmup": 1.0},
+    ],
+    ids=str,
+)
+def test_each_setting_does_what_plain_torch_does(tmp_path: Path, changes):
+    data, judge = stripes(30), stripes(9, seed=1)
+    result = fer_zoo.train(
+        "test_tiny",
+        data,
+        validation=judge,
+        output=tmp_path,
+        epochs=3,
+        batch_size=64,
+        lr=0.05,
+        precision="fp32",
+        preset="fer48_plain",
+        augment={"padding": 0, "flip": 0.0},
+        **changes,
+    )
+    rates = [0.05] * 3
+    if "schedule" in changes:
+        rates = [0.05, 0.0375, 0.0125] if "warmup" not in changes else [0.05e-3, 0.05, 0.025]
+    kept = {k: v for k, v in changes.items() if k not in ("schedule", "warmup")}
+    expected = by_hand(data, judge, rates=rates, **kept)
+    state = tensors(tmp_path)
+    prefix = "average.module." if "ema" in changes else "model."
+    for key, value in expected.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(state[prefix + key], value, atol=2e-4, rtol=2e-3)
+    if "ema" in changes and result.best.epoch == 3:
+        best = fer_zoo.load(result.checkpoint).state_dict()
+        assert torch.equal(best["fc.weight"], state["average.module.fc.weight"])
+    elif "ema" in changes:
+        assert not torch.equal(state["model.fc.weight"], state["average.module.fc.weight"])
+
+
+def test_augmentation_and_precision_of_the_recipe_are_used(tmp_path: Path):
+    losses = {}
+    for name, changes in {
+        "plain": {"precision": "fp32"},
+        "bf16": {"precision": "bf16"},
+        "turned": {"precision": "fp32", "augment": {"rotate": 60.0}},
+    }.items():
+        result = fer_zoo.train(
+            "test_tiny",
+            stripes(32),
+            validation=stripes(9, seed=1),
+            output=tmp_path / name,
+            **(QUICK | changes),
+        )
+        losses[name] = result.history[0].train_loss
+    assert len(set(losses.values())) == 3
+    assert losses["bf16"] == pytest.approx(losses["plain"], abs=0.05)
+
+
+def test_targets_are_matched_to_the_models_labels_by_name(tmp_path: Path):
+    """A model that knows the classes in another order goes on where it was, not from scratch."""
+    data, judge = stripes(240), stripes(60, seed=1)
+    first = fer_zoo.train(
+        "test_tiny", data, validation=judge, output=tmp_path / "a", **(QUICK | {"epochs": 10})
+    )
+    order = [2, 0, 1]
+    moved = FaceDataset(
+        judge.images,
+        torch.tensor([order.index(t) for t in judge.targets.tolist()]),
+        labels=[judge.labels[i] for i in order],
+        name="moved",
+    )
+    again = fer_zoo.train(
+        first.model, moved, validation=judge, output=tmp_path / "b", epochs=1, lr=1e-6
+    )
+    assert again.history[0].train_accuracy > 0.8
+    assert again.best.val_accuracy == pytest.approx(first.best.val_accuracy, abs=0.1)
+
+
+def test_other_faces_or_weights_are_another_run(tmp_path: Path):
+    data, judge = stripes(32), stripes(9, seed=1)
+    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    for model, faces in (("test_tiny", stripes(32, seed=5)), ("other", data)):
+        if model == "other":
+            model = fer_zoo.create("test_tiny", num_classes=3)
+        with pytest.raises(TrainingError, match=r"data.fingerprint|start"):
+            fer_zoo.train(model, faces, validation=judge, output=tmp_path, **QUICK)
+
+
+def test_a_folder_that_lost_files(tmp_path: Path):
+    data, judge = stripes(32), stripes(9, seed=1)
+    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    before = history(tmp_path)
+    (tmp_path / "history.csv").unlink()
+    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    assert history(tmp_path) == before
+    (tmp_path / "best.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"lost its best.safetensors.*--fresh"):
+        fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+
+
+def test_an_unwritable_folder_is_found_before_the_first_step(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot be written to"):
+        fer_zoo.train(
+            "test_tiny", stripes(9), validation=stripes(9, seed=1), output=tmp_path / "file"
+        )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": True},
+        {"momentum": -0.1},
+        {"nesterov": True, "momentum": 0.0},
+        {"label_smoothing": 2.0},
+        {"ema": 1.5},
+        {"warmup": -1.0},
+        {"clip": -1.0},
+        {"seed": 10**18},
+        {"augment": 5},
+        {"augment": {"rotate": "x"}},
+        {"augment": {"scale": 1.0}},
+        {"lr": float("nan")},
+        {"schedule": "step"},
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(changes):
+    with pytest.raises(ArgumentError):
+        RECIPES["thesis_20"].updated(changes)
+    with pytest.raises(ArgumentError, match="is no recipe"):
+        get_recipe("no_such_file.toml")
+
+
 def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path):
     data, judge = stripes(32), stripes(9, seed=1)
     fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
@@ -181,7 +350,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
         fer_zoo.train(
             "test_tiny",
             stripes(64),
-            validation=stripes(9),
+            validation=stripes(9, seed=1),
             output=tmp_path,
             **(QUICK | {"lr": 1e20}),
         )
@@ -250,14 +419,14 @@ def test_schedules():
 
 def test_every_face_is_seen_once_an_epoch():
     for count, size in ((10, 3), (9, 4), (129, 128), (1, 5)):
-        parts = list(_batches(torch.randperm(count), size))
+        parts = list(batches(torch.randperm(count), size))
         assert sorted(torch.cat(parts).tolist()) == list(range(count))
         assert count == 1 or min(map(len, parts)) >= 2
 
 
 def test_training_leaves_the_callers_random_state_alone(tmp_path: Path):
     before = torch.get_rng_state()
-    fer_zoo.train("test_tiny", stripes(32), validation=stripes(9), output=tmp_path, **QUICK)
+    fer_zoo.train("test_tiny", stripes(32), validation=stripes(9, seed=1), output=tmp_path, **QUICK)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -1,8 +1,8 @@
 """Datasets: faces as one uint8 tensor, with the names of their classes and their split."""
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.data.fer2013 import FER2013
+from fer_zoo.data.fer2013 import FER2013, find_csv
 from fer_zoo.data.ferplus import FERPlus
 from fer_zoo.data.folder import ImageFolder, image_files
 
-__all__ = ["FER2013", "FERPlus", "FaceDataset", "ImageFolder", "image_files"]
+__all__ = ["FER2013", "FERPlus", "FaceDataset", "ImageFolder", "find_csv", "image_files"]

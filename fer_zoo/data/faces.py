@@ -1,6 +1,8 @@
 """The one shape in which every dataset of the zoo comes: all faces in one uint8 tensor."""
 
+import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,6 +60,14 @@ class FaceDataset:
     def __repr__(self) -> str:
         side = "x".join(map(str, self.images.shape[1:]))
         return f"{self.name}(split={self.split!r}, n={len(self)}, {side} px, {self.counts})"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all images, targets and labels: the same for the same faces only."""
+        digest = hashlib.sha256(repr((self.labels, tuple(self.images.shape))).encode())
+        for tensor in (self.images, self.targets):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def counts(self) -> dict[str, int]:

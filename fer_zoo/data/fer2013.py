@@ -31,7 +31,7 @@ COUNTS: dict[str, tuple[int, ...]] = {
 }
 """Faces per class, in the order of `labels.FER2013`: the fingerprint of the official data."""
 
-_USAGE = {"training": 0, "publictest": 1, "privatetest": 2}
+USAGE = {"training": 0, "publictest": 1, "privatetest": 2}
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 Arrays = dict[str, np.ndarray]
 
@@ -90,6 +90,12 @@ class FER2013(FaceDataset):
                 if a != b
             )
             warnings.warn(f"{root}, {split!r}: not the official FER2013: {wrong}", stacklevel=2)
+
+
+def official_split(path: Path) -> Split | None:
+    """Return the split that an official file name such as `PrivateTest_10131363.jpg` tells."""
+    named = re.match(r"(Training|PublicTest|PrivateTest)[_-]", path.name, re.IGNORECASE)
+    return SPLITS[USAGE[named[1].lower()]] if named else None
 
 
 def find_csv(root: Path) -> Path | None:
@@ -162,29 +168,33 @@ def _write_cache(path: Path, arrays: Arrays, stamp: str) -> None:
 
 def _read_csv(path: Path) -> Arrays:
     images, targets, usage = bytearray(), bytearray(), bytearray()
-    with path.open(newline="") as file, _bytes_bar(path) as bar:
-        reader = csv.reader(file)
-        header = [name.strip().lower() for name in next(reader, [])]
-        try:
-            emotion, pixels, use = (header.index(n) for n in ("emotion", "pixels", "usage"))
-        except ValueError:
-            raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}") from None
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            try:
-                target, code = int(row[emotion]), _USAGE[row[use].strip().lower()]
-                values = np.array(row[pixels].split(), dtype=np.int64)
-            except (ValueError, KeyError, IndexError) as error:
-                raise DataError(f"{where}: cannot be read ({error!r})") from None
-            if not 0 <= target < 7 or values.shape != (2304,) or not _is_uint8(values):
-                raise DataError(
-                    f"{where}: needs a class from 0 to 6 and 2304 pixels from 0 to 255, got class "
-                    f"{target} and {values.size} pixels"
-                )
-            images += values.astype(np.uint8).tobytes()
-            targets.append(target)
-            usage.append(code)
-            bar.update(len(row[pixels]) + 20)
+    line = 0
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file, _bytes_bar(path) as bar:
+            reader = csv.reader(file)
+            header = [name.strip().lower() for name in next(reader, [])]
+            missing = [name for name in ("emotion", "pixels", "usage") if name not in header]
+            if missing:
+                raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}")
+            columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
+            for row in reader:
+                line = reader.line_num
+                if not row:
+                    continue
+                emotion, pixels, use = (row[i] for i in columns)
+                values = np.array(pixels.split(), dtype=np.int64)
+                target, code = int(emotion), USAGE.get(use.strip().lower(), -1)
+                if not 0 <= target < 7 or code < 0 or values.shape != (2304,) or _odd(values):
+                    raise DataError(
+                        f"{path}, line {line}: needs a class from 0 to 6, 2304 pixels from 0 to "
+                        f"255 and a usage; got class {target}, {values.size} pixels, usage {use!r}"
+                    )
+                images += values.astype(np.uint8).tobytes()
+                targets.append(target)
+                usage.append(code)
+                bar.update(len(pixels) + 20)
+    except (ValueError, IndexError, OverflowError, csv.Error) as error:
+        raise DataError(f"{path}, line {line or 1}: cannot be read ({error})") from None
     return {
         "images": np.frombuffer(images, np.uint8).reshape(-1, 48, 48),
         "targets": np.frombuffer(targets, np.uint8),
@@ -197,14 +207,17 @@ def _bytes_bar(path: Path) -> "tqdm[None]":
     return tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
 
 
-def _is_uint8(values: np.ndarray) -> bool:
-    return bool((values >= 0).all() and (values <= 255).all())
+def _odd(values: np.ndarray) -> bool:
+    return bool((values < 0).any() or (values > 255).any())
 
 
 def _folder_files(root: Path) -> list[Path]:
     parts = [root / name for name in ("train", "test", "validation") if (root / name).is_dir()]
     return sorted(
-        p for part in parts for p in part.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES
+        p
+        for part in parts
+        for p in part.glob("*/*")
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
     )
 
 
@@ -212,10 +225,12 @@ def _read_folder(root: Path, files: list[Path]) -> Arrays:
     images = np.empty((len(files), 48, 48), np.uint8)
     targets, usage = (np.empty(len(files), np.uint8) for _ in range(2))
     for i, path in enumerate(tqdm(files, desc=f"reading {root.name}", unit="image", disable=None)):
-        image = to_gray(path)[0].numpy()
+        image = to_gray(path)[0]
         if image.shape != (48, 48):
-            raise DataError(f"{path}: FER2013 faces are 48x48 px, this is {image.shape}")
-        images[i] = image
+            raise DataError(f"{path}: FER2013 faces are 48x48 px, this is {tuple(image.shape)}")
+        if image.dtype != torch.uint8:
+            image = image.mul(255).round().byte()
+        images[i] = image.numpy()
         try:
             targets[i] = LABELS.index(canonical(path.parent.name))
         except ValueError:
@@ -225,7 +240,7 @@ def _read_folder(root: Path, files: list[Path]) -> Arrays:
 
 
 def _folder_usage(path: Path) -> int:
-    named = re.match(r"(Training|PublicTest|PrivateTest)[_-]", path.name, re.IGNORECASE)
-    if named:
-        return _USAGE[named[1].lower()]
+    split = official_split(path)
+    if split is not None:
+        return SPLITS.index(split)
     return 0 if path.parent.parent.name == "train" else 3

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.data.fer2013 import FER2013, Split, find_csv
+from fer_zoo.data.fer2013 import FER2013, SPLITS, USAGE, Split, find_csv
 from fer_zoo.errors import DataError
 from fer_zoo.labels import FERPLUS as LABELS
 
@@ -63,10 +63,13 @@ class FERPlus(FaceDataset):
                 f"{root} holds no fer2013.csv; FER+ maps votes by csv row, so no folder will do"
             )
         faces = FER2013(root, split)
-        table = _read_votes(Path(votes) if votes else source.parent / VOTES_FILE)
-        if len(table) <= int(faces.rows.max()):
+        path = Path(votes) if votes else source.parent / VOTES_FILE
+        table, usage = _read_votes(path)
+        rows = faces.rows.numpy()
+        if rows.max() >= len(table) or (usage[rows] != SPLITS.index(split)).any():
             raise DataError(
-                f"the vote file has {len(table)} rows, the csv at least {int(faces.rows.max()) + 1}"
+                f"the rows of {path} are not those of {source}: FER+ maps by row, so the csv must "
+                "be the official one, whole and in its order"
             )
         counted = table[faces.rows.numpy()].astype(np.float32)
         counted[counted <= 1] = 0
@@ -85,16 +88,22 @@ class FERPlus(FaceDataset):
         )
 
 
-def _read_votes(path: Path) -> np.ndarray:
+def _read_votes(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the votes (N, 10) and the usage codes (N,) of all rows."""
     if not path.is_file():
         raise DataError(f"{path} is missing: it is {VOTES_FILE} of the FER+ repository")
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [c for c in COLUMNS if c not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path}: no columns {missing}")
-        try:
-            rows = [[int(row[c]) for c in COLUMNS] for row in reader]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}, line {reader.line_num}: {error}") from None
-    return np.array(rows, dtype=np.int16).reshape(-1, len(COLUMNS))
+    line = 1
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [c for c in ("Usage", *COLUMNS) if c not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(f"{path}: no columns {missing}")
+            rows, usage = [], []
+            for row in reader:
+                line = reader.line_num
+                rows.append([int(row[c]) for c in COLUMNS])
+                usage.append(USAGE[row["Usage"].strip().lower()])
+    except (TypeError, ValueError, KeyError, csv.Error) as error:
+        raise DataError(f"{path}, line {line}: cannot be read ({error!r})") from None
+    return np.array(rows, dtype=np.int16).reshape(-1, len(COLUMNS)), np.array(usage)

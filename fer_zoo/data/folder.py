@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.fer2013 import official_split
 from fer_zoo.errors import DataError, InputError
 from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, to_gray
 from fer_zoo.transforms.presets import Preset
@@ -15,31 +16,39 @@ from fer_zoo.transforms.presets import Preset
 class ImageFolder(FaceDataset):
     """Faces in `root/CLASS/*.png` (or jpg, ...), labelled by the names of the folders.
 
-    Every image becomes gray; its shorter side is scaled to `size` px and the centre square cut.
+    Every image becomes gray; its shorter side is scaled to `size` px, the centre square is cut, and
+    kept in 8 bits. With `size` the `resize` of the preset that follows, no pixel is scaled twice.
+
+    Files named as FER2013's official ones (`PrivateTest_10131363.jpg`) keep their split.
 
     Args:
         root: folder that holds one folder per class.
         size: side in px of what is kept.
-        split: a name of the official split it is, if it is one.
 
     Raises:
         DataError: no classes, a class without images, or images that cannot be read: all of them
-            are named, none is left out silently.
+            are named, none is left out silently. Or the files are of several official splits.
     """
 
-    def __init__(
-        self, root: str | os.PathLike[str], *, size: int = 48, split: str | None = None
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, size: int = 48) -> None:
         base = Path(root)
         if not base.is_dir():
             raise DataError(f"{base} is not a folder")
-        classes = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name[0] not in "._")
+        classes = sorted(
+            p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")
+        )
         files = [(p, k) for k, name in enumerate(classes) for p in image_files(base / name)]
         empty = [name for k, name in enumerate(classes) if k not in {c for _, c in files}]
         if not files or empty:
             raise DataError(
                 f"{base} must hold one folder of images per class; "
                 + (f"no image in {empty}" if classes else "it holds no folder")
+            )
+        splits = {official_split(path) for path, _ in files}
+        if len(splits) > 1:
+            raise DataError(
+                f"{base} mixes files of FER2013's splits {sorted(map(str, splits))}: "
+                f"fer_zoo.data.FER2013({str(base.parent)!r}, split='public') takes one of them"
             )
         cut = Preset(name="folder", resize=size, size=size, views="plain")
         images = torch.empty(len(files), size, size, dtype=torch.uint8)
@@ -59,7 +68,7 @@ class ImageFolder(FaceDataset):
             torch.tensor([k for _, k in files]),
             labels=classes,
             name=base.resolve().name,
-            split=split,
+            split=splits.pop(),
         )
         self.files = [path for path, _ in files]
 
@@ -67,5 +76,7 @@ class ImageFolder(FaceDataset):
 def image_files(folder: Path) -> list[Path]:
     """Return the image files in `folder` and below, sorted."""
     return sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
     )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError
 from fer_zoo.inference import predict_scores
-from fer_zoo.models import Classifier
+from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS, Preset
 
 PRIVATE_NOTE = "PrivateTest: for reporting only; nothing may be chosen by this figure"
@@ -24,6 +24,8 @@ class Evaluation:
 
     Attributes:
         model: its name.
+        weights: the address of its weights, where it has them from the zoo.
+        fusion: the name of its fusion, for an ensemble.
         data: the dataset's name.
         split: `"public"`, `"private"`, ..., or None for one's own faces.
         preset: the transform.
@@ -41,6 +43,8 @@ class Evaluation:
     """
 
     model: str
+    weights: str
+    fusion: str
     data: str
     split: str | None
     preset: str
@@ -84,6 +88,10 @@ def evaluate(
         LabelError: the model is untrained, or names other classes than the data.
         MissingDependencyError: scikit-learn is not installed.
     """
+    if not isinstance(model, Classifier):
+        raise ArgumentError(
+            f"expected a model, got {model!r:.80}; fer_zoo.create builds one by name"
+        )
     if model.labels is None:
         raise LabelError(f"{model.name!r} has no labels: train it or load weights first")
     targets = data.targets_for(model.labels)
@@ -95,6 +103,8 @@ def evaluate(
     )
     return Evaluation(
         model=model.name,
+        weights=str(model.provenance.get("weights", "")),
+        fusion=model.fusion.name if isinstance(model, Ensemble) else "",
         data=data.name,
         split=data.split,
         preset=arithmetic.name,

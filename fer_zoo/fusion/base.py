@@ -1,5 +1,6 @@
 """What a fusion is: member logits in, one set of scores out."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Fusion(nn.Module, ABC):
     def check(self, member_logits: Tensor) -> None:
         """Raise unless the logits have this fusion's number of members and classes."""
         expected = (self.num_members, self.num_classes)
+        if not isinstance(member_logits, Tensor):
+            raise ArgumentError(f"logits must be a tensor, got {type(member_logits).__name__}")
         if member_logits.ndim != 3 or (member_logits.shape[0], member_logits.shape[2]) != expected:
             raise ArgumentError(
                 f"{self.name} fuses logits (members={expected[0]}, faces, classes={expected[1]}), "
@@ -85,7 +88,8 @@ class Fusion(nn.Module, ABC):
         Args:
             member_logits: `(M, N, K)`, for faces the members were not trained on.
             targets: `(N,)`, int64.
-            split: where these faces come from: `"public"`, `"train"`, or your own word.
+            split: where these faces come from: `"public"`, `"train"`, or your own word (one that
+                starts with "test" or "private" names the test split, with "train" the other).
             allow_training_split: fit on `"train"` all the same, e.g. with out-of-fold logits.
 
         Raises:
@@ -96,12 +100,16 @@ class Fusion(nn.Module, ABC):
             raise ArgumentError(f"{self.name} has no parameters to fit; it works as it is")
         check_fit_split(split, allow_training_split)
         self.check(member_logits)
+        targets = torch.as_tensor(targets).cpu().long().clone()
         if targets.shape != member_logits.shape[1:2] or not len(targets):
             raise ArgumentError(
                 f"{member_logits.shape[1]} faces but targets {tuple(targets.shape)}"
             )
-        logits = member_logits.detach().double().cpu()
-        targets = targets.cpu()
+        if not 0 <= int(targets.min()) <= int(targets.max()) < self.num_classes:
+            raise ArgumentError(f"targets must be from 0 to {self.num_classes - 1}")
+        logits = member_logits.detach().double().cpu().clone()
+        if not bool(torch.isfinite(logits).all()):
+            raise ArgumentError("the member logits hold NaN or infinity")
         home = next(self.parameters())
         device, dtype = home.device, home.dtype
         self.cpu().double()
@@ -168,15 +176,17 @@ def create_fusion(name: str, num_members: int, num_classes: int, **options: Any)
 
 def check_fit_split(split: str, allow_training_split: bool = False) -> None:
     """Raise `SplitError` if fitting on `split` would spoil the numbers."""
-    word = split.strip().lower().replace("_", "").replace("-", "")
-    if not word:
-        raise SplitError("say which split the logits come from, e.g. split='public'")
-    if word in {"private", "privatetest", "test"}:
+    words = re.findall("[a-z]+", split.lower()) if isinstance(split, str) else []
+    if not words:
+        raise SplitError(
+            f"say which split the logits come from, e.g. split='public', not {split!r}"
+        )
+    if any(word.startswith(("private", "test")) for word in words):
         raise SplitError(
             f"{split!r} is the test split: it is scored once and fits nothing. "
             "Fit on split='public', or on out-of-fold predictions for Training."
         )
-    if word in {"train", "training"} and not allow_training_split:
+    if any(word.startswith("train") for word in words) and not allow_training_split:
         raise SplitError(
             f"{split!r} is what the members were trained on: they are too sure of it for a "
             "fusion to learn from. Fit on split='public', or pass allow_training_split=True if "

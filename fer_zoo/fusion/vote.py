@@ -23,7 +23,7 @@ class Vote(Fusion):
     def forward(self, member_logits: Tensor) -> Tensor:
         """Return scores `(B, K)` for member logits `(M, B, K)`."""
         self.check(member_logits)
-        p = member_logits.softmax(-1)
+        p = member_logits.float().softmax(-1)
         winners = torch.nn.functional.one_hot(p.argmax(-1), self.num_classes)
         share = 0.01 / self.num_members
         return torch.lerp(winners.to(p.dtype).mean(0), p.mean(0), share).clamp_min(1e-12).log()

@@ -4,18 +4,20 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fer_zoo._device import resolve_device
 from fer_zoo.errors import ArgumentError, InputError, LabelError
 from fer_zoo.factory import create, load, with_fusion
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.scoring import predict_scores
-from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset, to_gray
+from fer_zoo.weights import is_file_address
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Predictor:
 
     Args:
         model: a registry name (built with `weights`), the path of a checkpoint, or a trained model.
-        weights: for a name: `"default"` or a tag.
+        weights: for a name, a tag; `"default"` if not given.
         fusion: for an ensemble, another fusion than its default.
         preset: another transform than the weights' own, e.g. `"fer40_tencrop"`.
-        device: CUDA where there is one, else the CPU, for a name or path; a model stays where it
-            is unless this is given.
+        device: for a name or path, CUDA where there is one, else the CPU; a model stays where it
+            is unless this is given. It is put in evaluation mode.
         batch_size: largest number of views in one forward pass.
 
     Raises:
@@ -68,7 +70,7 @@ class Predictor:
         self,
         model: str | os.PathLike[str] | Classifier,
         *,
-        weights: str = "default",
+        weights: str | None = None,
         fusion: str | Fusion | None = None,
         preset: str | Preset | None = None,
         device: torch.device | str | None = None,
@@ -76,30 +78,36 @@ class Predictor:
     ) -> None:
         if isinstance(model, Classifier):
             built = model
-            if fusion is not None:
-                if not isinstance(model, Ensemble):
-                    raise ArgumentError(f"{model.name!r} is a single network and has no fusion")
-                built = with_fusion(model, fusion)
+        elif isinstance(model, str | os.PathLike):
+            name, device = os.fspath(model), resolve_device(device)
+            if is_file_address(name):
+                built = load(name)
+            else:
+                built = create(name, weights=weights or "default", fusion=fusion)
         else:
-            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            name = os.fspath(model)
-            is_file = name.endswith(".safetensors")
-            built = load(name) if is_file else create(name, weights=weights, fusion=fusion)
-            if is_file and fusion is not None:
-                if not isinstance(built, Ensemble):
-                    raise ArgumentError(f"{name} holds a single network, which has no fusion")
-                built = with_fusion(built, fusion)
+            raise ArgumentError(f"expected a model, a name or a path, got {model!r:.80}")
+        if isinstance(model, Classifier) or is_file_address(os.fspath(model)):
+            if weights is not None:
+                raise ArgumentError(f"weights={weights!r} is for a model given by name")
+            built = built if fusion is None else with_fusion(built, fusion)
         if built.labels is None:
             raise LabelError(
                 f"{built.name!r} was not trained, so its outputs have no names; "
                 "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
             )
-        self.model = built.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        place = None if device is None else resolve_device(device)
+        self.model = built.to(device=place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.labels: tuple[str, ...] = built.labels
         chosen = built.preset if preset is None else preset
         self.preset = chosen if isinstance(chosen, Preset) else PRESETS[chosen]
         self.batch_size = batch_size
 
+    @overload
+    def __call__(self, images: str | os.PathLike[str]) -> Prediction: ...
+    @overload
+    def __call__(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+    @overload
+    def __call__(self, images: Any) -> Any: ...
     def __call__(self, images: Any) -> Any:
         """Label one image or many.
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fer_zoo.errors import ArgumentError
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS, Preset
 
@@ -45,6 +47,10 @@ def member_scores(
     Returns:
         Scores `(M, N, K)` on the CPU whose softmax is each member's probability.
     """
+    if not isinstance(model, Classifier):
+        raise ArgumentError(
+            f"expected a model of fer_zoo.create or fer_zoo.load, got {type(model).__name__}"
+        )
     recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
     like = next(model.parameters())
     images = images[:, None] if images.ndim == 3 else images
@@ -75,10 +81,10 @@ def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
     """Return scores `(N, K)` for `member_scores` `(M, N, K)` of `model`."""
     if not isinstance(model, Ensemble):
         return member_scores[0]
-    like = next(model.parameters())
-    with evaluating(model.fusion):
-        fused: Tensor = model.fusion(member_scores.to(like.device, like.dtype))
-    return fused.float().cpu()
+    fusion = deepcopy(model.fusion).cpu().float()
+    with evaluating(fusion):
+        fused: Tensor = fusion(member_scores)
+    return fused
 
 
 def predict_scores(

@@ -1,7 +1,7 @@
 """Networks: what they are made of, and their registry."""
 
 from fer_zoo.models.base import Classifier, count_parameters
-from fer_zoo.models.ensemble import Ensemble
+from fer_zoo.models.ensemble import Ensemble, label_orders
 from fer_zoo.models.resnet import ResNet
 from fer_zoo.models.spec import MODELS, ModelSpec
 from fer_zoo.models.timm_member import TimmMember
@@ -19,4 +19,5 @@ __all__ = [
     "build_network",
     "count_parameters",
     "get_spec",
+    "label_orders",
 ]

@@ -1,11 +1,13 @@
 """What every network of the zoo can do: timm's dialect, plus labels and a preset."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError
+from fer_zoo.labels import check_labels
 
 
 class Classifier(nn.Module, ABC):
@@ -15,7 +17,6 @@ class Classifier(nn.Module, ABC):
 
     Attributes:
         name: the registry name that builds this network again.
-        labels: the class names of the head in order, or None until weights or training give them.
         preset: the name of the transform that makes the images this network was made for.
         provenance: how the weights came to be (recipe, data, metrics); JSON-able, saved with them.
         num_classes: width of the head.
@@ -24,7 +25,6 @@ class Classifier(nn.Module, ABC):
     """
 
     name: str = ""
-    labels: tuple[str, ...] | None = None
     preset: str = "fer40_center"
     provenance: dict[str, Any]
     num_classes: int
@@ -34,6 +34,16 @@ class Classifier(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.provenance = {}
+        self._labels: tuple[str, ...] | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The class names of the head in order, or None where they are unknown."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, names: Sequence[str] | None) -> None:
+        self._labels = None if names is None else check_labels(names, self.num_classes)
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Any:
@@ -61,11 +71,23 @@ class Classifier(nn.Module, ABC):
 
     def _fresh_head(self, num_classes: int) -> nn.Linear:
         """Return a new linear head on the device and in the dtype of the old one."""
-        if num_classes < 1:
-            raise ArgumentError(f"num_classes must be at least 1, got {num_classes}")
-        self.num_classes, self.labels = num_classes, None
+        self._forget_head(num_classes)
         old = next(self.parameters())
         return make_linear(self.num_features, num_classes).to(old.device, old.dtype)
+
+    def _forget_head(self, num_classes: int) -> None:
+        """Take note that the head is new: no labels, and the old head's evidence is void."""
+        self.num_classes = check_count("num_classes", num_classes)
+        self.labels = None
+        before = self.provenance.get("weights") or self.provenance.get("started_from")
+        self.provenance = {"started_from": before} if before else {}
+
+
+def check_count(name: str, value: int) -> int:
+    """Return `value` if it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return value
 
 
 def make_linear(inputs: int, outputs: int) -> nn.Linear:

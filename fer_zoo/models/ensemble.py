@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.fusion import Fusion, create_fusion
-from fer_zoo.labels import index_map
+from fer_zoo.labels import check_labels, index_map
 from fer_zoo.models.base import Classifier
 
 
@@ -66,22 +66,27 @@ class Ensemble(Classifier):
                 f"but {len(members)} members and {self.num_classes} classes"
             )
         self.preset = first.preset
-        self.labels = first.labels
         if len({m.labels is None for m in members}) > 1:
             raise LabelError(
                 "some members are labelled and some are not: "
                 f"{[m.labels for m in members]}; set .labels on all of them"
             )
-        orders = [
-            index_map(m.labels, self.labels)
-            if m.labels is not None and self.labels is not None
-            else list(range(self.num_classes))
-            for m in members
-        ]
+        orders = label_orders(members)
         self.reordered = any(order != list(range(self.num_classes)) for order in orders)
         self.register_buffer("order", torch.tensor(orders), persistent=False)
         self.members = cast(Any, nn.ModuleList(members))
         self.fusion = fusion
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The first member's labels; setting them renames the classes of all members."""
+        return self.members[0].labels
+
+    @labels.setter
+    def labels(self, names: Sequence[str] | None) -> None:
+        for member, order in zip(self.members, self.order.tolist(), strict=True):
+            named = None if names is None else check_labels(names, self.num_classes)
+            member.labels = named and tuple(named[order.index(k)] for k in range(len(order)))
 
     def forward_members(self, x: Tensor) -> Tensor:
         """Return the logits of each member, in the order of `labels`: `(M, B, K)`."""
@@ -108,10 +113,22 @@ class Ensemble(Classifier):
         like = next(self.parameters())
         old, count = self.fusion, len(self.members)
         self.fusion = create_fusion(old.name, count, num_classes, **old.options()).to(like)
-        self.num_classes, self.labels, self.reordered = num_classes, None, False
+        self.reordered = False
         self.order = torch.arange(num_classes, device=like.device).repeat(count, 1)
+        self._forget_head(num_classes)
 
     def _stack(self, logits: Sequence[Tensor]) -> Tensor:
         if self.reordered:
             logits = [z[:, order] for z, order in zip(logits, self.order, strict=True)]
         return torch.stack(list(logits))
+
+
+def label_orders(members: Sequence[Classifier]) -> list[list[int]]:
+    """Return, for each member, which of its outputs is the first member's class 0, 1, ..."""
+    first = members[0]
+    return [
+        index_map(m.labels, first.labels)
+        if m.labels is not None and first.labels is not None
+        else list(range(first.num_classes))
+        for m in members
+    ]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fer_zoo.errors import ArgumentError
 from fer_zoo.models.base import Classifier
 from fer_zoo.registry import Registry
 
@@ -14,10 +15,10 @@ class ModelSpec:
 
     Attributes:
         name: registry name.
-        build: called as `build(num_classes=..., in_channels=...)`, returns the untrained network;
-            for an ensemble as `build(members=[...], fusion=...)`.
         description: one line for listings.
         source: the paper or page the network comes from.
+        build: called as `build(num_classes=..., in_channels=...)`, returns the untrained network;
+            None for an ensemble, which is put together from `members` and `fusion`.
         preset: name of the transform it is made for; size, mean and std are stated there.
         num_classes: width of the head where nothing else is asked for.
         in_channels: channels where nothing else is asked for: 1 for gray.
@@ -28,9 +29,9 @@ class ModelSpec:
     """
 
     name: str
-    build: Callable[..., Classifier]
     description: str
     source: str
+    build: Callable[..., Classifier] | None = None
     preset: str = "fer40_center"
     num_classes: int = 7
     in_channels: int = 1
@@ -38,6 +39,10 @@ class ModelSpec:
     classifier: str = ""
     members: tuple[str, ...] = ()
     fusion: str = "average"
+
+    def __post_init__(self) -> None:
+        if (self.build is None) == (not self.members):
+            raise ArgumentError(f"{self.name!r} needs either a build or members, not both")
 
     def describe(self) -> dict[str, Any]:
         """Return what a listing shows, as plain values."""

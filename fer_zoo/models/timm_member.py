@@ -67,8 +67,8 @@ class TimmMember(Classifier):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
+        self._forget_head(num_classes)
         self.model.reset_classifier(num_classes)
-        self.num_classes, self.labels = num_classes, None
 
 
 def timm_spec(name: str) -> ModelSpec:

@@ -4,8 +4,7 @@ from functools import partial
 from typing import Any
 
 from fer_zoo.errors import ArgumentError
-from fer_zoo.models.base import Classifier
-from fer_zoo.models.ensemble import Ensemble
+from fer_zoo.models.base import Classifier, check_count
 from fer_zoo.models.resnet import ResNet
 from fer_zoo.models.spec import MODELS, ModelSpec
 from fer_zoo.models.timm_member import PREFIX, timm_spec
@@ -70,21 +69,18 @@ for _spec in (
     ),
     ModelSpec(
         name="ensemble_r18_vgg19",
-        build=Ensemble,
         description="resnet18 and vgg19, their probabilities averaged",
         source=_THESIS,
         members=("resnet18", "vgg19"),
     ),
     ModelSpec(
         name="ensemble_r18_vgg19_025",
-        build=Ensemble,
         description="resnet18_025 and vgg19_025, their probabilities averaged",
         source=_THESIS,
         members=("resnet18_025", "vgg19_025"),
     ),
     ModelSpec(
         name="ensemble_r18_vgg19_thesis",
-        build=Ensemble,
         description="the thesis' ensemble: its two networks under one linear head",
         source=_THESIS,
         preset="thesis40",
@@ -107,14 +103,17 @@ def build_network(
 ) -> Classifier:
     """Return an untrained network (no ensemble) by name."""
     spec = get_spec(name)
-    if spec.members:
+    if spec.members or spec.build is None:
         raise ArgumentError(f"{name!r} is an ensemble of {spec.members}, not a single network")
     classes = spec.num_classes if num_classes is None else num_classes
     channels = spec.in_channels if in_channels is None else in_channels
-    if classes < 1:
-        raise ArgumentError(f"num_classes must be at least 1, got {classes}")
+    check_count("num_classes", classes)
     if channels not in (1, 3):
         raise ArgumentError(f"in_channels must be 1 (gray) or 3 (RGB), got {channels}")
     model = spec.build(num_classes=classes, in_channels=channels)
+    if not isinstance(model, Classifier):
+        raise ArgumentError(
+            f"the build of {name!r} returned {type(model).__name__}, not a Classifier"
+        )
     model.name, model.preset = name, spec.preset
     return model

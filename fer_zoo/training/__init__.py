@@ -2,7 +2,7 @@
 
 from fer_zoo.training.fusing import FusionFit, cross_validate, fit_fusion
 from fer_zoo.training.loop import Epoch, TrainResult, train
-from fer_zoo.training.recipe import RECIPES, Recipe
+from fer_zoo.training.recipe import RECIPES, Recipe, get_recipe
 
 __all__ = [
     "RECIPES",
@@ -12,5 +12,6 @@ __all__ = [
     "TrainResult",
     "cross_validate",
     "fit_fusion",
+    "get_recipe",
     "train",
 ]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import ArgumentError, LabelError
+from fer_zoo.errors import ArgumentError, LabelError, SplitError
 from fer_zoo.fusion import Average, FitReport, Fusion, check_fit_split, create_fusion
 from fer_zoo.inference import member_scores
 from fer_zoo.models import Ensemble
@@ -59,8 +59,12 @@ def fit_fusion(
         raise ArgumentError(f"{model.name!r} is a single network: there is nothing to fuse")
     if model.labels is None:
         raise LabelError("the ensemble's members are not trained: they have no labels")
-    split = data.split or data.name
+    split = data.split or "own faces"
     check_fit_split(split, allow_training_split)
+    for member in model.members:
+        seen = member.provenance.get("data", {})
+        if isinstance(seen, dict) and seen.get("fingerprint") == data.fingerprint:
+            raise SplitError(f"{member.name!r} was trained on these very faces; fit on others")
     targets = data.targets_for(model.labels)
     scores = member_scores(model, data.images, progress=progress)
     held_out = cross_validate(
@@ -78,7 +82,10 @@ def fit_fusion(
         held_out_accuracy=_accuracy(held_out, targets),
         held_out_nll=float(F.cross_entropy(held_out, targets)),
     )
-    model.provenance = model.provenance | {"fusion_fit": asdict(fit) | {"data": data.name}}
+    model.provenance = {
+        "members": [m.provenance.get("weights", m.name) for m in model.members],
+        "fusion_fit": asdict(fit) | {"data": data.name},
+    }
     return fit
 
 

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,25 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from fer_zoo._device import resolve_device
 from fer_zoo._files import replacing
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import ArgumentError, CheckpointError, SplitError, TrainingError
+from fer_zoo.errors import ArgumentError, CheckpointError, TrainingError
 from fer_zoo.factory import create, load, save
 from fer_zoo.inference.scoring import predict_scores
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.training.recipe import Recipe, get_recipe
+from fer_zoo.training.state import (
+    batches,
+    check_splits,
+    describe,
+    differences,
+    generator,
+    hash_state,
+    mix_seed,
+    resolve_precision,
+    under,
+)
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.checkpoint import load_state_dict, read_checkpoint, write_checkpoint
 
@@ -76,7 +87,7 @@ def train(
     *,
     output: str | os.PathLike[str],
     validation: FaceDataset,
-    recipe: str | Recipe = "thesis_20",
+    recipe: str | os.PathLike[str] | Recipe = "thesis_20",
     device: torch.device | str | None = None,
     resume: bool = True,
     progress: bool = True,
@@ -107,7 +118,7 @@ def train(
         KeyboardInterrupt: passed on; the finished epochs are kept.
     """
     settings = get_recipe(recipe, changes)
-    _check_splits(data, validation)
+    check_splits(data, validation)
     run = _Run(model, data, validation, settings, Path(output), device, progress)
     if resume:
         run.resume()
@@ -133,7 +144,7 @@ class _Run:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.preset = PRESETS[recipe.preset]
         self.how = self.preset.training.updated(recipe.augment)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = resolve_device(device)
         if isinstance(model, str):
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)
@@ -160,7 +171,7 @@ class _Run:
         self.targets = data.targets_for(self.labels).to(self.device)
         self.images = data.images.to(self.device)
         self.validation, self.val_targets = validation, validation.targets_for(self.labels)
-        self.precision = _precision(recipe, self.device)
+        self.precision = resolve_precision(recipe, self.device)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(),
             lr=recipe.lr,
@@ -173,12 +184,21 @@ class _Run:
             averaging = get_ema_multi_avg_fn(recipe.ema)
             self.average = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
         self.history: list[Epoch] = []
+        self.started_from = model.provenance.get("started_from", model.provenance.get("weights"))
         self.identity = {
             "recipe": recipe.to_dict() | {"precision": self.precision},
             "model": model.name,
-            "data": f"{data.name} {data.split} {len(data)}",
-            "validation": f"{validation.name} {validation.split} {len(validation)}",
+            "start": hash_state(model),
+            "data": describe(data),
+            "validation": describe(validation),
         }
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self.folder / "writable") as probe:
+                probe.touch()
+            (self.folder / "writable").unlink()
+        except OSError as error:
+            raise TrainingError(f"{self.folder} cannot be written to: {error}") from None
 
     @property
     def best(self) -> Epoch:
@@ -216,12 +236,12 @@ class _Run:
 
     def _epoch(self, number: int) -> Epoch:
         recipe, count = self.recipe, len(self.images)
-        start, order_rng = time.perf_counter(), _generator(recipe.seed, number, 0)
-        augment_rng = _generator(recipe.seed, number, 1)
+        start, order_rng = time.perf_counter(), generator(recipe.seed, number, 0)
+        augment_rng = generator(recipe.seed, number, 1)
         order = torch.randperm(count, generator=order_rng)
         losses, hits = torch.zeros(2, device=self.device)
         done = 0
-        batches = _batches(order, recipe.batch_size)
+        parts = batches(order, recipe.batch_size)
         bar = tqdm(
             total=count,
             desc=f"epoch {number}/{recipe.epochs}",
@@ -232,8 +252,8 @@ class _Run:
         self.model.train()
         devices = [self.device] if self.device.type == "cuda" else []
         with bar, torch.random.fork_rng(devices=devices):
-            torch.manual_seed(_seed(recipe.seed, number, 2))
-            for rows in batches:
+            torch.manual_seed(mix_seed(recipe.seed, number, 2))
+            for rows in parts:
                 lr = recipe.lr_at(number - 1 + done / count)
                 at = rows.to(self.device)
                 x = self.preset.training_batch(self.images[at][:, None], augment_rng, self.how)
@@ -290,11 +310,15 @@ class _Run:
                 **self.identity,
                 "epoch": self.best.epoch,
                 "val_accuracy": self.best.val_accuracy,
+                "started_from": self.started_from,
                 "selection": f"best of {self.recipe.epochs} epochs on the validation data",
             }
             save(model, self.folder / "best.safetensors")
+        self._write_history()
         config = {"run": self.identity, "history": [asdict(e) for e in self.history]}
         write_checkpoint(self.folder / "last.safetensors", self._tensors(), config)
+
+    def _write_history(self) -> None:
         with (
             replacing(self.folder / "history.csv") as temporary,
             temporary.open("w", newline="") as f,
@@ -323,72 +347,24 @@ class _Run:
             earlier, history = config["run"], [Epoch(**e) for e in config["history"]]
         except (KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
-        if differences := _differences(earlier, json.loads(json.dumps(self.identity))):
+        if changed := differences(earlier, json.loads(json.dumps(self.identity))):
             raise TrainingError(
-                f"{self.folder} holds a run with other settings: {differences}; "
+                f"{self.folder} holds a run with other settings: {changed}; "
                 "use another output folder, or resume=False (--fresh) to start again"
             )
-        load_state_dict(self.model, _under("model.", tensors))
+        load_state_dict(self.model, under("model.", tensors))
         if self.average is not None:
-            load_state_dict(self.average, _under("average.", tensors))
-        momentum = _under("momentum.", tensors)
+            load_state_dict(self.average, under("average.", tensors))
+        momentum = under("momentum.", tensors)
         for name, parameter in self.model.named_parameters():
             if name in momentum:
                 buffer = torch.empty_like(parameter).copy_(momentum[name])
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        if not (self.folder / "best.safetensors").is_file():
+            raise TrainingError(
+                f"{self.folder} has lost its best.safetensors; "
+                "start again with resume=False (--fresh)"
+            )
         self.history = history
+        self._write_history()
         log.info("resuming %s after epoch %d", self.folder, len(history))
-
-
-def _check_splits(data: FaceDataset, validation: FaceDataset) -> None:
-    if data.split == "private" or validation.split == "private":
-        raise SplitError(
-            "PrivateTest is scored once, for reporting: train on split='train' and choose on "
-            "split='public'"
-        )
-    if data.split is not None and data.split == validation.split:
-        raise SplitError(
-            f"training and validation faces are both split={data.split!r}; the best epoch must be "
-            "chosen on faces that were not trained on"
-        )
-
-
-def _precision(recipe: Recipe, device: torch.device) -> str:
-    if recipe.precision != "auto":
-        return recipe.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bf16" if device.type == "cpu" and fast else "fp32"
-
-
-def _seed(seed: int, epoch: int, stream: int) -> int:
-    return (seed * 1_000_003 + epoch) * 7 + stream
-
-
-def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(seed, epoch, stream))
-
-
-def _batches(order: Tensor, size: int) -> Iterator[Tensor]:
-    """Yield all rows; a last batch of one joins the one before, as batch norm needs two."""
-    parts = list(order.split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
-    yield from parts
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any], where: str = "") -> str:
-    found = []
-    for key in sorted({*a, *b}):
-        left, right = a.get(key), b.get(key)
-        if isinstance(left, dict) and isinstance(right, dict):
-            found.append(_differences(left, right, f"{where}{key}."))
-        elif left != right:
-            found.append(f"{where}{key} {left!r} there, {right!r} here")
-    return ", ".join(f for f in found if f)

@@ -1,5 +1,7 @@
 """Recipes: the full settings of one training run, as files that can be read and diffed."""
 
+import math
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -60,10 +62,13 @@ class Recipe:
             value = getattr(self, f.name)
             if f.type is float and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, f.name, float(value))
-            elif isinstance(f.type, type) and not isinstance(value, f.type):
+            elif isinstance(f.type, type) and type(value) is not f.type:
                 raise ArgumentError(f"recipe setting {f.name} must be {f.type.__name__}: {value!r}")
-        if self.epochs < 1 or self.batch_size < 2 or not self.lr > 0:
-            raise ArgumentError("a recipe needs epochs >= 1, batch_size >= 2 and lr > 0")
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ArgumentError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
+        if not self.lr > 0 or (self.nesterov and not self.momentum):
+            raise ArgumentError("lr must be above 0, and nesterov needs momentum")
         for name, values in (("schedule", ("constant", "cosine")), ("precision", _PRECISIONS)):
             if getattr(self, name) not in values:
                 raise ArgumentError(f"{name} must be one of {values}: {getattr(self, name)!r}")
@@ -83,8 +88,6 @@ class Recipe:
 
     def lr_at(self, epoch: float) -> float:
         """Return the learning rate after `epoch` epochs (a fraction counts)."""
-        import math
-
         if epoch < self.warmup:
             return self.lr * max(epoch, 1e-3) / self.warmup
         if self.schedule == "constant":
@@ -97,6 +100,17 @@ class Recipe:
         return {**asdict(self), "augment": {k: _plain(v) for k, v in self.augment.items()}}
 
 
+_RANGES = {
+    "epochs": (1, 1_000_000),
+    "batch_size": (2, 1_000_000),
+    "momentum": (0.0, 1.0),
+    "weight_decay": (0.0, 1.0),
+    "warmup": (0.0, 1_000_000.0),
+    "label_smoothing": (0.0, 1.0),
+    "ema": (0.0, 1.0),
+    "clip": (0.0, math.inf),
+    "seed": (0, 1_000_000),
+}
 _PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -108,7 +122,7 @@ def read_recipe(path: Path) -> Recipe:
     """Return the recipe in the TOML file at `path`, named after the file."""
     try:
         return Recipe(**{"name": path.stem, **tomllib.loads(path.read_text())})
-    except (tomllib.TOMLDecodeError, TypeError) as error:
+    except (OSError, UnicodeError, tomllib.TOMLDecodeError, TypeError) as error:
         raise ArgumentError(f"{path} is no recipe: {error}") from None
 
 
@@ -117,9 +131,11 @@ for _path in sorted(FOLDER.glob("*.toml")):
     RECIPES.register(_path.stem, read_recipe(_path))
 
 
-def get_recipe(recipe: "str | Recipe", changes: Mapping[str, Any]) -> Recipe:
+def get_recipe(
+    recipe: str | os.PathLike[str] | Recipe, changes: Mapping[str, Any] | None = None
+) -> Recipe:
     """Return a recipe by name, from a `.toml` file, or as it is, with `changes` applied."""
-    if isinstance(recipe, str):
-        is_file = recipe.endswith(".toml")
-        recipe = read_recipe(Path(recipe)) if is_file else RECIPES[recipe]
+    if not isinstance(recipe, Recipe):
+        name = os.fspath(recipe)
+        recipe = read_recipe(Path(name)) if name.endswith(".toml") else RECIPES[name]
     return recipe.updated(changes) if changes else recipe

@@ -6,7 +6,7 @@ generator that is passed in, so a run can be repeated exactly.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -44,22 +44,31 @@ class Augmentation:
     erase: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", tuple(self.scale))
+        scale = tuple(self.scale) if isinstance(self.scale, Sequence) else (self.scale,)
+        object.__setattr__(self, "scale", scale)
+        if wrong := [v for v in (*scale, *vars(self).values()) if not _is_setting(v)]:
+            raise ArgumentError(f"augmentation settings are numbers, got {wrong}")
         for name in ("flip", "affine", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} is a probability, got {getattr(self, name)}")
         for name in ("padding", "shift", "rotate", "brightness", "contrast"):
             if getattr(self, name) < 0:
                 raise ArgumentError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 < self.scale[0] <= self.scale[-1] or len(self.scale) != 2:
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ArgumentError(f"scale must be (lowest, highest) above 0, got {self.scale}")
 
     def updated(self, changes: Mapping[str, Any]) -> "Augmentation":
         """Return a copy with some settings changed; an unknown setting raises."""
+        if not isinstance(changes, Mapping):
+            raise ArgumentError(f"augment must be settings by name, got {changes!r}")
         known = {f.name for f in fields(self)}
         if unknown := sorted(set(changes) - known):
             raise ArgumentError(f"augmentation has no setting {unknown}; it has {sorted(known)}")
         return replace(self, **changes)
+
+
+def _is_setting(value: Any) -> bool:
+    return isinstance(value, int | float | tuple) and not isinstance(value, bool)
 
 
 def augment(images: Tensor, size: int, how: Augmentation, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 from fer_zoo.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm"}
+    ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .tga "
+    ".pgm .ppm .pbm .pnm".split()
 )
 
 _EXPECTED = (
@@ -88,35 +89,37 @@ def _from_file(path: Path) -> Tensor:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return _from_pil(image, str(path))
+        image = Image.open(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, not an image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
+    with image:
+        return _from_pil(image, str(path))
 
 
 def _from_pil(image: Any, where: str) -> Tensor:
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        return _from_numpy(np.asarray(image), where)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.asarray(image).astype(np.float32)
-        if values.size and not (values.min() >= 0 and values.max() <= 65535):
-            raise InputError(
-                f"{where}: {image.mode} pixels from {values.min():g} to {values.max():g}; "
-                "expected 16 bits, 0 to 65535"
-            )
-        return _check(torch.from_numpy(values / 65535)[None, None], where)[0]
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    return _check(torch.from_numpy(np.array(image.convert("L")))[None, None], where)[0]
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "P":
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
+        array = np.array(image if deep else image.convert("L"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{where}: cannot be read as an image ({error})") from None
+    if image.mode == "F" or not deep:
+        return _from_numpy(array, where)
+    values = array.astype(np.float32)
+    if values.size and not (values.min() >= 0 and values.max() <= 65535):
+        raise InputError(
+            f"{where}: {image.mode} pixels from {values.min():g} to {values.max():g}; "
+            "expected 16 bits, 0 to 65535"
+        )
+    return _from_numpy(values / 65535, where)
 
 
 def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:

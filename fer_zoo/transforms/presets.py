@@ -110,14 +110,15 @@ class Transform:
     Args:
         preset: the arithmetic.
         training: random augmentation instead of the evaluation views.
+        channels: what the network takes: 1, or 3 for the gray image three times.
 
     Shape:
-        one image `(C, H, W)` gives `(C, size, size)`, with ten-crop `(10, C, size, size)`; a batch
-        `(B, C, H, W)` gives the same with a leading B. uint8, or float in [0, 1]; gray or RGB.
+        one image gives `(channels, size, size)`, with ten-crop `(10, channels, size, size)`; a
+        tensor batch `(B, C, H, W)` gives the same with a leading B.
     """
 
-    def __init__(self, preset: Preset, training: bool) -> None:
-        self.preset, self.training = preset, training
+    def __init__(self, preset: Preset, training: bool, channels: int = 1) -> None:
+        self.preset, self.training, self.channels = preset, training, channels
 
     def __call__(self, image: object) -> Tensor:
         """Return the view or views of one image (anything `to_gray` takes) or of a tensor batch."""
@@ -133,6 +134,7 @@ class Transform:
         else:
             out = self.preset.evaluation_views(batch)
             out = out if self.preset.num_views > 1 else out.squeeze(1)
+        out = out.expand(*out.shape[:-3], self.channels, -1, -1)
         return out if batched else out[0]
 
     def __repr__(self) -> str:

@@ -17,6 +17,7 @@ from fer_zoo._files import replacing
 from fer_zoo.errors import CheckpointError, StateDictError
 
 FORMAT = 1
+PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl"})
 
 
 def write_checkpoint(
@@ -31,7 +32,10 @@ def write_checkpoint(
 
     if Path(path).suffix != ".safetensors":
         raise CheckpointError(f"{path}: a checkpoint's name must end in .safetensors")
-    metadata = {"format": "pt", "fer_zoo": json.dumps({"format": FORMAT, **config})}
+    try:
+        metadata = {"fer_zoo": json.dumps({"format": FORMAT, **config})}
+    except TypeError as error:
+        raise CheckpointError(f"{path}: the config is not plain values: {error}") from None
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
         with replacing(path) as temporary:
@@ -50,14 +54,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
 
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
+    _refuse_pickle(Path(path))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path}: not a safetensors file ({error}); fer_zoo reads no pickles (.pt, .pth)"
-        ) from None
+        raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
     try:
         config = json.loads(metadata["fer_zoo"])
         known = isinstance(config, dict) and config.pop("format") == FORMAT
@@ -99,6 +102,25 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(tensors[key])
+
+
+def is_file_address(name: str) -> bool:
+    """Whether a model or weights are given as a file rather than by name."""
+    return Path(name).suffix in {".safetensors", *PICKLES}
+
+
+def _refuse_pickle(path: Path) -> None:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if path.suffix in PICKLES or start in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
+        target = path.with_suffix(".safetensors")
+        raise CheckpointError(
+            f"{path} is a pickle, which can run code; fer_zoo reads none. If it holds the state "
+            "dict of a model, say resnet18, this converts it:\n"
+            f"  python -c \"import torch, fer_zoo; m = fer_zoo.create('resnet18'); "
+            f"fer_zoo.load_state_dict(m, torch.load('{path}', weights_only=True)); "
+            f"fer_zoo.save(m, '{target}')\""
+        )
 
 
 def _name(model: nn.Module) -> str:

@@ -35,7 +35,10 @@ def load_imagenet(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
         )
     head = f"{spec.classifier}."
     mixed = {k: v for k, v in tensors.items() if not k.startswith(head)}
-    mixed |= {k: v for k, v in model.state_dict().items() if k.startswith(head)}
+    own = model.state_dict()
+    mixed |= {k: v for k, v in own.items() if k.startswith(head)}
+    counters = {k: v for k, v in own.items() if k.endswith(".num_batches_tracked")}
+    mixed = counters | mixed  # the oldest files have none; batch norm does not need them
     stem = tensors[spec.first_conv]
     if stem.ndim == 4 and stem.shape[1] != model.in_channels:
         mixed[spec.first_conv] = adapt_input_conv(model.in_channels, stem)

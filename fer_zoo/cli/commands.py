@@ -1,29 +1,36 @@
-"""The command line: `fer-zoo list | info | predict | evaluate | train | fuse | recipes`."""
+"""The commands, each a thin layer over a function of the library."""
 
 import json
 import logging
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
-from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import fer_zoo
-from fer_zoo.data import FER2013, FaceDataset, ImageFolder, image_files
+from fer_zoo.cli.show import (
+    flat,
+    out,
+    prediction_row,
+    prediction_table,
+    print_evaluation,
+    print_json,
+    wide,
+)
+from fer_zoo.data import FER2013, FaceDataset, ImageFolder, find_csv, image_files
 from fer_zoo.errors import ArgumentError, FerZooError
-from fer_zoo.evaluation import Evaluation
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.plugins import load_plugins
-from fer_zoo.training import RECIPES
-from fer_zoo.weights import WEIGHTS
+from fer_zoo.training import RECIPES, get_recipe
+from fer_zoo.transforms import PRESETS
+from fer_zoo.weights import WEIGHTS, is_file_address
 
-F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_MODEL = "ensemble_r18_vgg19_025"
-out = Console(highlight=False)
 
 data_option = click.option(
     "--data",
@@ -35,7 +42,7 @@ data_option = click.option(
 limit_option = click.option("--limit", type=click.IntRange(1), help="Use this many faces only.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 device_option = click.option("--device", help="cpu, cuda, ...; CUDA where there is one.")
-weights_option = click.option("--weights", default="default", show_default=True, help="Tag.")
+weights_option = click.option("--weights", help="Tag, for a model given by name.")
 fusion_option = click.option("--fusion", help="Another fusion than the default: fer-zoo list.")
 preset_option = click.option("--preset", help="Another transform than the weights' own.")
 
@@ -62,7 +69,7 @@ def list_(pattern: str, weights: bool, as_json: bool) -> None:
     rows = [get_spec(n).describe() | {"weights": fer_zoo.list_weights(n)} for n in names]
     if as_json:
         others = {"fusions": fer_zoo.list_fusions(), "presets": fer_zoo.list_presets()}
-        _print_json({"models": rows} | others)
+        print_json({"models": rows} | others)
         return
     table = Table("model", "weights", "description", box=None)
     for row in rows:
@@ -81,7 +88,7 @@ def info(name: str, as_json: bool) -> None:
 
     Example: fer-zoo info ensemble_r18_vgg19_025
     """
-    if name.endswith(".safetensors"):
+    if is_file_address(name):
         model = fer_zoo.load(name)
         facts: dict[str, Any] = {"file": name, "name": model.name, "preset": model.preset}
         facts |= {"labels": model.labels, "provenance": model.provenance}
@@ -93,11 +100,11 @@ def info(name: str, as_json: bool) -> None:
     if isinstance(model, Ensemble):
         facts["fusion"] = repr(model.fusion).splitlines()[0]
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     table = Table(show_header=False, box=None)
-    for key, value in _flat(facts):
-        table.add_row(key, value)
+    for key, value in flat(facts):
+        table.add_row(escape(key), escape(value))
     out.print(table)
 
 
@@ -112,7 +119,7 @@ def info(name: str, as_json: bool) -> None:
 def predict(
     paths: tuple[Path, ...],
     model: str,
-    weights: str,
+    weights: str | None,
     fusion: str | None,
     preset: str | None,
     device: str | None,
@@ -129,7 +136,7 @@ def predict(
         model, weights=weights, fusion=fusion, preset=preset, device=device
     )
     failed = 0
-    table = _prediction_table(predictor.labels)
+    table = prediction_table(predictor.labels)
     for prediction in _progress(predictor.stream(files), len(files)):
         failed += prediction.error is not None
         if as_json:
@@ -137,9 +144,9 @@ def predict(
         elif prediction.error is not None:
             click.echo(f"cannot use {prediction.error}", err=True)
         else:
-            table.add_row(*_prediction_row(prediction))
+            table.add_row(*prediction_row(prediction))
     if not as_json and table.row_count:
-        _wide(table)
+        wide(table)
     if failed:
         click.echo(f"{failed} of {len(files)} files could not be used", err=True)
         sys.exit(1)
@@ -164,7 +171,7 @@ def evaluate(
     models: tuple[str, ...],
     root: Path,
     split: str | None,
-    weights: str,
+    weights: str | None,
     fusion: str | None,
     preset: str | None,
     limit: int | None,
@@ -176,23 +183,27 @@ def evaluate(
 
     Example: fer-zoo evaluate resnet18_025 --data fer2013.csv --split public
     """
-    if plot is not None and len(models) > 1:
-        raise ArgumentError("--plot draws one matrix: give one model")
-    data = _open_data(root, split, limit)
+    if plot is not None and (len(models) > 1 or plot.suffix not in (".png", ".pdf", ".svg")):
+        raise ArgumentError("--plot draws the matrix of one model, as .png, .pdf or .svg")
     results = []
     for name in models:
-        predictor = fer_zoo.Predictor(name, weights=weights, fusion=fusion, device=device)
-        results.append(fer_zoo.evaluate(predictor.model, data, preset=preset, progress=True))
+        predictor = fer_zoo.Predictor(
+            name, weights=weights, fusion=fusion, preset=preset, device=device
+        )
+        data = _open_data(root, split, limit, size=predictor.preset.resize)
+        results.append(
+            fer_zoo.evaluate(predictor.model, data, preset=predictor.preset, progress=True)
+        )
     if results[0].note:
         click.echo(results[0].note, err=True)
     if plot is not None:
         plot.parent.mkdir(parents=True, exist_ok=True)
         fer_zoo.plot_confusion(results[0]).savefig(plot, dpi=120)
     if as_json:
-        _print_json([r.to_dict() for r in results])
+        print_json([r.to_dict() for r in results])
         return
     for result in results:
-        _print_evaluation(result)
+        print_evaluation(result)
 
 
 @main.command()
@@ -224,27 +235,30 @@ def train(
 
     Example: fer-zoo train resnet18_025 --data fer2013.csv --output runs/r18 --set epochs=5
     """
-    if validation is None and _has_classes(root):
+    settings = get_recipe(recipe, dict(_parse_setting(c) for c in changes))
+    size = PRESETS[settings.preset].resize
+    if validation is not None:
+        data = _open_data(root, None, limit, size=size)
+        judge = _open_data(validation, None, None, size=size)
+    elif _has_classes(root):
         raise ArgumentError(
             f"{root} has no official splits: pass --validation with a folder of faces that are not "
             "trained on"
         )
-    data = _open_data(root, None if validation else "train", limit)
-    judge = _open_data(validation, None, None) if validation else _open_data(root, "public", None)
-    if limit and validation is None:
-        judge = judge.subset(max(limit // 8, 1))
+    else:
+        data, judge = _open_data(root, "train", limit), _open_data(root, "public", None)
+        judge = judge.subset(max(limit // 8, 1)) if limit else judge
     result = fer_zoo.train(
         model,
         data,
         output=output,
         validation=judge,
-        recipe=recipe,
+        recipe=settings,
         device=device,
         resume=not fresh,
-        **dict(_parse_setting(c) for c in changes),
     )
     best = result.best
-    out.print(
+    click.echo(
         f"best epoch {best.epoch} of {len(result.history)}: validation accuracy "
         f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{result.checkpoint}"
     )
@@ -262,6 +276,7 @@ def train(
 )
 @click.option("--preset", help="What the ensemble sees, if the members' presets differ.")
 @limit_option
+@device_option
 @json_option
 def fuse(
     members: tuple[str, ...],
@@ -270,6 +285,7 @@ def fuse(
     root: Path | None,
     preset: str | None,
     limit: int | None,
+    device: str | None,
     as_json: bool,
 ) -> None:
     """Make one ensemble of checkpoints (or models with weights) and fit its fusion.
@@ -277,31 +293,37 @@ def fuse(
     Example: fer-zoo fuse a.safetensors b.safetensors --fusion stacked --data fer2013.csv
     --output ensemble.safetensors
     """
-    built = [fer_zoo.Predictor(m, device="cpu").model for m in members]
+    if output.suffix != ".safetensors":
+        raise ArgumentError(f"--output {output} must end in .safetensors")
+    built = [fer_zoo.Predictor(m, device=device).model for m in members]
     model = fer_zoo.create_ensemble(built, fusion=fusion, preset=preset).eval()
+    fitted = any(True for _ in model.fusion.parameters())
+    if fitted and root is None:
+        raise ArgumentError(
+            f"the fusion {fusion!r} is fitted: pass --data with faces that the members were not "
+            "trained on (fer2013.csv: PublicTest is used)"
+        )
+    if root is not None and not fitted:
+        raise ArgumentError(f"the fusion {fusion!r} has nothing to fit: leave --data out")
     fit = None
-    if any(True for _ in model.fusion.parameters()):
-        if root is None:
-            raise ArgumentError(
-                f"the fusion {fusion!r} is fitted: pass --data with faces that the members were "
-                "not trained on (fer2013.csv: PublicTest is used)"
-            )
-        data = _open_data(root, None if _has_classes(root) else "public", limit)
+    if root is not None:
+        split = None if _has_classes(root) else "public"
+        data = _open_data(root, split, limit, size=PRESETS[model.preset].resize)
         fit = fer_zoo.fit_fusion(model, data, progress=True)
     fer_zoo.save(model, output)
     if as_json:
-        _print_json({"output": str(output), "fit": model.provenance.get("fusion_fit")})
+        print_json({"output": str(output), "fit": model.provenance.get("fusion_fit")})
         return
     if fit is not None:
         report = fit.report
-        out.print(
+        click.echo(
             f"{report.fusion} fitted on {report.split!r}, n = {report.n}: loss "
             f"{report.loss_before:.4f} -> {report.loss_after:.4f} (largest gradient "
             f"{report.gradient_norm:.1e})\n{fit.folds}-fold, on faces not fitted on: accuracy "
             f"{100 * fit.held_out_accuracy:.2f} %, plain averaging "
             f"{100 * fit.average_accuracy:.2f} %"
         )
-    out.print(str(output))
+    click.echo(output)
 
 
 @main.command()
@@ -312,7 +334,7 @@ def recipes(as_json: bool) -> None:
     Example: fer-zoo recipes --json
     """
     if as_json:
-        _print_json([r.to_dict() for r in RECIPES.values()])
+        print_json([r.to_dict() for r in RECIPES.values()])
         return
     table = Table("recipe", "epochs", "batch", "lr", "preset", "description", box=None)
     for r in RECIPES.values():
@@ -345,15 +367,17 @@ def run() -> None:
 
 def _has_classes(root: Path) -> bool:
     """Whether `root` is a folder of one's own classes rather than FER2013."""
-    official = any(root.glob("*.csv")) or (root / "train").is_dir()
+    official = find_csv(root) is not None or (root / "train").is_dir()
     return root.is_dir() and not official and any(p.is_dir() for p in root.iterdir())
 
 
-def _open_data(root: Path, split: str | None, limit: int | None) -> FaceDataset:
+def _open_data(root: Path, split: str | None, limit: int | None, size: int = 48) -> FaceDataset:
+    if not root.exists():
+        raise ArgumentError(f"{root} does not exist")
     if _has_classes(root):
         if split is not None:
             raise ArgumentError(f"{root} has no official splits; leave --split out")
-        data: FaceDataset = ImageFolder(root)
+        data: FaceDataset = ImageFolder(root, size=size)
     elif split is None:
         raise ArgumentError("say which split: --split public (or train; private for reporting)")
     else:
@@ -386,57 +410,3 @@ def _progress(items: Iterable[Any], total: int) -> Iterator[Any]:
     from tqdm import tqdm
 
     yield from tqdm(items, total=total, unit="image", leave=False, disable=None)
-
-
-def _prediction_table(labels: tuple[str, ...]) -> Table:
-    table = Table("image", "label", "", "score", box=None, header_style="bold")
-    for name in labels:
-        table.add_column(name, justify="right", style="dim")
-    return table
-
-
-def _prediction_row(prediction: fer_zoo.Prediction) -> list[str]:
-    score = prediction.score or 0.0
-    filled = round(12 * score)
-    bar = "█" * filled + "░" * (12 - filled)
-    shares = [f"{100 * p:.0f}" for p in prediction.probabilities.values()]
-    return [
-        Path(prediction.source or "").name,
-        prediction.label or "",
-        bar,
-        f"{100 * score:.1f} %",
-        *shares,
-    ]
-
-
-def _print_evaluation(result: Evaluation) -> None:
-    low, high = result.interval
-    where = f"{result.data} {result.split or ''}".strip()
-    views = f"{result.views} view{'s' if result.views > 1 else ''}"
-    out.print(f"[bold]{result.model}[/bold] on {where}, {result.preset} ({views}), n = {result.n}")
-    out.print(
-        f"accuracy {100 * result.accuracy:.2f} %  (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f})  balanced {100 * result.balanced_accuracy:.2f} %  macro-F1 "
-        f"{100 * result.macro_f1:.2f} %  NLL {result.nll:.4f}"
-    )
-    table = Table("true \\ predicted", *result.labels, "recall", box=None, header_style="bold")
-    for name, row in zip(result.labels, result.confusion, strict=True):
-        table.add_row(name, *map(str, row), f"{100 * result.recall[name]:.1f} %")
-    _wide(table)
-
-
-def _wide(table: Table) -> None:
-    """Print a table without cutting it where the output is no terminal."""
-    (out if out.is_terminal else Console(highlight=False, width=160)).print(table)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from _flat(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(item)

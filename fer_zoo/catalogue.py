@@ -1,0 +1,71 @@
+"""What there is, by name, and how third parties add to it."""
+
+from collections.abc import Iterable
+
+from fer_zoo.errors import ArgumentError
+from fer_zoo.fusion import FUSIONS
+from fer_zoo.models import MODELS, ModelSpec
+from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.weights import WEIGHTS
+
+
+def list_models(
+    pattern: str = "*", *, exclude: str | Iterable[str] = (), weights: bool = False
+) -> list[str]:
+    """Return the names of the registered models.
+
+    `timm/<any>` works beside them; `timm.list_models()` lists those.
+
+    Args:
+        pattern: wildcards as in file names.
+        exclude: one or several patterns to leave out.
+        weights: only models that have trained weights.
+
+    Example:
+        >>> list_models("*r18*", exclude="*_025")
+        ['ensemble_r18_vgg19', 'ensemble_r18_vgg19_thesis']
+    """
+    trained = {record.model for record in WEIGHTS.values()}
+    return [n for n in MODELS.names(pattern, exclude) if not weights or n in trained]
+
+
+def list_fusions(pattern: str = "*") -> list[str]:
+    """Return the names of the registered fusions.
+
+    Example:
+        >>> list_fusions("*t*d")
+        ['stacked', 'weighted']
+    """
+    return FUSIONS.names(pattern)
+
+
+def list_presets(pattern: str = "*") -> list[str]:
+    """Return the names of the registered presets.
+
+    Example:
+        >>> list_presets("*_tencrop")
+        ['fer40_tencrop', 'fer44_tencrop']
+    """
+    return PRESETS.names(pattern)
+
+
+def register_model(spec: ModelSpec) -> ModelSpec:
+    """Make a model available by name, here, in listings and on the command line.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+    """
+    if not isinstance(spec, ModelSpec):
+        raise ArgumentError(f"register_model takes a fer_zoo.ModelSpec, got {spec!r:.80}")
+    return MODELS.register(spec.name, spec)
+
+
+def register_preset(preset: Preset) -> Preset:
+    """Make a preset available by name.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+    """
+    if not isinstance(preset, Preset):
+        raise ArgumentError(f"register_preset takes a fer_zoo.Preset, got {preset!r:.80}")
+    return PRESETS.register(preset.name, preset)
