@@ -54,6 +54,15 @@ def register_model(spec: ModelSpec) -> ModelSpec:
 
     Raises:
         DuplicateNameError: the name is taken.
+
+    Example:
+        >>> from functools import partial
+        >>> from fer_zoo.models import ResNet
+        >>> build = partial(ResNet, width=8)
+        >>> spec = register_model(
+        ...     ModelSpec(name="resnet18_doc", build=build, description="mine", source="me"))
+        >>> list_models("*_doc")
+        ['resnet18_doc']
     """
     if not isinstance(spec, ModelSpec):
         raise ArgumentError(f"register_model takes a fer_zoo.ModelSpec, got {spec!r:.80}")
@@ -65,6 +74,11 @@ def register_preset(preset: Preset) -> Preset:
 
     Raises:
         DuplicateNameError: the name is taken.
+
+    Example:
+        >>> preset = register_preset(Preset(name="px64_doc", resize=72, size=64, views="center"))
+        >>> list_presets("*_doc")
+        ['px64_doc']
     """
     if not isinstance(preset, Preset):
         raise ArgumentError(f"register_preset takes a fer_zoo.Preset, got {preset!r:.80}")

@@ -290,6 +290,13 @@ def load(path: Path_, *, device: torch.device | str | None = None) -> Classifier
 
     Raises:
         CheckpointError: no file, not a checkpoint, or one that does not fit what it says it is.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save(create("test_tiny", num_classes=3), folder + "/tiny.safetensors")
+        ...     load(path).num_classes
+        3
     """
     tensors, config = read_checkpoint(path)
     try:

@@ -274,7 +274,7 @@ def test_fit_fusion_guards_and_reports(labelled):
     assert fit.average_accuracy == pytest.approx(plain.accuracy)
     assert fit.average_nll == pytest.approx(plain.nll, abs=1e-5)
     fitted = fer_zoo.evaluate(model, faces)
-    before_penalty = fit.report.loss_after - float(model.fusion.penalty())
+    before_penalty = fit.report.loss_after - model.fusion.penalty().item()
     assert fitted.nll == pytest.approx(before_penalty, abs=1e-4)
     model.members[0].provenance = {"data": {"fingerprint": faces.fingerprint}}
     with pytest.raises(SplitError, match="trained on these very faces"):

@@ -42,9 +42,11 @@ def test_all_is_the_public_namespace():
     assert fer_zoo.__all__ == sorted(fer_zoo.__all__)
 
 
-def test_every_public_object_has_a_docstring():
+def test_every_public_object_has_a_docstring_with_an_example():
     for name in fer_zoo.__all__:
-        assert inspect.getdoc(getattr(fer_zoo, name)), name
+        thing = getattr(fer_zoo, name)
+        assert inspect.getdoc(thing), name
+        assert inspect.ismodule(thing) or ">>>" in inspect.getdoc(thing), name
 
 
 def test_import_leaves_heavy_packages_out():

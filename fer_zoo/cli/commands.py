@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import fer_zoo
+from fer_zoo.cli.inputs import expand, has_classes, open_data, parse_setting
 from fer_zoo.cli.show import (
     flat,
     out,
@@ -22,7 +22,6 @@ from fer_zoo.cli.show import (
     print_json,
     wide,
 )
-from fer_zoo.data import FER2013, FaceDataset, ImageFolder, find_csv, image_files
 from fer_zoo.errors import ArgumentError, FerZooError
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.plugins import load_plugins
@@ -131,7 +130,7 @@ def predict(
 
     Example: fer-zoo predict faces/ --fusion stacked
     """
-    files = list(_expand(paths))
+    files = list(expand(paths))
     predictor = fer_zoo.Predictor(
         model, weights=weights, fusion=fusion, preset=preset, device=device
     )
@@ -190,7 +189,7 @@ def evaluate(
         predictor = fer_zoo.Predictor(
             name, weights=weights, fusion=fusion, preset=preset, device=device
         )
-        data = _open_data(root, split, limit, size=predictor.preset.resize)
+        data = open_data(root, split, limit, size=predictor.preset.resize)
         results.append(
             fer_zoo.evaluate(predictor.model, data, preset=predictor.preset, progress=True)
         )
@@ -235,18 +234,18 @@ def train(
 
     Example: fer-zoo train resnet18_025 --data fer2013.csv --output runs/r18 --set epochs=5
     """
-    settings = get_recipe(recipe, dict(_parse_setting(c) for c in changes))
+    settings = get_recipe(recipe, dict(parse_setting(c) for c in changes))
     size = PRESETS[settings.preset].resize
     if validation is not None:
-        data = _open_data(root, None, limit, size=size)
-        judge = _open_data(validation, None, None, size=size)
-    elif _has_classes(root):
+        data = open_data(root, None, limit, size=size)
+        judge = open_data(validation, None, None, size=size)
+    elif has_classes(root):
         raise ArgumentError(
             f"{root} has no official splits: pass --validation with a folder of faces that are not "
             "trained on"
         )
     else:
-        data, judge = _open_data(root, "train", limit), _open_data(root, "public", None)
+        data, judge = open_data(root, "train", limit), open_data(root, "public", None)
         judge = judge.subset(max(limit // 8, 1)) if limit else judge
     result = fer_zoo.train(
         model,
@@ -307,8 +306,8 @@ def fuse(
         raise ArgumentError(f"the fusion {fusion!r} has nothing to fit: leave --data out")
     fit = None
     if root is not None:
-        split = None if _has_classes(root) else "public"
-        data = _open_data(root, split, limit, size=PRESETS[model.preset].resize)
+        split = None if has_classes(root) else "public"
+        data = open_data(root, split, limit, size=PRESETS[model.preset].resize)
         fit = fer_zoo.fit_fusion(model, data, progress=True)
     fer_zoo.save(model, output)
     if as_json:
@@ -363,47 +362,6 @@ def run() -> None:
     except FerZooError as error:
         click.echo(f"fer-zoo: {error}", err=True)
         sys.exit(2)
-
-
-def _has_classes(root: Path) -> bool:
-    """Whether `root` is a folder of one's own classes rather than FER2013."""
-    official = find_csv(root) is not None or (root / "train").is_dir()
-    return root.is_dir() and not official and any(p.is_dir() for p in root.iterdir())
-
-
-def _open_data(root: Path, split: str | None, limit: int | None, size: int = 48) -> FaceDataset:
-    if not root.exists():
-        raise ArgumentError(f"{root} does not exist")
-    if _has_classes(root):
-        if split is not None:
-            raise ArgumentError(f"{root} has no official splits; leave --split out")
-        data: FaceDataset = ImageFolder(root, size=size)
-    elif split is None:
-        raise ArgumentError("say which split: --split public (or train; private for reporting)")
-    else:
-        data = FER2013(root, split)  # type: ignore[arg-type]
-    return data.subset(limit) if limit else data
-
-
-def _expand(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            found = image_files(path)
-            if not found:
-                raise ArgumentError(f"no image in {path}")
-            yield from found
-        else:
-            yield path
-
-
-def _parse_setting(text: str) -> tuple[str, Any]:
-    key, found, value = text.partition("=")
-    if not found:
-        raise ArgumentError(f"--set takes KEY=VALUE, got {text!r}")
-    try:
-        return key.strip(), tomllib.loads(f"v = {value}")["v"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
 
 
 def _progress(items: Iterable[Any], total: int) -> Iterator[Any]:

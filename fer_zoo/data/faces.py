@@ -63,7 +63,7 @@ class FaceDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all images, targets and labels: the same for the same faces only."""
+        """A hash of all images, targets and labels, the same for the same faces only."""
         digest = hashlib.sha256(repr((self.labels, tuple(self.images.shape))).encode())
         for tensor in (self.images, self.targets):
             digest.update(tensor.contiguous().numpy().tobytes())

@@ -37,7 +37,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class FER2013(FaceDataset):
-    """One official split of FER2013.
+    r"""One official split of FER2013.
 
     `root` may be `fer2013.csv` or `icml_face_data.csv`, a folder that holds one of them, or the
     folder of Kaggle's image version (`train/angry/...`, `test/angry/...`). In the latter `test/`
@@ -57,6 +57,16 @@ class FER2013(FaceDataset):
 
     Warns:
         UserWarning: the counts per class are not those of the official data.
+
+    Example:
+        >>> import tempfile
+        >>> row = "3," + " ".join(["128"] * 2304) + ",PublicTest\n"
+        >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        ...     os.environ["FER_ZOO_CACHE"] = folder
+        ...     _ = Path(folder, "fer2013.csv").write_text("emotion,pixels,Usage\n" + row)
+        ...     faces = FER2013(folder, "public")
+        >>> faces.labels[faces.targets[0]], faces.images.shape
+        ('happy', torch.Size([1, 48, 48]))
     """
 
     def __init__(self, root: str | os.PathLike[str], split: Split = "train") -> None:

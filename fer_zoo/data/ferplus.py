@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 class FERPlus(FaceDataset):
-    """One split of FER2013 with FER+'s eight classes.
+    r"""One split of FER2013 with FER+'s eight classes.
 
     The vote file's rows are the csv's rows (the numbers in its file names are not), so `root` must
     hold `fer2013.csv` or `icml_face_data.csv`, and `fer2013new.csv` beside it. As in the paper,
@@ -48,6 +48,19 @@ class FERPlus(FaceDataset):
         votes: float, shape `(N, 8)`: each face's votes for the eight classes, summing to one.
         dropped: faces of the split without a majority for one of the eight.
         rows: their csv rows, int64, shape `(N,)`.
+
+    Example:
+        >>> import tempfile, warnings
+        >>> row = "3," + " ".join(["128"] * 2304) + ",PublicTest\n"
+        >>> head = ",".join(("Usage", "Image name", *COLUMNS))
+        >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        ...     os.environ["FER_ZOO_CACHE"] = folder
+        ...     _ = Path(folder, "fer2013.csv").write_text("emotion,pixels,Usage\n" + row)
+        ...     votes = head + "\nPublicTest,,1,9,0,0,0,0,0,0,0,0\n"
+        ...     _ = Path(folder, VOTES_FILE).write_text(votes)
+        ...     faces = FERPlus(folder, "public")
+        >>> faces.labels[faces.targets[0]], faces.votes[0, 1].item()
+        ('happy', 1.0)
     """
 
     def __init__(

@@ -28,6 +28,17 @@ class ImageFolder(FaceDataset):
     Raises:
         DataError: no classes, a class without images, or images that cannot be read: all of them
             are named, none is left out silently. Or the files are of several official splits.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("calm", "tense"):
+        ...         Path(folder, name).mkdir()
+        ...         Image.new("RGB", (90, 120)).save(Path(folder, name, "a.png"))
+        ...     faces = ImageFolder(folder)
+        >>> faces.labels, faces.images.shape
+        (('calm', 'tense'), torch.Size([2, 48, 48]))
     """
 
     def __init__(self, root: str | os.PathLike[str], *, size: int = 48) -> None:

@@ -40,6 +40,13 @@ class Evaluation:
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
         labels: the class names.
         note: what to keep in mind, if anything.
+
+    Example:
+        >>> import torch
+        >>> scores, targets = torch.eye(2)[[0, 1, 1, 0]] * 9, torch.tensor([0, 1, 1, 1])
+        >>> found = score_metrics(scores, targets, ("calm", "tense"))
+        >>> found["accuracy"], found["recall"]["calm"]
+        (0.75, 1.0)
     """
 
     model: str
@@ -87,6 +94,14 @@ def evaluate(
     Raises:
         LabelError: the model is untrained, or names other classes than the data.
         MissingDependencyError: scikit-learn is not installed.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...                     labels=fer_zoo.labels.FER2013, name="black")
+        >>> result = evaluate(fer_zoo.create("resnet18_025", weights="default"), faces)
+        >>> result.n, round(result.accuracy, 4)     # one of seven classes is right
+        (7, 0.1429)
     """
     if not isinstance(model, Classifier):
         raise ArgumentError(

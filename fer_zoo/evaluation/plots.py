@@ -14,6 +14,16 @@ def plot_confusion(evaluation: Evaluation) -> Any:
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> figure = plot_confusion(fer_zoo.evaluate(model, faces))
+        >>> figure.axes[0].get_xlabel()
+        'predicted'
     """
     try:
         from matplotlib.figure import Figure

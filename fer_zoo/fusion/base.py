@@ -43,6 +43,13 @@ class Fusion(nn.Module, ABC):
     Args:
         num_members: M.
         num_classes: K.
+
+    Example:
+        >>> class Median(Fusion):
+        ...     def forward(self, member_logits):
+        ...         return member_logits.log_softmax(-1).median(0).values
+        >>> Median(3, 7)(torch.zeros(3, 2, 7)).shape
+        torch.Size([2, 7])
     """
 
     name: ClassVar[str] = ""

@@ -30,6 +30,10 @@ class Prediction:
         probabilities: of all classes, in the order of the labels, summing to one.
         source: the path, where the image came from one.
         error: why the image could not be used.
+
+    Example:
+        >>> Prediction("happy", 0.9, {"happy": 0.9, "sad": 0.1}).to_dict()["label"]
+        'happy'
     """
 
     label: str | None = None

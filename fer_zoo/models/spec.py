@@ -26,6 +26,12 @@ class ModelSpec:
         classifier: prefix of the keys of the head, left out when ImageNet weights are loaded.
         members: the names of an ensemble's members.
         fusion: the name of an ensemble's fusion where nothing else is asked for.
+
+    Example:
+        >>> from fer_zoo.models import ResNet
+        >>> spec = ModelSpec(name="mine", build=ResNet, description="a ResNet18", source="me")
+        >>> spec.build(num_classes=3, in_channels=1).num_classes
+        3
     """
 
     name: str

@@ -54,6 +54,17 @@ def fit_fusion(
     Raises:
         SplitError: `data` is the test split, or the training split without the override.
         LabelError: the ensemble and the data name different classes.
+
+    Example:
+        >>> import fer_zoo
+        >>> faces = FaceDataset(torch.randint(0, 256, (40, 48, 48), dtype=torch.uint8),
+        ...                     torch.arange(40) % 7, labels=fer_zoo.labels.FER2013,
+        ...                     name="noise", split="public")
+        >>> members = [fer_zoo.create(n, weights="default") for n in ("resnet18_025", "vgg19_025")]
+        >>> model = fer_zoo.create_ensemble(members, fusion="weighted")
+        >>> fit = fit_fusion(model, faces)
+        >>> fit.report.loss_after <= fit.report.loss_before
+        True
     """
     if not isinstance(model, Ensemble):
         raise ArgumentError(f"{model.name!r} is a single network: there is nothing to fuse")

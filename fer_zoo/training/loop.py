@@ -116,6 +116,16 @@ def train(
         SplitError: the validation faces are the test split or the training faces.
         TrainingError: another run is in `output`, or the loss is no longer a number.
         KeyboardInterrupt: passed on; the finished epochs are kept.
+
+    Example:
+        >>> import tempfile
+        >>> def noise(n):
+        ...     images = torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8)
+        ...     return FaceDataset(images, torch.arange(n) % 2, labels=("a", "b"), name="noise")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = train("test_tiny", noise(16), validation=noise(8), output=folder, epochs=1)
+        >>> len(result.history), result.model.labels
+        (1, ('a', 'b'))
     """
     settings = get_recipe(recipe, changes)
     check_splits(data, validation)

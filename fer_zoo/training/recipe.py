@@ -37,6 +37,11 @@ class Recipe:
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device computes in it.
         seed: of initialisation, order, augmentation and dropout.
         augment: changes to the preset's training augmentation.
+
+    Example:
+        >>> recipe = Recipe(name="mine", epochs=10, schedule="cosine", lr=0.1)
+        >>> round(recipe.lr_at(5), 6)
+        0.05
     """
 
     name: str

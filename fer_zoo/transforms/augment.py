@@ -31,6 +31,12 @@ class Augmentation:
         brightness: largest relative change of brightness.
         contrast: largest relative change of contrast.
         erase: probability that a rectangle (2 to 20 % of the area) is blackened.
+
+    Example:
+        >>> images = torch.rand(8, 1, 48, 48)
+        >>> how = Augmentation(rotate=10, erase=0.5)
+        >>> augment(images, 40, how, torch.Generator().manual_seed(0)).shape
+        torch.Size([8, 1, 40, 40])
     """
 
     padding: int = 0

@@ -35,6 +35,11 @@ class Preset:
         std: pixels are divided by it after that.
         training: the random part of the training counterpart.
         description: one line for listings.
+
+    Example:
+        >>> preset = Preset(name="px32_tencrop", resize=40, size=32, views="tencrop")
+        >>> preset.evaluation_views(torch.zeros(2, 1, 48, 48)).shape
+        torch.Size([2, 10, 1, 32, 32])
     """
 
     name: str

@@ -81,6 +81,12 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Raises:
         StateDictError: keys or shapes differ; the message lists them, and `model` is unchanged.
+
+    Example:
+        >>> layer = nn.Linear(2, 1)
+        >>> load_state_dict(layer, {"weight": torch.ones(1, 2), "bias": torch.zeros(1)})
+        >>> layer(torch.ones(1, 2)).item()
+        2.0
     """
     own = model.state_dict()
     problems = [f"missing {k}" for k in own if k not in tensors]

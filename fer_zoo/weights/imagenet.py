@@ -23,6 +23,14 @@ def load_imagenet(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
 
     Raises:
         StateDictError: the bodies differ.
+
+    Example:
+        >>> import fer_zoo, torchvision
+        >>> rgb = torchvision.models.resnet18(weights=None).state_dict()
+        >>> gray = fer_zoo.create("resnet18_7x7")
+        >>> load_imagenet(gray, rgb)
+        >>> bool((gray.conv1.weight[:, 0] - rgb["conv1.weight"].sum(1)).abs().max() < 1e-6)
+        True
     """
     from timm.models import adapt_input_conv
 

@@ -81,7 +81,12 @@ for _path in sorted(BUNDLED.glob("*.json")):
 
 
 def list_weights(model: str = "*") -> list[str]:
-    """Return the addresses (`model.tag`) of all weights of the models that match `model`."""
+    """Return the addresses (`model.tag`) of all weights of the models that match `model`.
+
+    Example:
+        >>> list_weights("resnet18_025")
+        ['resnet18_025.fer2013']
+    """
     return WEIGHTS.names(f"{model}.*")
 
 
@@ -89,7 +94,12 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
     """Return the record of a model's weights; `default` is the first tag by name.
 
     Raises:
-        WeightsError: the model has no weights, or none with that tag.
+        WeightsError: the model has no weights.
+        UnknownNameError: it has none with that tag.
+
+    Example:
+        >>> get_weights("resnet18_025").labels[3]
+        'happy'
     """
     tags = [WEIGHTS[address].tag for address in list_weights(model)]
     if not tags:

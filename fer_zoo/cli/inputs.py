@@ -1,0 +1,53 @@
+"""What people type, as what the library takes."""
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fer_zoo.data import FER2013, FaceDataset, ImageFolder, find_csv, image_files
+from fer_zoo.errors import ArgumentError
+
+
+def has_classes(root: Path) -> bool:
+    """Whether `root` is a folder of one's own classes rather than FER2013."""
+    official = find_csv(root) is not None or (root / "train").is_dir()
+    return root.is_dir() and not official and any(p.is_dir() for p in root.iterdir())
+
+
+def open_data(root: Path, split: str | None, limit: int | None, size: int = 48) -> FaceDataset:
+    """Return one split of FER2013, or one's own faces scaled to `size` px."""
+    if not root.exists():
+        raise ArgumentError(f"{root} does not exist")
+    if has_classes(root):
+        if split is not None:
+            raise ArgumentError(f"{root} has no official splits; leave --split out")
+        data: FaceDataset = ImageFolder(root, size=size)
+    elif split is None:
+        raise ArgumentError("say which split: --split public (or train; private for reporting)")
+    else:
+        data = FER2013(root, split)  # type: ignore[arg-type]
+    return data.subset(limit) if limit else data
+
+
+def expand(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield files as they are and, for folders, the images in them."""
+    for path in paths:
+        if path.is_dir():
+            found = image_files(path)
+            if not found:
+                raise ArgumentError(f"no image in {path}")
+            yield from found
+        else:
+            yield path
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return the key and the value of KEY=VALUE, the value read as TOML, else as text."""
+    key, found, value = text.partition("=")
+    if not found:
+        raise ArgumentError(f"--set takes KEY=VALUE, got {text!r}")
+    try:
+        return key.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
