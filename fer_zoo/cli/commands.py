@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 import fer_zoo
 from fer_zoo.cli.inputs import expand, has_classes, open_data, parse_setting
 from fer_zoo.cli.show import (
-    flat,
     out,
     prediction_row,
     prediction_table,
     print_evaluation,
+    print_facts,
     print_json,
     wide,
 )
@@ -74,7 +73,7 @@ def list_(pattern: str, weights: bool, as_json: bool) -> None:
     for row in rows:
         tags = ", ".join(address.rsplit(".", 1)[1] for address in row["weights"])
         table.add_row(row["name"], tags or "-", row["description"])
-    out.print(table)
+    wide(table)
     out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}")
     out.print(f"presets  {', '.join(fer_zoo.list_presets())}")
 
@@ -101,10 +100,7 @@ def info(name: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    table = Table(show_header=False, box=None)
-    for key, value in flat(facts):
-        table.add_row(escape(key), escape(value))
-    out.print(table)
+    print_facts(facts)
 
 
 @main.command()
@@ -340,7 +336,7 @@ def recipes(as_json: bool) -> None:
         table.add_row(
             r.name, str(r.epochs), str(r.batch_size), f"{r.lr:g}", r.preset, r.description
         )
-    out.print(table)
+    wide(table)
 
 
 def run() -> None:

@@ -69,10 +69,41 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield nested values as dotted names and text."""
-    for key, item in value.items():
-        if isinstance(item, dict) and item:
-            yield from flat(item, f"{prefix}{key}.")
+def print_facts(facts: dict[str, Any]) -> None:
+    """Print nested facts a line each, and lists of figures as tables."""
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True, style="bold")
+    rows: list[tuple[str, list[dict[str, Any]]]] = []
+    for key, value in flat(facts):
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            rows.append((key, value))
         else:
-            yield f"{prefix}{key}", str(item)
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            table.add_row(escape(key), escape(text))
+    wide(table)
+    for key, figures in rows:
+        columns = list(dict.fromkeys(name for row in figures for name in row))
+        notes = {str(row.get("selection", "")): None for row in figures}
+        columns = [name for name in columns if name != "selection"]
+        out.print(f"\n[bold]{escape(key)}[/bold] ({escape('; '.join(notes))})")
+        shown = Table(*columns, box=None)
+        for row in figures:
+            shown.add_row(*(_cell(row.get(name, "")) for name in columns))
+        wide(shown)
+
+
+def flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield nested values under dotted names; a recipe is one line."""
+    for key, item in value.items():
+        if isinstance(item, dict) and item and key != "recipe":
+            yield from flat(item, f"{prefix}{key}.")
+        elif isinstance(item, dict):
+            yield f"{prefix}{key}", ", ".join(f"{k} {v}" for k, v in item.items() if v != {})
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(_cell(v) for v in value)
+    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
