@@ -99,8 +99,8 @@ def main() -> None:
             model.fusion.fit(together[options.preset], targets, split="public")
             for preset, scores in together.items():
                 found = cross_validate(model.fusion, scores, targets, split="public")
-                hits = (found.argmax(1) == targets).float().mean()
-                held_out[fusion, preset] = float(hits)
+                figures_held_out = score_metrics(found, targets, members[0].labels)
+                held_out[fusion, preset] = {k: figures_held_out[k] for k in ("accuracy", "nll")}
             selection = (
                 f"head fitted on PublicTest with {options.preset}, so accuracy is not held out; "
                 "cross_validated_accuracy is, over 5 folds"
@@ -111,12 +111,15 @@ def main() -> None:
         rows = figures(model, public, together, selection, **more)
         for row in rows:
             if fusion != "average":
-                row["cross_validated_accuracy"] = _rounded(held_out[fusion, row["preset"]])
+                for name, value in held_out[fusion, row["preset"]].items():
+                    row[f"cross_validated_{name}"] = _rounded(value)
             elif row["preset"] == options.preset:
                 average = row["accuracy"]
         metrics += rows
         print(fusion, "measured")
-    fitted = {f: value for (f, preset), value in held_out.items() if preset == options.preset}
+    fitted = {
+        f: value["accuracy"] for (f, preset), value in held_out.items() if preset == options.preset
+    }
     best = max(fitted, key=lambda name: fitted[name])
     path = options.output / f"{ENSEMBLE}.{TAG}.safetensors"
     write_checkpoint(path, tensors, {"fusions": heads})
