@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 SCALE = 4
 # brow: (height, slope towards the nose), eye: opening, mouth: (width, curve, opening)
 EXPRESSIONS = {
-    "happy": {"brow": (0, 0), "eye": 5, "mouth": (15, 9, 5)},
+    "happy": {"brow": (0, 0), "eye": 3, "mouth": (15, 9, 6)},
     "sad": {"brow": (0, -6), "eye": 3, "mouth": (11, -5, 0)},
     "surprise": {"brow": (-6, 0), "eye": 9, "mouth": (7, 0, 12)},
     "angry": {"brow": (4, 7), "eye": 4, "mouth": (10, -3, 0)},
