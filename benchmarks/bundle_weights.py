@@ -96,9 +96,12 @@ def main() -> None:
         more: dict[str, Any] = {"fusion": fusion}
         selection = "no parameters"
         if fusion != "average":
-            model.fusion.fit(together[options.preset], targets, split="public")
+            bound = together[options.preset]
+            model.fusion.fit(bound, targets, split="public")
             for preset, scores in together.items():
-                found = cross_validate(model.fusion, scores, targets, split="public")
+                found = cross_validate(
+                    model.fusion, bound, targets, split="public", apply_to=scores
+                )
                 figures_held_out = score_metrics(found, targets, members[0].labels)
                 held_out[fusion, preset] = {k: figures_held_out[k] for k in ("accuracy", "nll")}
             selection = (

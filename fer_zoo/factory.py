@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fer_zoo._device import resolve_device
-from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError, LabelError
+from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
 from fer_zoo.fusion import FUSIONS, Fusion, create_fusion
 from fer_zoo.models import (
     MODELS,
@@ -17,7 +17,6 @@ from fer_zoo.models import (
     ModelSpec,
     build_network,
     get_spec,
-    label_orders,
 )
 from fer_zoo.transforms import PRESETS, Preset, Transform
 from fer_zoo.weights.checkpoint import (
@@ -94,6 +93,8 @@ def create(
         torch.Size([2, 3])
     """
     spec = get_spec(name)
+    if weights is not None and not isinstance(weights, str):
+        raise ArgumentError(f"weights is None, 'default', a tag or a path, got {weights!r}")
     if fusion is not None and not spec.members:
         raise ArgumentError(
             f"{name!r} is a single network and has no fusion; "
@@ -192,6 +193,8 @@ def _assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
 def _placed(
     model: Classifier, device: torch.device | str | None, dtype: torch.dtype | None
 ) -> Classifier:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
     return model.to(device=None if device is None else resolve_device(device), dtype=dtype)
 
 
@@ -271,8 +274,12 @@ def save(model: Classifier, path: Path_, *, dtype: torch.dtype | None = None) ->
         ...     load(path).name
         'test_tiny'
     """
+    if not isinstance(model, Classifier):
+        raise ArgumentError(f"save takes a model of the zoo, got {type(model).__name__}")
     tensors = model.state_dict()
     if dtype is not None:
+        if not dtype.is_floating_point:
+            raise ArgumentError(f"dtype must be a floating-point type, got {dtype}")
         stored = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
         lost = [k for k in stored if not torch.equal(stored[k].isfinite(), tensors[k].isfinite())]
         if lost:
@@ -320,8 +327,6 @@ def _config(model: Classifier) -> dict[str, Any]:
         "provenance": model.provenance,
     }
     if isinstance(model, Ensemble):
-        if label_orders(model.members) != model.order.tolist():
-            raise LabelError("a member's labels were changed; set them on the ensemble instead")
         name = model.fusion.name
         if name not in FUSIONS or FUSIONS[name] is not type(model.fusion):
             raise ArgumentError(

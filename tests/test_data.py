@@ -214,8 +214,12 @@ def test_ferplus_refuses_votes_of_other_rows(tmp_path: Path):
     cut.mkdir()
     kept = [line for line in whole if not line.endswith("Training")]
     (cut / "fer2013.csv").write_text("\n".join(kept))
-    with pytest.raises(DataError, match="are not those of"):
-        FERPlus(cut, "public", votes=tmp_path / "fer2013new.csv")
+    shifted = tmp_path / "shifted"
+    shifted.mkdir()
+    (shifted / "fer2013.csv").write_text("\n".join([whole[0], *whole[4:]]))
+    for root, split in ((cut, "public"), (shifted, "train")):
+        with pytest.raises(DataError, match="are not those of"):
+            FERPlus(root, split, votes=tmp_path / "fer2013new.csv")
 
 
 def test_csv_as_other_programs_write_it(tmp_path: Path):
@@ -311,6 +315,8 @@ def test_targets_are_mapped_by_name():
         faces.targets_for(("happy", "fear", "calm"))
     with pytest.raises(DataError, match="0 to 2"):
         FaceDataset(images, torch.tensor([0, 1, 3]), labels=faces.labels, name="x")
+    with pytest.raises(ArgumentError, match="split must be"):
+        FaceDataset(images, torch.zeros(3), labels=faces.labels, name="x", split="PrivateTest")
     with pytest.raises(DataError, match="uint8"):
         FaceDataset(images.float(), torch.tensor([0, 1, 2]), labels=faces.labels, name="x")
 

@@ -13,7 +13,7 @@ import torch
 import fer_zoo
 from conftest import cli, stripes
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, LabelError, TrainingError
+from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
 from fer_zoo.training import RECIPES, get_recipe
 from fer_zoo.training.state import batches
 from fer_zoo.weights.checkpoint import read_checkpoint
@@ -258,11 +258,11 @@ def test_targets_are_matched_to_the_models_labels_by_name(tmp_path: Path):
     first = fer_zoo.train(
         "test_tiny", data, validation=judge, output=tmp_path / "a", **(QUICK | {"epochs": 10})
     )
-    order = [2, 0, 1]
+    order, more = [2, 0, 1], stripes(60, seed=2)
     moved = FaceDataset(
-        judge.images,
-        torch.tensor([order.index(t) for t in judge.targets.tolist()]),
-        labels=[judge.labels[i] for i in order],
+        more.images,
+        torch.tensor([order.index(t) for t in more.targets.tolist()]),
+        labels=[more.labels[i] for i in order],
         name="moved",
     )
     again = fer_zoo.train(
@@ -295,6 +295,29 @@ def test_a_folder_that_lost_files(tmp_path: Path):
         fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
 
 
+def test_validation_faces_that_were_trained_on_are_refused(tmp_path: Path):
+    data = stripes(30)
+    for judge in (data, data.subset(7)):
+        with pytest.raises(SplitError, match="all validation faces are training faces"):
+            fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path)
+    half = fer_zoo.create("test_tiny", num_classes=3, dtype=torch.bfloat16)
+    with pytest.raises(ArgumentError, match="float32"):
+        fer_zoo.train(half, data, validation=stripes(9, seed=1), output=tmp_path)
+    with pytest.raises(ArgumentError, match="dataset"):
+        fer_zoo.train("test_tiny", "fer2013.csv", validation=data, output=tmp_path)
+
+
+def test_fine_tuning_resumes_although_the_new_head_is_random(tmp_path: Path):
+    data, judge = stripes(32), stripes(9, seed=1)
+
+    def run() -> fer_zoo.training.TrainResult:
+        model = fer_zoo.create("resnet18_025", weights="default")
+        model.reset_classifier(3)
+        return fer_zoo.train(model, data, validation=judge, output=tmp_path, **QUICK)
+
+    assert run().history == run().history
+
+
 def test_an_unwritable_folder_is_found_before_the_first_step(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot be written to"):
@@ -318,6 +341,8 @@ def test_an_unwritable_folder_is_found_before_the_first_step(tmp_path: Path):
         {"augment": {"rotate": "x"}},
         {"augment": {"scale": 1.0}},
         {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"ema": 1.0},
         {"schedule": "step"},
     ],
     ids=str,

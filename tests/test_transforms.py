@@ -64,6 +64,8 @@ def test_sixteen_bits_keep_their_depth(tmp_path: Path):
     Image.fromarray(deep).save(path)
     for image in (path, str(path), Image.open(path), Image.fromarray(deep.astype(np.int32))):
         np.testing.assert_allclose(to_gray(image)[0].numpy(), deep / 65535, atol=1e-6)
+    with pytest.raises(InputError, match="may be 8 or 16 bits"):
+        to_gray(Image.fromarray(GRAY.astype(np.int32)))
     with pytest.raises(InputError, match="0 to 65535"):
         to_gray(Image.fromarray(np.full((4, 4), 70_000, np.int32)))
 

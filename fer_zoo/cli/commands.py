@@ -180,6 +180,12 @@ def evaluate(
     """
     if plot is not None and (len(models) > 1 or plot.suffix not in (".png", ".pdf", ".svg")):
         raise ArgumentError("--plot draws the matrix of one model, as .png, .pdf or .svg")
+    if plot is not None:
+        try:
+            plot.parent.mkdir(parents=True, exist_ok=True)
+            plot.touch()
+        except OSError as error:
+            raise ArgumentError(f"--plot {plot} cannot be written: {error}") from None
     results = []
     for name in models:
         predictor = fer_zoo.Predictor(
@@ -192,7 +198,6 @@ def evaluate(
     if results[0].note:
         click.echo(results[0].note, err=True)
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
         fer_zoo.plot_confusion(results[0]).savefig(plot, dpi=120)
     if as_json:
         print_json([r.to_dict() for r in results])

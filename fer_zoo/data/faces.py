@@ -42,6 +42,10 @@ class FaceDataset:
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
                 f"{tuple(images.shape)} and {len(targets)} targets"
             )
+        if split not in (None, "train", "public", "private"):
+            raise ArgumentError(
+                f"split must be 'train', 'public', 'private' or None, got {split!r}"
+            )
         self.labels = check_labels(labels)
         if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(self.labels):
             raise DataError(
@@ -68,6 +72,12 @@ class FaceDataset:
         for tensor in (self.images, self.targets):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def image_hashes(self) -> frozenset[bytes]:
+        """A hash of each image, to tell whether two datasets share faces."""
+        images = self.images.contiguous().numpy()
+        return frozenset(hashlib.blake2b(i.tobytes(), digest_size=16).digest() for i in images)
 
     @property
     def counts(self) -> dict[str, int]:

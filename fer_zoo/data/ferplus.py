@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.data.fer2013 import FER2013, SPLITS, USAGE, Split, find_csv
+from fer_zoo.data.fer2013 import FER2013, USAGE, Split, find_csv, load_arrays
 from fer_zoo.errors import DataError
 from fer_zoo.labels import FERPLUS as LABELS
 
@@ -78,8 +78,8 @@ class FERPlus(FaceDataset):
         faces = FER2013(root, split)
         path = Path(votes) if votes else source.parent / VOTES_FILE
         table, usage = _read_votes(path)
-        rows = faces.rows.numpy()
-        if rows.max() >= len(table) or (usage[rows] != SPLITS.index(split)).any():
+        own = load_arrays(Path(root))["usage"]
+        if len(own) > len(usage) or (usage[: len(own)] != own).any():
             raise DataError(
                 f"the rows of {path} are not those of {source}: FER+ maps by row, so the csv must "
                 "be the official one, whole and in its order"

@@ -71,10 +71,9 @@ class Ensemble(Classifier):
                 "some members are labelled and some are not: "
                 f"{[m.labels for m in members]}; set .labels on all of them"
             )
-        orders = label_orders(members)
-        self.reordered = any(order != list(range(self.num_classes)) for order in orders)
-        self.register_buffer("order", torch.tensor(orders), persistent=False)
         self.members = cast(Any, nn.ModuleList(members))
+        self.register_buffer("order", torch.tensor(label_orders(members)), persistent=False)
+        self._note_order()
         self.fusion = fusion
 
     @property
@@ -84,9 +83,10 @@ class Ensemble(Classifier):
 
     @labels.setter
     def labels(self, names: Sequence[str] | None) -> None:
-        for member, order in zip(self.members, self.order.tolist(), strict=True):
-            named = None if names is None else check_labels(names, self.num_classes)
+        named = None if names is None else check_labels(names, self.num_classes)
+        for member, order in zip(self.members, label_orders(self.members), strict=True):
             member.labels = named and tuple(named[order.index(k)] for k in range(len(order)))
+        self._note_order()
 
     def forward_members(self, x: Tensor) -> Tensor:
         """Return the logits of each member, in the order of `labels`: `(M, B, K)`."""
@@ -113,11 +113,17 @@ class Ensemble(Classifier):
         like = next(self.parameters())
         old, count = self.fusion, len(self.members)
         self.fusion = create_fusion(old.name, count, num_classes, **old.options()).to(like)
-        self.reordered = False
-        self.order = torch.arange(num_classes, device=like.device).repeat(count, 1)
         self._forget_head(num_classes)
 
+    def _note_order(self) -> None:
+        orders = label_orders(self.members)
+        self.order = torch.tensor(orders, device=self.order.device)
+        self.reordered = any(order != list(range(len(order))) for order in orders)
+        self._ordered_for = [m.labels for m in self.members]
+
     def _stack(self, logits: Sequence[Tensor]) -> Tensor:
+        if self._ordered_for != [m.labels for m in self.members]:
+            self._note_order()
         if self.reordered:
             logits = [z[:, order] for z, order in zip(logits, self.order, strict=True)]
         return torch.stack(list(logits))

@@ -67,7 +67,8 @@ def fit_fusion(
         True
     """
     if not isinstance(model, Ensemble):
-        raise ArgumentError(f"{model.name!r} is a single network: there is nothing to fuse")
+        name = getattr(model, "name", model)
+        raise ArgumentError(f"{name!r} is a single network: there is nothing to fuse")
     if model.labels is None:
         raise LabelError("the ensemble's members are not trained: they have no labels")
     split = data.split or "own faces"
@@ -108,6 +109,7 @@ def cross_validate(
     split: str,
     folds: int = 5,
     allow: bool = False,
+    apply_to: Tensor | None = None,
 ) -> Tensor:
     """Return fused scores `(N, K)`, each face's by a fusion fitted on the other folds.
 
@@ -118,6 +120,8 @@ def cross_validate(
         split: where the faces come from.
         folds: number of parts, drawn at random with a fixed seed.
         allow: fit on the training split all the same.
+        apply_to: other member scores `(M, N, K)` of the same faces, e.g. of more views, to fuse by
+            what was fitted on `scores`.
     """
     if not 2 <= folds <= len(targets):
         raise ArgumentError(f"folds must be from 2 to the number of faces, got {folds}")
@@ -131,7 +135,7 @@ def cross_validate(
         )
         fresh.fit(scores[:, rest], targets[rest], split=split, allow_training_split=allow)
         with torch.no_grad():
-            found[part] = fresh(scores[:, part])
+            found[part] = fresh((scores if apply_to is None else apply_to)[:, part])
     return found
 
 

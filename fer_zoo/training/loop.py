@@ -128,6 +128,9 @@ def train(
         (1, ('a', 'b'))
     """
     settings = get_recipe(recipe, changes)
+    for faces in (data, validation):
+        if not isinstance(faces, FaceDataset):
+            raise ArgumentError(f"faces come as a fer_zoo.data dataset, got {faces!r:.80}")
     check_splits(data, validation)
     run = _Run(model, data, validation, settings, Path(output), device, progress)
     if resume:
@@ -171,6 +174,8 @@ class _Run:
             )
         if empty := [name for name, n in data.counts.items() if not n]:
             raise TrainingError(f"no training face for {empty}: add some or drop the class")
+        if any(p.dtype != torch.float32 for p in model.parameters()):
+            raise ArgumentError("training keeps parameters in float32: call model.float() first")
         if len(data) < 2:
             raise TrainingError("training needs at least two faces")
         model.preset = recipe.preset
@@ -272,21 +277,22 @@ class _Run:
                 bar.update(len(rows))
         train_loss = float(losses) / count
         seconds = time.perf_counter() - start
-        if not math.isfinite(train_loss):
+        scores = predict_scores(self._kept_model(), self.validation.images, preset=self.preset)
+        val_loss = float(F.cross_entropy(scores, self.val_targets))
+        if not math.isfinite(train_loss + val_loss):
             kept = f"; {self.folder / 'best.safetensors'} holds the last good model" * bool(
                 self.history
             )
             raise TrainingError(
-                f"the loss became {train_loss} in epoch {number}: lower lr (now {recipe.lr}){kept}"
+                f"the loss became {train_loss} (validation {val_loss}) in epoch {number}: "
+                f"lower lr (now {recipe.lr}){kept}"
             )
-        kept_model = self._kept_model()
-        scores = predict_scores(kept_model, self.validation.images, preset=self.preset)
         return Epoch(
             epoch=number,
             lr=recipe.lr_at(number),
             train_loss=train_loss,
             train_accuracy=int(hits) / count,
-            val_loss=float(F.cross_entropy(scores, self.val_targets)),
+            val_loss=val_loss,
             val_accuracy=float((scores.argmax(1) == self.val_targets).float().mean()),
             seconds=seconds,
         )

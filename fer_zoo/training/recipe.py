@@ -72,7 +72,7 @@ class Recipe:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise ArgumentError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
-        if not self.lr > 0 or (self.nesterov and not self.momentum):
+        if not 0 < self.lr < math.inf or (self.nesterov and not self.momentum):
             raise ArgumentError("lr must be above 0, and nesterov needs momentum")
         for name, values in (("schedule", ("constant", "cosine")), ("precision", _PRECISIONS)):
             if getattr(self, name) not in values:
@@ -112,7 +112,7 @@ _RANGES = {
     "weight_decay": (0.0, 1.0),
     "warmup": (0.0, 1_000_000.0),
     "label_smoothing": (0.0, 1.0),
-    "ema": (0.0, 1.0),
+    "ema": (0.0, 0.999999),
     "clip": (0.0, math.inf),
     "seed": (0, 1_000_000),
 }

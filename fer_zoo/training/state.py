@@ -25,10 +25,10 @@ def check_splits(data: FaceDataset, validation: FaceDataset) -> None:
     if not len(validation):
         raise TrainingError("no validation faces: the best epoch is chosen on them")
     same = data.split is not None and data.split == validation.split
-    if same or data.fingerprint == validation.fingerprint:
+    if same or validation.image_hashes <= data.image_hashes:
         raise SplitError(
-            f"training and validation faces are the same (split={data.split!r}); the best epoch "
-            "must be chosen on faces that were not trained on"
+            f"all validation faces are training faces (split={data.split!r}); the best epoch must "
+            "be chosen on faces that were not trained on"
         )
 
 
@@ -39,9 +39,15 @@ def describe(data: FaceDataset) -> dict[str, Any]:
 
 
 def hash_state(model: Classifier) -> str:
-    """Return a hash of all parameters and buffers."""
+    """Return a hash of the body: its parameters and buffers, without the last layer.
+
+    A head that `reset_classifier` drew anew does not make a run another run.
+    """
     digest = hashlib.sha256()
+    head = {p.data_ptr() for p in model.get_classifier().parameters()}
     for key, value in sorted(model.state_dict().items()):
+        if value.data_ptr() in head:
+            continue
         digest.update(key.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -94,7 +94,7 @@ def _from_file(path: Path) -> Tensor:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder, not an image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
     with image:
         return _from_pil(image, str(path))
@@ -109,11 +109,16 @@ def _from_pil(image: Any, where: str) -> Tensor:
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
         array = np.array(image if deep else image.convert("L"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
     if image.mode == "F" or not deep:
         return _from_numpy(array, where)
     values = array.astype(np.float32)
+    if image.mode == "I" and values.size and values.max() <= 255:
+        raise InputError(
+            f"{where}: 32-bit pixels no higher than {values.max():g} may be 8 or 16 bits; "
+            "expected image.convert('L'), or mode I;16"
+        )
     if values.size and not (values.min() >= 0 and values.max() <= 65535):
         raise InputError(
             f"{where}: {image.mode} pixels from {values.min():g} to {values.max():g}; "

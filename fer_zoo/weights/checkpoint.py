@@ -54,12 +54,12 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
 
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such file")
-    _refuse_pickle(Path(path))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
+        _refuse_pickle(Path(path))
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
     try:
         config = json.loads(metadata["fer_zoo"])
