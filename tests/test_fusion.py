@@ -283,5 +283,5 @@ def test_fit_fusion_guards_and_reports(labelled):
         fer_zoo.fit_fusion(model, stripes(60, split="private"))
     with pytest.raises(SplitError):
         fer_zoo.fit_fusion(model, stripes(60, split="train"))
-    with pytest.raises(ArgumentError, match="single network"):
+    with pytest.raises(ArgumentError, match="a single network has no fusion"):
         fer_zoo.fit_fusion(other, faces)

@@ -21,6 +21,7 @@ from fer_zoo.cli.show import (
     print_json,
     wide,
 )
+from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, FerZooError
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.plugins import load_plugins
@@ -165,7 +166,7 @@ def predict(
 def evaluate(
     models: tuple[str, ...],
     root: Path,
-    split: str | None,
+    split: Split | None,
     weights: str | None,
     fusion: str | None,
     preset: str | None,
@@ -307,8 +308,9 @@ def fuse(
         raise ArgumentError(f"the fusion {fusion!r} has nothing to fit: leave --data out")
     fit = None
     if root is not None:
-        split = None if has_classes(root) else "public"
-        data = open_data(root, split, limit, size=PRESETS[model.preset].resize)
+        data = open_data(
+            root, None if has_classes(root) else "public", limit, size=PRESETS[model.preset].resize
+        )
         fit = fer_zoo.fit_fusion(model, data, progress=True)
     fer_zoo.save(model, output)
     if as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_zoo.data import FER2013, FaceDataset, ImageFolder, find_csv, image_files
+from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError
 
 
@@ -15,7 +16,7 @@ def has_classes(root: Path) -> bool:
     return root.is_dir() and not official and any(p.is_dir() for p in root.iterdir())
 
 
-def open_data(root: Path, split: str | None, limit: int | None, size: int = 48) -> FaceDataset:
+def open_data(root: Path, split: Split | None, limit: int | None, size: int = 48) -> FaceDataset:
     """Return one split of FER2013, or one's own faces scaled to `size` px."""
     if not root.exists():
         raise ArgumentError(f"{root} does not exist")
@@ -26,7 +27,7 @@ def open_data(root: Path, split: str | None, limit: int | None, size: int = 48) 
     elif split is None:
         raise ArgumentError("say which split: --split public (or train; private for reporting)")
     else:
-        data = FER2013(root, split)  # type: ignore[arg-type]
+        data = FER2013(root, split)
     return data.subset(limit) if limit else data
 
 

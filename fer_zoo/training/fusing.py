@@ -68,7 +68,7 @@ def fit_fusion(
     """
     if not isinstance(model, Ensemble):
         name = getattr(model, "name", model)
-        raise ArgumentError(f"{name!r} is a single network: there is nothing to fuse")
+        raise ArgumentError(f"expected an ensemble, got {name!r}: a single network has no fusion")
     if model.labels is None:
         raise LabelError("the ensemble's members are not trained: they have no labels")
     split = data.split or "own faces"
