@@ -1,0 +1,32 @@
+"""The command group, and the options that several commands share."""
+
+from pathlib import Path
+
+import click
+
+import fer_zoo
+
+DEFAULT_MODEL = "ensemble_r18_vgg19_025"
+
+data_option = click.option(
+    "--data",
+    "root",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="fer2013.csv, its folder, or one folder of images per class.",
+)
+limit_option = click.option("--limit", type=click.IntRange(1), help="Use this many faces only.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+device_option = click.option("--device", help="cpu, cuda, ...; CUDA where there is one.")
+weights_option = click.option("--weights", help="Tag, for a model given by name.")
+fusion_option = click.option("--fusion", help="Another fusion than the default: fer-zoo list.")
+preset_option = click.option("--preset", help="Another transform than the weights' own.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(fer_zoo.__version__, prog_name="fer-zoo")
+def main() -> None:
+    """Facial-expression recognition: label faces, train, fuse and evaluate.
+
+    Example: fer-zoo predict faces/
+    """
