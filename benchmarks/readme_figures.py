@@ -14,8 +14,9 @@ README = Path(__file__).parent.parent / "README.md"
 def table() -> str:
     """Return the Markdown table of all records."""
     lines = [
-        "| weights | fusion | one view % | ten views % | held out, one view / ten views % |",
-        "|---|---|---|---|---|",
+        "| weights | fusion | one view % | ten views % | held out, one view / ten views % "
+        "| ECE, one view / ten views % |",
+        "|---|---|---|---|---|---|",
     ]
     for address, record in WEIGHTS.items():
         by_fusion: dict[str, dict[int, dict]] = {}
@@ -28,6 +29,7 @@ def table() -> str:
                 cells.append(f"{100 * row['accuracy']:.2f} ({low:.1f} to {high:.1f})")
             held = [rows[v].get("cross_validated_accuracy") for v in (1, 10)]
             cells.append(" / ".join(f"{100 * h:.2f}" for h in held if h) or "as measured")
+            cells.append(" / ".join(f"{100 * rows[v]['cross_validated_ece']:.1f}" for v in (1, 10)))
             lines.append(f"| `{address}` | {fusion or 'single network'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -45,7 +45,8 @@ def _models() -> str:
 
 def _weights() -> str:
     head = ["fusion", "preset", "accuracy %", "95 % interval", "held out %"]
-    head += ["balanced %", "macro-F1 %", "NLL"]
+    head += ["balanced %", "macro-F1 %", "NLL", "ECE %, uncalibrated", "calibrated", "held out"]
+    head += ["temperature"]
     parts = []
     for address, record in WEIGHTS.items():
         rows = []
@@ -57,6 +58,8 @@ def _weights() -> str:
             rows[-1] += [f"{low:.1f} to {high:.1f}", f"{100 * held_out:.2f}" if held_out else ""]
             rows[-1] += [f"{100 * row[k]:.1f}" for k in ("balanced_accuracy", "macro_f1")]
             rows[-1] += [f"{row['nll']:.3f}"]
+            errors = ("ece_uncalibrated", "ece", "cross_validated_ece")
+            rows[-1] += [f"{100 * row[k]:.1f}" for k in errors] + [f"{row['temperature']:.3f}"]
         parts += [f"**{address}** ({record.data}; transform `{record.preset}`)", _table(head, rows)]
     return "\n\n".join(parts)
 

@@ -14,12 +14,27 @@ from fer_zoo.catalogue import (
     register_model,
     register_preset,
 )
-from fer_zoo.evaluation import Evaluation, evaluate, plot_confusion
+from fer_zoo.evaluation import (
+    Comparison,
+    Evaluation,
+    compare,
+    evaluate,
+    plot_confusion,
+    plot_reliability,
+)
+from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
 from fer_zoo.factory import create, create_ensemble, create_transform, load, save
 from fer_zoo.fusion import Fusion, register_fusion
-from fer_zoo.inference import Prediction, Predictor
+from fer_zoo.inference import Prediction, Predictor, calibrate
 from fer_zoo.models import ModelSpec
-from fer_zoo.training import Recipe, fit_fusion, train
+from fer_zoo.training import (
+    Recipe,
+    fit_fusion,
+    plot_history,
+    train,
+    train_ensemble,
+    train_seeds,
+)
 from fer_zoo.transforms import Augmentation, Preset
 from fer_zoo.weights import get_weights, list_weights, load_state_dict
 from fer_zoo.weights.imagenet import load_imagenet
@@ -28,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Augmentation",
+    "Comparison",
     "Evaluation",
     "Fusion",
     "ModelSpec",
@@ -35,6 +51,9 @@ __all__ = [
     "Predictor",
     "Preset",
     "Recipe",
+    "Robustness",
+    "calibrate",
+    "compare",
     "create",
     "create_ensemble",
     "create_transform",
@@ -52,9 +71,15 @@ __all__ = [
     "load_imagenet",
     "load_state_dict",
     "plot_confusion",
+    "plot_history",
+    "plot_reliability",
+    "plot_robustness",
     "register_fusion",
     "register_model",
     "register_preset",
+    "robustness",
     "save",
     "train",
+    "train_ensemble",
+    "train_seeds",
 ]

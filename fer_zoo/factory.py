@@ -18,6 +18,7 @@ from fer_zoo.models import (
     build_network,
     get_spec,
 )
+from fer_zoo.models.base import check_temperature
 from fer_zoo.transforms import PRESETS, Preset, Transform
 from fer_zoo.weights.checkpoint import (
     is_file_address,
@@ -215,6 +216,10 @@ def _create_trained(spec: ModelSpec, weights: str, fusion: str | Fusion | None) 
     model = _assemble(members, fusion if isinstance(fusion, Fusion) else name)
     model.name, model.preset = spec.name, record.preset
     model.provenance = record.provenance()
+    if not isinstance(fusion, Fusion):
+        model.temperature = dict(record.temperature.get(name, {}))
+    if not model.temperature:
+        model.provenance.pop("calibration")
     if not isinstance(fusion, Fusion) and any(True for _ in model.fusion.parameters()):
         tensors, heads = read_checkpoint(verified_path(record))
         if name not in heads["fusions"]:
@@ -234,11 +239,14 @@ def _create_trained(spec: ModelSpec, weights: str, fusion: str | Fusion | None) 
 def _from_record(record: WeightsRecord) -> Classifier:
     model = load(verified_path(record))
     model.preset, model.provenance = record.preset, record.provenance()
+    model.temperature = dict(record.temperature.get("", {}))
     return model
 
 
 def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
     """Return an ensemble of the same members (shared, not copied) under another fusion.
+
+    It is uncalibrated: a temperature belongs to the scores of one fusion.
 
     Raises:
         ArgumentError: `model` is no ensemble, or the fusion asked for by name must be fitted.
@@ -254,12 +262,15 @@ def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
             f"fer_zoo.create_ensemble(model.members, fusion={fusion!r}) and fer_zoo.fit_fusion it"
         )
     other.name, other.preset = model.name, model.preset
-    other.provenance = {k: v for k, v in model.provenance.items() if k != "fusion_fit"}
+    fitted = ("fusion_fit", "calibration")
+    other.provenance = {k: v for k, v in model.provenance.items() if k not in fitted}
     return other.train(model.training)
 
 
 def save(model: Classifier, path: Path_, *, dtype: torch.dtype | None = None) -> Path:
-    """Write a model to one self-describing `.safetensors` file, whole or not at all.
+    """Write a model, its labels and its temperatures to one `.safetensors` file.
+
+    The file describes itself, and it appears whole or not at all.
 
     Args:
         model: a network or an ensemble; its architecture must be registered (or timm's).
@@ -325,6 +336,7 @@ def _config(model: Classifier) -> dict[str, Any]:
         "labels": model.labels,
         "preset": model.preset,
         "provenance": model.provenance,
+        "temperature": check_temperature(model.temperature),
     }
     if isinstance(model, Ensemble):
         name = model.fusion.name
@@ -362,4 +374,6 @@ def _build(config: Mapping[str, Any]) -> Classifier:
     model.name = config["name"]
     model.preset = PRESETS[config["preset"]].name
     model.provenance = dict(config["provenance"])
+    # Files from before temperatures do not name them.
+    model.temperature = check_temperature(config.get("temperature", {}))
     return model

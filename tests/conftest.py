@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import fer_zoo
 from fer_zoo.data import FER2013, FaceDataset
@@ -56,6 +57,34 @@ def stripes(n: int, *, seed: int = 0, split: str | None = None, noise: float = 6
         name="stripes",
         split=split,
     )
+
+
+class Plain(fer_zoo.models.Classifier):
+    """No batch norm, so several processes must do exactly what one does."""
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.num_classes, self.in_channels, self.num_features = num_classes, in_channels, 8
+        self.body = nn.Sequential(nn.Conv2d(in_channels, 8, 5, 4), nn.ReLU())
+        self.fc = nn.Linear(8, num_classes)
+
+    def forward_features(self, x):
+        return self.body(x)
+
+    def forward_head(self, x, pre_logits=False):
+        x = x.mean((2, 3))
+        return x if pre_logits else self.fc(x)
+
+    def get_classifier(self):
+        return self.fc
+
+    def reset_classifier(self, num_classes):
+        self.fc = self._fresh_head(num_classes)
+
+
+fer_zoo.register_model(
+    fer_zoo.ModelSpec(name="plain_test", build=Plain, description="for tests", source="tests")
+)
 
 
 @pytest.fixture

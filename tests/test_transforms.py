@@ -12,7 +12,8 @@ from torchvision.transforms import functional as TF
 import fer_zoo
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.transforms import PRESETS, Augmentation, Preset, to_gray, to_gray_batch
-from fer_zoo.transforms.augment import affine, augment, crop_and_flip, erase
+from fer_zoo.transforms.augment import affine, augment, crop_and_flip, erase, resized_crop
+from fer_zoo.transforms.mix import cutmix, mix, mixup
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (50, 60), dtype=np.uint8)
@@ -297,3 +298,114 @@ def test_impossible_presets_are_refused(wrong):
     values = {"name": "x", "resize": 48, "size": 40, "views": "center"} | wrong
     with pytest.raises(ArgumentError):
         Preset(**values)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_resized_crop_is_torchvisions(flip):
+    """The same windows, scaled bilinearly without antialiasing; all images in one call."""
+    images = torch.rand(5, 1, 48, 48)
+    windows = torch.tensor(
+        [[0, 0, 48, 48], [3, 5, 40, 41], [8, 0, 30, 48], [10, 12, 20, 24], [7, 1, 41, 33]]
+    )
+    top, left, height, width = (windows.T / 48).unbind()
+    found = resized_crop(images, 40, top, left, height, width, torch.full((5,), flip))
+    for image, window, one in zip(images, windows.tolist(), found, strict=True):
+        expected = TF.resized_crop(image, *window, [40, 40], antialias=False)
+        # At the edge of a window torchvision repeats its last pixel, where ours sees the image.
+        expected = expected.flip(-1) if flip else expected
+        torch.testing.assert_close(one[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-5, rtol=0)
+
+
+def test_a_resized_crop_after_a_turn_is_one_sampling():
+    """Composed, the two give what one after the other give, without the blur of the second."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 48), torch.linspace(0, 1, 48), indexing="ij")
+    images = (0.5 + 0.3 * torch.sin(6 * x + 4 * y))[None, None].repeat(3, 1, 1, 1)
+    turn = (
+        torch.full((3,), 1.1),
+        torch.tensor([0.0, 10, -5]),
+        torch.full((3,), 0.03),
+        torch.zeros(3),
+    )
+    window = [torch.full((3,), v) for v in (0.2, 0.25, 0.6, 0.55)]
+    flip = torch.tensor([False, True, False])
+    found = resized_crop(images, 40, *window, flip, turn)
+    expected = resized_crop(affine(images, *turn), 40, *window, flip)
+    assert (found - expected).abs().max() < 0.01
+
+
+def test_random_resized_crops_stay_within_their_settings():
+    ramp = torch.linspace(0, 1, 48).expand(400, 1, 48, 48)
+    how = Augmentation(crop_area=(0.5, 0.8), crop_ratio=(0.75, 1.33), flip=0.0)
+    found = augment(ramp, 40, how, torch.Generator().manual_seed(0))
+    spans = (found[..., -1] - found[..., 0])[:, 0, 0] * 47 / 48 * 40 / 39
+    assert 0.58 < spans.min() < 0.65
+    assert 0.95 < spans.max() <= 1.01
+    for wrong in ({"crop_area": (0.5, 1.2)}, {"crop_ratio": (0, 1)}, {"mixup": -1.0}):
+        with pytest.raises(ArgumentError):
+            Augmentation(**wrong)
+
+
+def fixed(monkeypatch, transform, share: float, corner: list[int]) -> None:
+    """Make torchvision's mixing transform draw `share`, and its rectangle's centre `corner`."""
+    monkeypatch.setattr(torch, "_sample_dirichlet", lambda *_: torch.tensor([share, 1 - share]))
+    values = iter(corner)
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor([next(values)]))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.83])
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixing_is_torchvisions(monkeypatch, kind, share):
+    from torchvision.transforms import v2
+
+    images, targets = torch.rand(6, 1, 40, 40), torch.arange(6)
+    ours, theirs = (mixup, v2.MixUp) if kind == "mixup" else (cutmix, v2.CutMix)
+    found, (shares,) = ours(images, [torch.eye(6)[targets]], share, x=7 / 40, y=30 / 40)
+    fixed(monkeypatch, theirs, share, [7, 30])
+    expected, expected_shares = theirs(num_classes=6)(images.clone(), targets)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(shares, expected_shares)
+
+
+def test_mix_draws_from_its_generator_alone():
+    images, shares = torch.rand(4, 1, 8, 8), torch.eye(4)
+    both = Augmentation(mixup=0.5, cutmix=0.5)
+    kinds = set()
+    for seed in range(20):
+        one, other = (
+            mix(images, [shares], both, torch.Generator().manual_seed(seed)) for _ in "ab"
+        )
+        assert torch.equal(one[0], other[0])
+        torch.testing.assert_close(one[1][0].sum(1), torch.ones(4))
+        kinds.add(bool(torch.isin(one[0], images).all()))
+    assert kinds == {True, False}  # CutMix only moves pixels, mixup makes new ones
+    same, (untouched,) = mix(images, [shares], Augmentation(), torch.Generator())
+    assert same is images
+    assert untouched is shares
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+def test_a_turn_and_a_crop_are_one_sampling(monkeypatch, padding):
+    """`augment` composes the two; the pixels are those of one after the other."""
+    import fer_zoo.transforms.augment as module
+
+    images = torch.rand(16, 1, 48, 48)
+    how = Augmentation(padding, scale=(0.9, 1.2), shift=0.1, rotate=20, affine=0.7)
+    seen = {}
+    real = module.resized_crop
+
+    def spy(images, size, top, left, height, width, flip, turn):
+        seen.update(top=top, left=left, flip=flip, turn=turn)
+        return real(images, size, top, left, height, width, flip, turn)
+
+    monkeypatch.setattr(module, "resized_crop", spy)
+    found = augment(images, 40, how, torch.Generator().manual_seed(0))
+    turned = torch.nn.functional.pad(affine(images, *seen["turn"]), (padding,) * 4)
+    canvas = torch.nn.functional.pad(torch.ones(16, 1, 48, 48), (padding,) * 4)
+    for i in range(16):
+        top, left = (round(float(seen[k][i]) * 48) + padding for k in ("top", "left"))
+        cut = (i, slice(None), slice(top, top + 40), slice(left, left + 40))
+        expected, inside = turned[cut], canvas[cut]  # a turned face may reach into the padding
+        if seen["flip"][i]:
+            expected, inside = expected.flip(-1), inside.flip(-1)
+        torch.testing.assert_close(found[i] * inside, expected, atol=2e-5, rtol=0)
+    assert seen["flip"].any()

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from fer_zoo.cli import commands, evaluation, training  # noqa: F401 (each adds its commands)
+from fer_zoo.cli import commands, data, evaluation, training  # noqa: F401 (each adds its commands)
 from fer_zoo.cli.options import main
 from fer_zoo.errors import FerZooError
 from fer_zoo.plugins import load_plugins

@@ -1,5 +1,8 @@
 """The command that measures."""
 
+import re
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -16,9 +19,17 @@ from fer_zoo.cli.options import (
     preset_option,
     weights_option,
 )
-from fer_zoo.cli.show import print_evaluation, print_json
+from fer_zoo.cli.show import print_comparisons, print_confusion, print_json, print_results
 from fer_zoo.data.fer2013 import Split
-from fer_zoo.errors import ArgumentError
+from fer_zoo.evaluation.report import (
+    Report,
+    compare_all,
+    measure,
+    prepare_folder,
+    to_json,
+    write_comparison,
+    write_report,
+)
 
 
 @main.command()
@@ -34,7 +45,13 @@ from fer_zoo.errors import ArgumentError
 @preset_option
 @limit_option
 @device_option
-@click.option("--plot", type=click.Path(path_type=Path), help="Write the confusion matrix (PNG).")
+@click.option("--robustness", is_flag=True, help="Measure corrupted faces too.")
+@click.option(
+    "--report",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Folder for the card, its figures as JSON, pictures and the list of errors.",
+)
 @json_option
 def evaluate(
     models: tuple[str, ...],
@@ -45,36 +62,72 @@ def evaluate(
     preset: str | None,
     limit: int | None,
     device: str | None,
-    plot: Path | None,
+    robustness: bool,
+    folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Score models on one split: accuracy with its interval, recalls, confusion matrix.
+    """Score models on one split and compare them, with one view of each face and with ten.
 
-    Example: fer-zoo evaluate resnet18_025 --data fer2013.csv --split public
+    With --preset only that transform is measured. With --report and several models each has its
+    own folder in it. --json prints an object with results, comparisons, robustness, command and
+    versions.
+
+    Example: fer-zoo evaluate resnet18_025 vgg19_025 --data fer2013.csv --split public
+    --report cards
     """
-    if plot is not None and (len(models) > 1 or plot.suffix not in (".png", ".pdf", ".svg")):
-        raise ArgumentError("--plot draws the matrix of one model, as .png, .pdf or .svg")
-    if plot is not None:
-        try:
-            plot.parent.mkdir(parents=True, exist_ok=True)
-            plot.touch()
-        except OSError as error:
-            raise ArgumentError(f"--plot {plot} cannot be written: {error}") from None
-    results = []
+    folders = [] if folder is None else [prepare_folder(f) for f in _folders(folder, models)]
+    command = shlex.join(["fer-zoo", *sys.argv[1:]])
+    reports: list[Report] = []
     for name in models:
         predictor = fer_zoo.Predictor(
             name, weights=weights, fusion=fusion, preset=preset, device=device
         )
         data = open_data(root, split, limit, size=predictor.preset.resize)
-        results.append(
-            fer_zoo.evaluate(predictor.model, data, preset=predictor.preset, progress=True)
+        reports.append(
+            measure(
+                predictor.model,
+                data,
+                preset=None if preset is None else predictor.preset,
+                corruptions=robustness,
+                progress=True,
+                source=name,
+            )
         )
-    if results[0].note:
-        click.echo(results[0].note, err=True)
-    if plot is not None:
-        fer_zoo.plot_confusion(results[0]).savefig(plot, dpi=120)
+    for place, report in zip(folders, reports, strict=False):
+        write_report(place, report, command=command)
+    if folder is not None and len(reports) > 1:
+        write_comparison(folder, reports)
+    comparisons = compare_all(reports)
+    first = reports[0].results[0]
+    if first.note:
+        click.echo(first.note, err=True)
     if as_json:
-        print_json([r.to_dict() for r in results])
+        print_json(to_json(reports, comparisons, command))
         return
-    for result in results:
-        print_evaluation(result)
+    print_results([result for report in reports for result in report.results])
+    print_comparisons(comparisons, reports)
+    for report in reports:
+        if preset is None and report.gain is None:
+            name = report.results[0].preset
+            click.echo(f"\n{name}: no preset differs from it in the number of views alone")
+    for report in reports:
+        print_confusion(report.results[0])
+        if report.robustness is not None:
+            click.echo(
+                f"\nmean accuracy on corrupted faces {100 * report.robustness.overall:.2f} %, "
+                f"on clean ones {100 * report.robustness.clean:.2f} %"
+            )
+    if folder is not None:
+        click.echo("\n" + "\n".join(str(place / "card.md") for place in folders))
+
+
+def _folders(folder: Path, models: tuple[str, ...]) -> list[Path]:
+    """Return one folder for one model, else one in it for each, by distinct names."""
+    if len(models) == 1:
+        return [folder]
+    found: list[Path] = []
+    for name in models:
+        plain = re.sub(r"[^\w.+-]+", "_", name.removesuffix(".safetensors")).strip("._") or "model"
+        same = sum(p.name == plain or p.name.startswith(f"{plain}-") for p in found)
+        found.append(folder / (f"{plain}-{same + 1}" if same else plain))
+    return found

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fer_zoo.data import FER2013, FaceDataset, ImageFolder, find_csv, image_files
+from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, find_csv, image_files
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError
 
@@ -16,8 +16,10 @@ def has_classes(root: Path) -> bool:
     return root.is_dir() and not official and any(p.is_dir() for p in root.iterdir())
 
 
-def open_data(root: Path, split: Split | None, limit: int | None, size: int = 48) -> FaceDataset:
-    """Return one split of FER2013, or one's own faces scaled to `size` px."""
+def open_data(
+    root: Path, split: Split | None, limit: int | None, size: int = 48, ferplus: bool = False
+) -> FaceDataset:
+    """Return one split of FER2013 or FER+, or one's own faces scaled to `size` px."""
     if not root.exists():
         raise ArgumentError(f"{root} does not exist")
     if has_classes(root):
@@ -27,7 +29,7 @@ def open_data(root: Path, split: Split | None, limit: int | None, size: int = 48
     elif split is None:
         raise ArgumentError("say which split: --split public (or train; private for reporting)")
     else:
-        data = FER2013(root, split)
+        data = FERPlus(root, split) if ferplus else FER2013(root, split)
     return data.subset(limit) if limit else data
 
 
@@ -52,3 +54,20 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of `0-4` or `0,3,7`.
+
+    Example:
+        >>> parse_seeds("0-2,7")
+        [0, 1, 2, 7]
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            found += range(int(first), int(last if dash else first) + 1)
+        except ValueError:
+            raise ArgumentError(f"--seeds takes 0-4 or 0,3,7, got {text!r}") from None
+    return found

@@ -1,7 +1,7 @@
 """How results look on a terminal."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -9,10 +9,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fer_zoo.evaluation import Evaluation
+from fer_zoo.evaluation import Comparison, Evaluation
+from fer_zoo.evaluation.card import detection, interval, p_value, percent
+from fer_zoo.evaluation.report import Report
 from fer_zoo.inference import Prediction
 
 out = Console(highlight=False)
+DETAILS: list[tuple[str, Callable[[Evaluation], str]]] = [
+    ("balanced accuracy", lambda r: percent(r.balanced_accuracy)),
+    ("macro-F1", lambda r: percent(r.macro_f1)),
+    ("detection rate", detection),
+    ("NLL (nats)", lambda r: f"{r.nll:.4f}"),
+    ("  uncalibrated", lambda r: f"{r.nll_uncalibrated:.4f}"),
+    ("ECE", lambda r: percent(r.ece)),
+    ("  uncalibrated", lambda r: percent(r.ece_uncalibrated)),
+    ("temperature", lambda r: f"{r.temperature:.3f}"),
+]
 
 
 def prediction_table(labels: tuple[str, ...]) -> Table:
@@ -39,23 +51,52 @@ def prediction_row(prediction: Prediction) -> list[str]:
     ]
 
 
-def print_evaluation(result: Evaluation) -> None:
-    """Print the figures and the confusion matrix."""
-    low, high = result.interval
-    where = f"{result.data} {result.split or ''}".strip()
-    views = f"{result.views} view{'s' if result.views > 1 else ''}"
-    fusion = f" ({result.fusion})" if result.fusion else ""
-    name = f"[bold]{escape(result.model)}[/bold]{fusion}"
-    out.print(f"{name} on {escape(where)}, {result.preset} ({views}), n = {result.n}")
-    out.print(
-        f"accuracy {100 * result.accuracy:.2f} %  (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f})  balanced {100 * result.balanced_accuracy:.2f} %  macro-F1 "
-        f"{100 * result.macro_f1:.2f} %  NLL {result.nll:.4f}"
-    )
-    names = map(escape, result.labels)
-    table = Table("true \\ predicted", *names, "recall", box=None, header_style="bold")
-    for name, row in zip(result.labels, result.confusion, strict=True):
-        table.add_row(escape(name), *map(str, row), f"{100 * result.recall[name]:.1f} %")
+def print_results(results: Sequence[Evaluation]) -> None:
+    """Print evaluations side by side: accuracies a line each, then all figures a column each."""
+    first = results[0]
+    where = f"{first.data} {first.split or ''}".strip()
+    out.print(f"{escape(where)}, n = {first.n:,}; in per cent, with 95 % intervals\n")
+    table = Table("", "model", "views", "accuracy", "Wilson", "bootstrap", box=None)
+    for i, result in enumerate(results, 1):
+        accuracy = f"[bold]{percent(result.accuracy)}[/bold]"
+        bounds = interval(result.interval), interval(result.bootstrap_interval)
+        table.add_row(str(i), escape(result.title), str(result.views), accuracy, *bounds)
+    wide(table)
+    out.print()
+    table = Table("", box=None)
+    for i in range(1, len(results) + 1):
+        table.add_column(str(i), justify="right")
+    for name, cell in DETAILS:
+        table.add_row(name, *(cell(r) for r in results))
+    for name in first.labels:
+        recalls = (percent(r.recall[name]) for r in results)
+        table.add_row(f"recall {escape(name)}", *recalls)
+    wide(table)
+
+
+def print_comparisons(comparisons: Sequence[Comparison], reports: Sequence[Report]) -> None:
+    """Print McNemar's tests, naming the evaluations by the numbers of `print_results`."""
+    results = [result for report in reports for result in report.results]
+    numbers = {f"{r.title}, {r.preset}": str(i) for i, r in enumerate(results, 1)}
+    if not comparisons:
+        return
+    out.print("\nMcNemar's exact test: faces that only one of two labels right")
+    table = Table("", "", "gain, points", "only first", "only second", "p", box=None)
+    for c in comparisons:
+        counts = f"{100 * c.difference:+.2f}", str(c.only_first), str(c.only_second)
+        table.add_row(numbers[c.first], f"to {numbers[c.second]}", *counts, p_value(c))
+    wide(table)
+
+
+def print_confusion(result: Evaluation) -> None:
+    """Print the confusion matrix."""
+    out.print(f"\n{escape(result.title)}, {escape(result.preset)}: true classes in rows")
+    table = Table("", box=None)
+    for name in result.labels:
+        table.add_column(escape(name), justify="right")
+    for i, (name, row) in enumerate(zip(result.labels, result.confusion, strict=True)):
+        cells = [f"[bold]{n}[/bold]" if i == j else str(n) for j, n in enumerate(row)]
+        table.add_row(escape(name), *cells)
     wide(table)
 
 
@@ -82,13 +123,16 @@ def print_facts(facts: dict[str, Any]) -> None:
             table.add_row(escape(key), escape(text))
     wide(table)
     for key, figures in rows:
-        columns = list(dict.fromkeys(name for row in figures for name in row))
+        names = list(dict.fromkeys(name for row in figures for name in row))
         notes = {str(row.get("selection", "")): None for row in figures}
-        columns = [name for name in columns if name != "selection"]
         out.print(f"\n[bold]{escape(key)}[/bold] ({escape('; '.join(notes))})")
-        shown = Table(*columns, box=None)
-        for row in figures:
-            shown.add_row(*(_cell(row.get(name, "")) for name in columns))
+        shown = Table(show_header=False, box=None)
+        shown.add_column(no_wrap=True)
+        for _ in figures:
+            shown.add_column(overflow="fold")
+        for name in names:
+            if name != "selection":
+                shown.add_row(name, *(_cell(row.get(name, "")) for row in figures))
         wide(shown)
 
 

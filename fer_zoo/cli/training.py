@@ -1,17 +1,30 @@
 """The commands that train: networks, fusions, and the recipes they train by."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.table import Table
 
 import fer_zoo
-from fer_zoo.cli.inputs import has_classes, open_data, parse_setting
+from fer_zoo._files import replacing
+from fer_zoo.cli.inputs import has_classes, open_data, parse_seeds, parse_setting
 from fer_zoo.cli.options import data_option, device_option, json_option, limit_option, main
 from fer_zoo.cli.show import print_json, wide
-from fer_zoo.errors import ArgumentError
-from fer_zoo.training import RECIPES, get_recipe
+from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.labels import canonical
+from fer_zoo.models import Classifier, get_spec
+from fer_zoo.training import (
+    RECIPES,
+    FusionFit,
+    get_recipe,
+    plot_history,
+    train_ensemble,
+    train_seeds,
+)
 from fer_zoo.transforms import PRESETS
+from fer_zoo.weights import is_file_address
 
 
 @main.command()
@@ -25,6 +38,13 @@ from fer_zoo.transforms import PRESETS
     type=click.Path(path_type=Path),
     help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
 )
+@click.option("--weights", help="Start from weights: default, a tag or a checkpoint.")
+@click.option("--new-head", is_flag=True, help="With --weights: other classes than theirs.")
+@click.option("--ferplus", is_flag=True, help="FER+'s eight classes: fer2013new.csv by the csv.")
+@click.option("--teacher", help="Trained model to learn from: --set distill=0.5.")
+@click.option("--seeds", help="Several runs, 0-4 or 0,3,7: mean, deviation and soup.")
+@click.option("--fusion", help="For an ensemble, another fusion than its own.")
+@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on.")
 @limit_option
 @device_option
@@ -35,16 +55,27 @@ def train(
     recipe: str,
     changes: tuple[str, ...],
     validation: Path | None,
+    weights: str | None,
+    new_head: bool,
+    ferplus: bool,
+    teacher: str | None,
+    seeds: str | None,
+    fusion: str | None,
+    tensorboard: bool,
     fresh: bool,
     limit: int | None,
     device: str | None,
 ) -> None:
-    """Train a network by a recipe; run again, it goes on where it stopped.
+    """Train a network or an ensemble by a recipe; run again, it goes on where it stopped.
+
+    For several processes: torchrun --nproc-per-node 2 -m fer_zoo train ...
 
     Example: fer-zoo train resnet18_025 --data fer2013.csv --output runs/r18 --set epochs=5
     """
     settings = get_recipe(recipe, dict(parse_setting(c) for c in changes))
     size = PRESETS[settings.preset].resize
+    if ferplus and (validation is not None or has_classes(root)):
+        raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
     if validation is not None:
         data = open_data(root, None, limit, size=size)
         judge = open_data(validation, None, None, size=size)
@@ -54,22 +85,72 @@ def train(
             "trained on"
         )
     else:
-        data, judge = open_data(root, "train", limit), open_data(root, "public", None)
+        data = open_data(root, "train", limit, ferplus=ferplus)
+        judge = open_data(root, "public", None, ferplus=ferplus)
         judge = judge.subset(max(limit // 8, 1)) if limit else judge
-    result = fer_zoo.train(
-        model,
-        data,
-        output=output,
-        validation=judge,
-        recipe=settings,
-        device=device,
-        resume=not fresh,
+    options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
+    options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
+    is_ensemble = not is_file_address(model) and bool(get_spec(model).members)
+    for name, given in (("--weights", weights), ("--teacher", teacher), ("--seeds", seeds)):
+        if is_ensemble and given:
+            raise ArgumentError(f"{name} is for one network; train the members one by one")
+    if fusion and not is_ensemble:
+        raise ArgumentError(f"--fusion is for an ensemble, {model!r} is one network")
+    say = click.echo if os.environ.get("RANK", "0") == "0" else lambda _: None
+    if is_ensemble:
+        result = train_ensemble(model, data, fusion=fusion, **options)
+        _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
+        say(f"{_describe(result.fit)}{result.checkpoint}")
+        return
+    start = _start(model, weights, data.labels, new_head)
+    if seeds is not None:
+        several = train_seeds(start, data, seeds=parse_seeds(seeds), teacher=teacher, **options)
+        _draw({f"seed {s}": run.history for s, run in several.runs.items()}, None, output)
+        say(
+            f"{len(several.runs)} seeds: validation accuracy {100 * several.mean:.2f} % +- "
+            f"{100 * several.std:.2f} (standard deviation), soup "
+            f"{100 * several.soup_accuracy:.2f} % (n = {len(judge)})\n{several.soup}"
+        )
+        return
+    run = fer_zoo.train(start, data, teacher=teacher, **options)
+    _draw(run.history, None, output)
+    best = run.best
+    say(
+        f"best epoch {best.epoch} of {len(run.history)}: validation accuracy "
+        f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}"
     )
-    best = result.best
-    click.echo(
-        f"best epoch {best.epoch} of {len(result.history)}: validation accuracy "
-        f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{result.checkpoint}"
-    )
+
+
+def _start(
+    model: str, weights: str | None, labels: tuple[str, ...], new_head: bool
+) -> str | Classifier:
+    """Return what training starts from: a name, or a network with weights."""
+    if weights is None:
+        if new_head:
+            raise ArgumentError("--new-head is for --weights; without them the head is new anyway")
+        return model
+    network = fer_zoo.create(model, weights=weights)
+    if new_head:
+        network.reset_classifier(len(labels))
+    elif {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
+        raise ArgumentError(
+            f"the weights know {network.labels}, the faces are {labels}: pass --new-head to put a "
+            "new last layer on"
+        )
+    return network.train()
+
+
+def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
+    """Write curves.png where matplotlib is there."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    try:
+        figure = plot_history(runs, fused=fit.held_out_accuracy if fit else None)
+    except MissingDependencyError as error:
+        click.echo(f"no curves: {error}", err=True)
+        return
+    with replacing(output / "curves.png") as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 @main.command()
@@ -80,7 +161,8 @@ def train(
     "--data",
     "root",
     type=click.Path(path_type=Path),
-    help="Faces the members were not trained on, to fit the fusion; of FER2013, PublicTest.",
+    help="Faces the members were not trained on, to fit the fusion and the temperature; of "
+    "FER2013, PublicTest.",
 )
 @click.option("--preset", help="What the ensemble sees, if the members' presets differ.")
 @limit_option
@@ -98,6 +180,9 @@ def fuse(
 ) -> None:
     """Make one ensemble of checkpoints (or models with weights) and fit its fusion.
 
+    With --data the temperature that calibrates its probabilities is fitted too, or alone where the
+    fusion has no parameters.
+
     Example: fer-zoo fuse a.safetensors b.safetensors --fusion stacked --data fer2013.csv
     --output ensemble.safetensors
     """
@@ -111,28 +196,38 @@ def fuse(
             f"the fusion {fusion!r} is fitted: pass --data with faces that the members were not "
             "trained on (fer2013.csv: PublicTest is used)"
         )
-    if root is not None and not fitted:
-        raise ArgumentError(f"the fusion {fusion!r} has nothing to fit: leave --data out")
     fit = None
     if root is not None:
         data = open_data(
             root, None if has_classes(root) else "public", limit, size=PRESETS[model.preset].resize
         )
-        fit = fer_zoo.fit_fusion(model, data, progress=True)
+        if fitted:
+            fit = fer_zoo.fit_fusion(model, data, progress=True)
+        else:
+            fer_zoo.calibrate(model, data, progress=True)
     fer_zoo.save(model, output)
     if as_json:
-        print_json({"output": str(output), "fit": model.provenance.get("fusion_fit")})
+        found = {"fit": model.provenance.get("fusion_fit"), "temperature": model.temperature}
+        print_json({"output": str(output)} | found)
         return
-    if fit is not None:
-        report = fit.report
-        click.echo(
-            f"{report.fusion} fitted on {report.split!r}, n = {report.n}: loss "
-            f"{report.loss_before:.4f} -> {report.loss_after:.4f} (largest gradient "
-            f"{report.gradient_norm:.1e})\n{fit.folds}-fold, on faces not fitted on: accuracy "
-            f"{100 * fit.held_out_accuracy:.2f} %, plain averaging "
-            f"{100 * fit.average_accuracy:.2f} %"
-        )
+    click.echo(_describe(fit), nl=False)
+    for name, value in model.temperature.items():
+        click.echo(f"temperature {value:.3f} ({name})")
+    if root is not None and not model.temperature:
+        click.echo("no temperature: that needs at least 200 faces")
     click.echo(output)
+
+
+def _describe(fit: FusionFit | None) -> str:
+    if fit is None:
+        return ""
+    report = fit.report
+    return (
+        f"{report.fusion} fitted on {report.split!r}, n = {report.n}: loss "
+        f"{report.loss_before:.4f} -> {report.loss_after:.4f} (largest gradient "
+        f"{report.gradient_norm:.1e})\n{fit.folds}-fold, on faces not fitted on: accuracy "
+        f"{100 * fit.held_out_accuracy:.2f} %, plain averaging {100 * fit.average_accuracy:.2f} %\n"
+    )
 
 
 @main.command()

@@ -4,5 +4,15 @@ from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import FER2013, find_csv
 from fer_zoo.data.ferplus import FERPlus
 from fer_zoo.data.folder import ImageFolder, image_files
+from fer_zoo.data.report import DataReport, data_report
 
-__all__ = ["FER2013", "FERPlus", "FaceDataset", "ImageFolder", "find_csv", "image_files"]
+__all__ = [
+    "FER2013",
+    "DataReport",
+    "FERPlus",
+    "FaceDataset",
+    "ImageFolder",
+    "data_report",
+    "find_csv",
+    "image_files",
+]

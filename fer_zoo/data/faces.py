@@ -20,6 +20,7 @@ class FaceDataset:
         labels: the class names in order.
         split: `"train"`, `"public"`, `"private"`, or None where no official split is known.
         name: what the data is called in logs and records.
+        votes: each face's share of votes for each class, float `(N, K)`, where people voted.
 
     Example:
         >>> faces = FaceDataset(torch.zeros(3, 48, 48, dtype=torch.uint8), torch.tensor([0, 1, 1]),
@@ -36,6 +37,7 @@ class FaceDataset:
         labels: Sequence[str],
         name: str,
         split: str | None = None,
+        votes: Tensor | None = None,
     ) -> None:
         if images.dtype != torch.uint8 or images.ndim != 3 or len(images) != len(targets):
             raise DataError(
@@ -52,7 +54,12 @@ class FaceDataset:
                 f"targets must be 0 to {len(self.labels) - 1} for {len(self.labels)} labels, "
                 f"got {int(targets.min())} to {int(targets.max())}"
             )
+        if votes is not None and votes.shape != (len(images), len(self.labels)):
+            raise DataError(
+                f"votes must be {(len(images), len(self.labels))}, got {tuple(votes.shape)}"
+            )
         self.images, self.targets, self.name, self.split = images, targets.long(), name, split
+        self.votes = votes
 
     def __len__(self) -> int:
         return len(self.images)
@@ -67,9 +74,9 @@ class FaceDataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all images, targets and labels, the same for the same faces only."""
+        """A hash of all images, targets, votes and labels, the same for the same faces only."""
         digest = hashlib.sha256(repr((self.labels, tuple(self.images.shape))).encode())
-        for tensor in (self.images, self.targets):
+        for tensor in (self.images, self.targets, *([] if self.votes is None else [self.votes])):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
@@ -98,6 +105,7 @@ class FaceDataset:
             labels=self.labels,
             name=f"{self.name}[{size}]",
             split=self.split,
+            votes=None if self.votes is None else self.votes[keep],
         )
 
     def targets_for(self, labels: Sequence[str]) -> Tensor:

@@ -88,8 +88,7 @@ class FERPlus(FaceDataset):
         counted[counted <= 1] = 0
         winner, most, total = counted.argmax(1), counted.max(1), counted.sum(1)
         keep = torch.from_numpy((most > 0.5 * total) & (winner < len(LABELS)))
-        self.votes = torch.from_numpy(counted[:, : len(LABELS)])[keep]
-        self.votes = self.votes / self.votes.sum(1, keepdim=True)
+        shares = torch.from_numpy(counted[:, : len(LABELS)])[keep]
         self.dropped = int((~keep).sum())
         self.rows = faces.rows[keep]
         super().__init__(
@@ -98,6 +97,7 @@ class FERPlus(FaceDataset):
             labels=LABELS,
             name="FER+",
             split=split,
+            votes=shares / shares.sum(1, keepdim=True),
         )
 
 

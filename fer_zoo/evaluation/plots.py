@@ -1,16 +1,24 @@
-"""Pictures of results, as matplotlib figures."""
+"""Pictures of results, as matplotlib figures.
 
+The colours are cividis', which read the same in print and for colour-blind people.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from fer_zoo.errors import MissingDependencyError
-from fer_zoo.evaluation.metrics import Evaluation
+from fer_zoo.evaluation.metrics import BINS, Evaluation
+
+DARK, MIDDLE, LIGHT = "#1f3a6d", "#7c7b78", "#e5cf52"
 
 
 def plot_confusion(evaluation: Evaluation) -> Any:
     """Return a `matplotlib.figure.Figure` of the confusion matrix.
 
-    Rows are the true classes and sum to 100 %; the colour scale (cividis) reads the same in print
-    and for colour-blind people.
+    Rows are the true classes and sum to 100 %.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -25,16 +33,10 @@ def plot_confusion(evaluation: Evaluation) -> Any:
         >>> figure.axes[0].get_xlabel()
         'predicted'
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib: pip install 'fer-zoo[train]'"
-        ) from None
     labels, counts = evaluation.labels, evaluation.confusion
     shares = [[100 * n / max(sum(row), 1) for n in row] for row in counts]
     side = 2.2 + 0.75 * len(labels)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    figure = _figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
     for i, row in enumerate(counts):
@@ -47,12 +49,147 @@ def plot_confusion(evaluation: Evaluation) -> Any:
     axes.set_yticks(range(len(labels)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (faces)")
-    low, high = evaluation.interval
-    axes.set_title(
-        f"{evaluation.model} on {evaluation.data}, {evaluation.split or 'own faces'}, "
-        f"{evaluation.preset}\naccuracy {100 * evaluation.accuracy:.2f} % "
-        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, n = {evaluation.n})",
-        fontsize=10,
-    )
+    axes.set_title(_title(evaluation), fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.8, label="% of the true class")
     return figure
+
+
+def plot_reliability(evaluation: Evaluation) -> Any:
+    """Return a `matplotlib.figure.Figure` of how often a model is right when it is how sure.
+
+    Faces are put in 15 bins by the probability of the winner. A bar is the share of right answers
+    in its bin; on the diagonal a model is exactly as sure as it is right. Below are the faces in
+    each bin. Uncalibrated and calibrated stand side by side.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> figure = plot_reliability(fer_zoo.evaluate(model, faces))
+        >>> figure.axes[0].get_ylabel()
+        'share of right answers'
+    """
+    sides = [("uncalibrated", 1.0, evaluation.ece_uncalibrated)]
+    if evaluation.temperature != 1:
+        name = f"temperature {evaluation.temperature:.3f}"
+        sides.append((name, evaluation.temperature, evaluation.ece))
+    figure = _figure(0.6 + 3.9 * len(sides), 5.4)
+    grid = figure.subplots(
+        2, len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1]
+    )
+    edges = torch.linspace(0, 1, BINS + 1).tolist()
+    for (top, bottom), (name, temperature, ece) in zip(grid.T, sides, strict=True):
+        counts, confidence, accuracy = bins(evaluation, temperature)
+        filled = [i for i, n in enumerate(counts) if n]
+        left, width = [edges[i] for i in filled], 1 / BINS
+        heights = [accuracy[i] for i in filled]
+        gaps = [confidence[i] - accuracy[i] for i in filled]
+        top.bar(left, heights, width, align="edge", color=DARK, edgecolor="white", label="right")
+        top.bar(
+            left,
+            gaps,
+            width,
+            bottom=heights,
+            align="edge",
+            facecolor="none",
+            edgecolor="#b38f00",
+            hatch="////",
+            linewidth=0.8,
+            label="gap to the mean probability",
+        )
+        top.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
+        top.set(xlim=(0, 1), ylim=(0, 1.02))
+        top.set_title(f"{name}: ECE {100 * ece:.2f} %", fontsize=10)
+        bottom.bar(edges[:-1], counts, width, align="edge", color=MIDDLE, edgecolor="white")
+        for i in filled:
+            middle = edges[i] + width / 2
+            bottom.annotate(
+                str(counts[i]),
+                (middle, counts[i]),
+                xytext=(0, 1),
+                textcoords="offset points",
+                ha="center",
+                fontsize=6.5,
+            )
+        bottom.margins(y=0.18)
+        bottom.set_xlabel("probability of the predicted class")
+    grid[0][0].set_ylabel("share of right answers")
+    grid[1][0].set_ylabel("faces")
+    grid[0][0].legend(loc="upper left", fontsize=8, frameon=False)
+    figure.suptitle(_title(evaluation), fontsize=10)
+    return figure
+
+
+def plot_recalls(evaluations: Sequence[Evaluation]) -> Any:
+    """Return a `matplotlib.figure.Figure` of the recall of each class, with 95 % intervals.
+
+    Args:
+        evaluations: on the same faces, e.g. with one view and with ten.
+    """
+    first = evaluations[0]
+    figure = _figure(6.4, 1.5 + (0.2 + 0.24 * len(evaluations)) * len(first.labels))
+    axes = figure.add_subplot()
+    height = 0.8 / len(evaluations)
+    for k, found in enumerate(evaluations):
+        places = [i + height * (k - (len(evaluations) - 1) / 2) for i in range(len(first.labels))]
+        values = [100 * found.recall[name] for name in first.labels]
+        limits = [found.recall_interval[name] for name in first.labels]
+        below = [v - 100 * low for v, (low, _) in zip(values, limits, strict=True)]
+        above = [100 * high - v for v, (_, high) in zip(values, limits, strict=True)]
+        colour = (DARK, LIGHT, MIDDLE)[k % 3]
+        name = f"{found.title}, {found.preset}"
+        axes.barh(places, values, 0.92 * height, color=colour, label=name)
+        axes.errorbar(
+            values, places, xerr=[below, above], fmt="none", ecolor="black", elinewidth=0.9,
+            capsize=2,
+        )  # fmt: skip
+    counts = [sum(row) for row in first.confusion]
+    ticks = [f"{name} ({n})" for name, n in zip(first.labels, counts, strict=True)]
+    axes.set_yticks(range(len(first.labels)), ticks)
+    axes.invert_yaxis()
+    axes.set(xlim=(0, 100), xlabel="recall in %, with its 95 % interval")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
+def bins(evaluation: Evaluation, temperature: float) -> tuple[list[int], list[float], list[float]]:
+    """Return faces, mean probability of the winner, and share of right answers of each bin.
+
+    The bins are those of the calibration error: right-open, of equal width. Empty ones hold 0.
+    """
+    sure = evaluation.probabilities(temperature).amax(1)
+    edges = torch.linspace(0, 1, BINS + 1, dtype=sure.dtype)
+    place = (torch.bucketize(sure, edges, right=True) - 1).clamp(0, BINS - 1)
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros(BINS, dtype=torch.float64).index_add(0, place, values.double())
+
+    counts = total(torch.ones_like(sure))
+    share = counts.clamp_min(1)
+    means = total(sure) / share, total(evaluation.correct) / share
+    return [int(n) for n in counts], means[0].tolist(), means[1].tolist()
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "plots need matplotlib: pip install 'fer-zoo[train]'"
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _title(evaluation: Evaluation) -> str:
+    low, high = evaluation.interval
+    where = f"{evaluation.data}, {evaluation.split or 'own faces'}, {evaluation.preset}"
+    return (
+        f"{evaluation.title} on {where}\naccuracy {100 * evaluation.accuracy:.2f} % "
+        f"(95 % interval {100 * low:.2f} to {100 * high:.2f}, n = {evaluation.n})"
+    )

@@ -27,7 +27,8 @@ class Prediction:
     Attributes:
         label: the most probable class; None if the image could not be used.
         score: its probability.
-        probabilities: of all classes, in the order of the labels, summing to one.
+        probabilities: of all classes, in the order of the labels, summing to one; calibrated where
+            the model has a temperature.
         source: the path, where the image came from one.
         error: why the image could not be used.
 
@@ -156,19 +157,20 @@ class Predictor:
                 errors.append(None)
             except InputError as error:
                 errors.append(str(error))
-        rows: Iterator[list[float]] = iter(())
+        rows: Iterator[tuple[int, list[float]]] = iter(())
         if squares:
             scores = predict_scores(
                 self.model, torch.cat(squares), preset=self.preset, batch_size=self.batch_size
             )
-            rows = iter(scores.softmax(1).tolist())
+            rows = zip(scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
         for image, problem in zip(chunk, errors, strict=True):
             source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
             if problem is not None:
                 yield Prediction(source=source, error=problem)
                 continue
-            probabilities = dict(zip(self.labels, next(rows), strict=True))
-            label = max(probabilities, key=probabilities.__getitem__)
+            winner, row = next(rows)
+            probabilities = dict(zip(self.labels, row, strict=True))
+            label = self.labels[winner]
             yield Prediction(label, probabilities[label], probabilities, source)
 
     def __repr__(self) -> str:

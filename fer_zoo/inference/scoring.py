@@ -78,13 +78,26 @@ def member_scores(
 
 
 def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
-    """Return scores `(N, K)` for `member_scores` `(M, N, K)` of `model`."""
+    """Return uncalibrated scores `(N, K)` for `member_scores` `(M, N, K)` of `model`."""
     if not isinstance(model, Ensemble):
         return member_scores[0]
     fusion = deepcopy(model.fusion).cpu().float()
     with evaluating(fusion):
         fused: Tensor = fusion(member_scores)
     return fused
+
+
+def tempered(scores: Tensor, temperature: float) -> Tensor:
+    """Return `scores` over `temperature`, in double precision.
+
+    There, float32 scores that differ still differ after the division, so every order among them,
+    the winner first, is what it was.
+
+    Example:
+        >>> tempered(torch.tensor([3.0, 1.0]), 2.0)
+        tensor([1.5000, 0.5000], dtype=torch.float64)
+    """
+    return scores.double() / temperature
 
 
 def predict_scores(
@@ -95,6 +108,12 @@ def predict_scores(
     batch_size: int = 256,
     progress: bool = False,
 ) -> Tensor:
-    """Return scores `(N, K)` for many faces; see `member_scores` for the arguments."""
-    found = member_scores(model, images, preset=preset, batch_size=batch_size, progress=progress)
-    return fuse(model, found)
+    """Return calibrated scores `(N, K)`, float64, for many faces.
+
+    See `member_scores` for the arguments. Their softmax is the probability of each class; they
+    are those of `fuse(model, member_scores(...))`, which is uncalibrated, over the model's
+    temperature for the preset.
+    """
+    recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
+    found = member_scores(model, images, preset=recipe, batch_size=batch_size, progress=progress)
+    return tempered(fuse(model, found), model.temperature_for(recipe.name))

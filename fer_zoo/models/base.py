@@ -1,7 +1,7 @@
 """What every network of the zoo can do: timm's dialect, plus labels and a preset."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ class Classifier(nn.Module, ABC):
         name: the registry name that builds this network again.
         preset: the name of the transform that makes the images this network was made for.
         provenance: how the weights came to be (recipe, data, metrics); JSON-able, saved with them.
+        temperature: what scores are divided by before they become probabilities, by preset; empty
+            while uncalibrated. `forward` returns scores as they are, predictors apply it.
         num_classes: width of the head.
         num_features: width of the vector in front of the head.
         in_channels: 1 for gray, 3 for RGB.
@@ -27,6 +29,7 @@ class Classifier(nn.Module, ABC):
     name: str = ""
     preset: str = "fer40_center"
     provenance: dict[str, Any]
+    temperature: dict[str, float]
     num_classes: int
     num_features: int
     in_channels: int
@@ -34,6 +37,7 @@ class Classifier(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.provenance = {}
+        self.temperature = {}
         self._labels: tuple[str, ...] | None = None
 
     @property
@@ -44,6 +48,14 @@ class Classifier(nn.Module, ABC):
     @labels.setter
     def labels(self, names: Sequence[str] | None) -> None:
         self._labels = None if names is None else check_labels(names, self.num_classes)
+
+    def temperature_for(self, preset: str) -> float:
+        """Return what scores under the preset of that name are divided by.
+
+        Under a preset without one of its own that is the bound preset's, which is only
+        approximate (averaged views are less sure than one); 1.0 for an uncalibrated model.
+        """
+        return self.temperature.get(preset, self.temperature.get(self.preset, 1.0))
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Any:
@@ -79,8 +91,28 @@ class Classifier(nn.Module, ABC):
         """Take note that the head is new: no labels, and the old head's evidence is void."""
         self.num_classes = check_count("num_classes", num_classes)
         self.labels = None
+        self.temperature = {}
         before = self.provenance.get("weights") or self.provenance.get("started_from")
         self.provenance = {"started_from": before} if before else {}
+
+
+def check_temperature(values: Mapping[str, float]) -> dict[str, float]:
+    """Return `values` (preset name to temperature) if each is a number from 0.001 to 1000.
+
+    Example:
+        >>> check_temperature({"fer40_center": 1.2})
+        {'fer40_center': 1.2}
+    """
+    if not isinstance(values, Mapping):
+        raise ArgumentError(f"temperature maps preset names to numbers, got {values!r:.80}")
+    for name, value in values.items():
+        number = isinstance(value, float | int) and not isinstance(value, bool)
+        # Beyond these bounds double precision might merge or overflow scores.
+        if not isinstance(name, str) or not number or not 1e-3 <= value <= 1e3:
+            raise ArgumentError(
+                f"a temperature is a number from 0.001 to 1000, got {value!r} for {name!r}"
+            )
+    return {name: float(value) for name, value in values.items()}
 
 
 def check_count(name: str, value: int) -> int:

@@ -1,17 +1,26 @@
 """Training: recipes, the loop, and the fitting of fusions."""
 
 from fer_zoo.training.fusing import FusionFit, cross_validate, fit_fusion
-from fer_zoo.training.loop import Epoch, TrainResult, train
+from fer_zoo.training.history import Epoch, plot_history, read_history
+from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import RECIPES, Recipe, get_recipe
+from fer_zoo.training.run import TrainResult
+from fer_zoo.training.several import EnsembleResult, SeedsResult, train_ensemble, train_seeds
 
 __all__ = [
     "RECIPES",
+    "EnsembleResult",
     "Epoch",
     "FusionFit",
     "Recipe",
+    "SeedsResult",
     "TrainResult",
     "cross_validate",
     "fit_fusion",
     "get_recipe",
+    "plot_history",
+    "read_history",
     "train",
+    "train_ensemble",
+    "train_seeds",
 ]

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import ArgumentError, LabelError, SplitError
+from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import Average, FitReport, Fusion, check_fit_split, create_fusion
-from fer_zoo.inference import member_scores
+from fer_zoo.inference import fit_temperature, member_scores
+from fer_zoo.inference.calibration import LEAST_FACES, set_temperature, unseen_targets
 from fer_zoo.models import Ensemble
 
 
@@ -24,6 +25,8 @@ class FusionFit:
         average_nll: its mean cross-entropy in nats.
         held_out_accuracy: of the fusion on each part when fitted on the other parts.
         held_out_nll: its mean cross-entropy in nats.
+        temperature: fitted on those held-out scores; None for under 200 faces, or
+            for the training split.
     """
 
     report: FitReport
@@ -32,6 +35,7 @@ class FusionFit:
     average_nll: float
     held_out_accuracy: float
     held_out_nll: float
+    temperature: float | None
 
 
 def fit_fusion(
@@ -42,7 +46,10 @@ def fit_fusion(
     allow_training_split: bool = False,
     progress: bool = False,
 ) -> FusionFit:
-    """Fit the fusion of `model` in place, and cross-validate it.
+    """Fit the fusion of `model` in place, cross-validate it, and calibrate the ensemble.
+
+    The temperature is fitted on the cross-validated scores: on the faces that the fusion was
+    fitted on, it is surer than it will be on others.
 
     Args:
         model: an ensemble whose fusion has parameters (`weighted`, `stacked`).
@@ -69,19 +76,16 @@ def fit_fusion(
     if not isinstance(model, Ensemble):
         name = getattr(model, "name", model)
         raise ArgumentError(f"expected an ensemble, got {name!r}: a single network has no fusion")
-    if model.labels is None:
-        raise LabelError("the ensemble's members are not trained: they have no labels")
     split = data.split or "own faces"
     check_fit_split(split, allow_training_split)
-    for member in model.members:
-        seen = member.provenance.get("data", {})
-        if isinstance(seen, dict) and seen.get("fingerprint") == data.fingerprint:
-            raise SplitError(f"{member.name!r} was trained on these very faces; fit on others")
-    targets = data.targets_for(model.labels)
+    targets = unseen_targets(model, data, allow_training_split=allow_training_split)
     scores = member_scores(model, data.images, progress=progress)
     held_out = cross_validate(
         model.fusion, scores, targets, split=split, folds=folds, allow=allow_training_split
     )
+    temperature = None
+    if len(data) >= LEAST_FACES and data.split != "train":
+        temperature = fit_temperature(held_out, targets, split=split)
     report = model.fusion.fit(
         scores, targets, split=split, allow_training_split=allow_training_split
     )
@@ -93,11 +97,13 @@ def fit_fusion(
         average_nll=float(F.cross_entropy(average, targets)),
         held_out_accuracy=_accuracy(held_out, targets),
         held_out_nll=float(F.cross_entropy(held_out, targets)),
+        temperature=temperature,
     )
     model.provenance = {
         "members": [m.provenance.get("weights", m.name) for m in model.members],
         "fusion_fit": asdict(fit) | {"data": data.name},
     }
+    set_temperature(model, {model.preset: temperature} if temperature else {}, data)
     return fit
 
 

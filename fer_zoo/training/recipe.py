@@ -3,10 +3,14 @@
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
+
+import torch
+from torch.optim import SGD
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fer_zoo.errors import ArgumentError
 from fer_zoo.registry import Registry
@@ -25,16 +29,30 @@ class Recipe:
         preset: transform the model is trained and then evaluated with.
         epochs: passes over the data.
         batch_size: faces per step.
-        lr: peak learning rate of SGD.
-        momentum: of SGD.
-        nesterov: Nesterov's form of it.
-        weight_decay: L2 penalty on all parameters.
-        schedule: `constant`, or `cosine` down to zero at the end.
+        optimizer: `sgd`, or `adamw` (arXiv 1711.05101).
+        lr: peak learning rate.
+        momentum: of SGD; AdamW's first beta (its second is 0.999).
+        nesterov: Nesterov's form of SGD.
+        weight_decay: on all parameters; an L2 penalty for SGD, decoupled for AdamW.
+        schedule: `constant`; `cosine` down to zero at the end; `decay`, which multiplies the rate
+            by `decay_rate` after epoch `decay_start` and then every `decay_every` epochs; or
+            `plateau`, which does so when validation accuracy has not risen for `patience` epochs.
         warmup: epochs of linear warm-up from zero.
+        decay_start: last epoch at the full rate, for `decay`.
+        decay_every: epochs between two steps of `decay`.
+        decay_rate: factor of one step of `decay` or `plateau`.
+        patience: epochs without a rise that `plateau` waits for.
         label_smoothing: share of the target spread over all classes (arXiv 1512.00567).
-        ema: decay per step of the averaged weights that are evaluated and kept; 0 for none.
+        targets: `labels`, or `votes`: each face's share of votes, where the data has them (FER+).
+        distill: share of the loss that is taken from the teacher's answers (arXiv 1503.02531).
+        distill_temperature: what teacher's and student's logits are divided by for that share.
+        distill_on: `views`: the teacher sees each augmented view (arXiv 2106.05237); or `faces`: it
+            is asked once for every face, under its own preset, and its scores are stored.
+        ema: decay per step of the averaged weights that are evaluated and kept; 0 for none. In the
+            first steps the decay is lower: step t uses at most (1 + t) / (10 + t).
         clip: largest gradient norm; 0 for none.
         precision: `fp32`, `bf16` (autocast), or `auto`: bf16 where the device computes in it.
+        compile: run the network through `torch.compile`.
         seed: of initialisation, order, augmentation and dropout.
         augment: changes to the preset's training augmentation.
 
@@ -49,23 +67,36 @@ class Recipe:
     preset: str = "thesis40"
     epochs: int = 20
     batch_size: int = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.01
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "decay", "plateau"] = "constant"
     warmup: float = 0.0
+    decay_start: int = 0
+    decay_every: int = 1
+    decay_rate: float = 0.5
+    patience: int = 10
     label_smoothing: float = 0.0
+    targets: Literal["labels", "votes"] = "labels"
+    distill: float = 0.0
+    distill_temperature: float = 4.0
+    distill_on: Literal["views", "faces"] = "views"
     ema: float = 0.0
     clip: float = 0.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
     seed: int = 0
     augment: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.type is float and isinstance(value, int) and not isinstance(value, bool):
+            if get_origin(f.type) is Literal:
+                if value not in get_args(f.type):
+                    raise ArgumentError(f"{f.name} must be one of {get_args(f.type)}: {value!r}")
+            elif f.type is float and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, f.name, float(value))
             elif isinstance(f.type, type) and type(value) is not f.type:
                 raise ArgumentError(f"recipe setting {f.name} must be {f.type.__name__}: {value!r}")
@@ -74,49 +105,81 @@ class Recipe:
                 raise ArgumentError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
         if not 0 < self.lr < math.inf or (self.nesterov and not self.momentum):
             raise ArgumentError("lr must be above 0, and nesterov needs momentum")
-        for name, values in (("schedule", ("constant", "cosine")), ("precision", _PRECISIONS)):
-            if getattr(self, name) not in values:
-                raise ArgumentError(f"{name} must be one of {values}: {getattr(self, name)!r}")
+        if self.optimizer == "adamw" and self.nesterov:
+            raise ArgumentError("nesterov is SGD's: set nesterov=false for AdamW")
         PRESETS[self.preset].training.updated(self.augment)
 
     def updated(self, changes: Mapping[str, Any]) -> "Recipe":
         """Return a copy with some settings changed; an unknown setting raises.
 
+        `augment` replaces all changes to the augmentation, `augment.NAME` one of them.
+
         Example:
-            >>> RECIPES["thesis_20"].updated({"epochs": 3}).epochs
-            3
+            >>> RECIPES["strong"].updated({"epochs": 3, "augment.mixup": 0.2}).augment["mixup"]
+            0.2
         """
+        one = {k.removeprefix(_AUGMENT): v for k, v in changes.items() if k.startswith(_AUGMENT)}
+        changes = {k: v for k, v in changes.items() if not k.startswith(_AUGMENT)}
+        if one:
+            changes["augment"] = {**changes.get("augment", self.augment), **one}
         known = {f.name for f in fields(self)}
         if unknown := sorted(set(changes) - known):
             raise ArgumentError(f"a recipe has no setting {unknown}; it has {sorted(known)}")
         return replace(self, **changes)
 
-    def lr_at(self, epoch: float) -> float:
-        """Return the learning rate after `epoch` epochs (a fraction counts)."""
+    def lr_at(self, epoch: float, accuracies: Sequence[float] = ()) -> float:
+        """Return the learning rate after `epoch` epochs (a fraction counts).
+
+        Args:
+            epoch: how much of the run is done.
+            accuracies: validation accuracy of each finished epoch; `plateau` looks at them.
+        """
         if epoch < self.warmup:
             return self.lr * max(epoch, 1e-3) / self.warmup
-        if self.schedule == "constant":
+        if self.schedule == "decay" and epoch >= self.decay_start:
+            steps = 1 + (epoch - self.decay_start) // self.decay_every
+            return float(self.lr * self.decay_rate**steps)
+        if self.schedule == "plateau":
+            return self._lr_on_plateau(accuracies)
+        if self.schedule != "cosine":
             return self.lr
         done = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
         return self.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def _lr_on_plateau(self, accuracies: Sequence[float]) -> float:
+        # Torch's own schedule, replayed: nothing but the history has to be kept for a resume.
+        sgd = SGD([torch.zeros(1, requires_grad=True)], lr=self.lr)
+        watch = ReduceLROnPlateau(
+            sgd, "max", factor=self.decay_rate, patience=self.patience, threshold=0.0
+        )
+        for accuracy in accuracies:
+            watch.step(accuracy)
+        rate: float = sgd.param_groups[0]["lr"]
+        return rate
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
         return {**asdict(self), "augment": {k: _plain(v) for k, v in self.augment.items()}}
 
 
+_AUGMENT = "augment."
 _RANGES = {
     "epochs": (1, 1_000_000),
     "batch_size": (2, 1_000_000),
     "momentum": (0.0, 1.0),
     "weight_decay": (0.0, 1.0),
     "warmup": (0.0, 1_000_000.0),
+    "decay_start": (0, 1_000_000),
+    "decay_every": (1, 1_000_000),
+    "decay_rate": (1e-6, 1.0 - 1e-6),
+    "patience": (0, 1_000_000),
     "label_smoothing": (0.0, 1.0),
+    "distill": (0.0, 1.0),
+    "distill_temperature": (0.01, 1000.0),
     "ema": (0.0, 0.999999),
     "clip": (0.0, math.inf),
     "seed": (0, 1_000_000),
 }
-_PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def _plain(value: Any) -> Any:

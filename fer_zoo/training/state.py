@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import SplitError, TrainingError
-from fer_zoo.models import Classifier
+from fer_zoo.errors import ArgumentError, SplitError, TrainingError
+from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.training.recipe import Recipe
+from fer_zoo.weights.checkpoint import load_state_dict
 
 
 def check_splits(data: FaceDataset, validation: FaceDataset) -> None:
@@ -32,21 +34,41 @@ def check_splits(data: FaceDataset, validation: FaceDataset) -> None:
         )
 
 
+def check_model(model: Classifier, data: FaceDataset) -> None:
+    """Raise unless `model` can be trained on `data`."""
+    if isinstance(model, Ensemble):
+        raise ArgumentError(
+            "an ensemble's members are trained one by one, then its fusion is fitted: "
+            "fer_zoo.train_ensemble does both"
+        )
+    if model.num_classes != len(data.labels):
+        raise ArgumentError(
+            f"the model has {model.num_classes} classes, the data {len(data.labels)} "
+            f"{data.labels}; call model.reset_classifier({len(data.labels)}) first"
+        )
+    if empty := [name for name, n in data.counts.items() if not n]:
+        raise TrainingError(f"no training face for {empty}: add some or drop the class")
+    if any(p.dtype != torch.float32 for p in model.parameters()):
+        raise ArgumentError("training keeps parameters in float32: call model.float() first")
+    if len(data) < 2:
+        raise TrainingError("training needs at least two faces")
+
+
 def describe(data: FaceDataset) -> dict[str, Any]:
     """Return what tells these faces from any others."""
     names = ("name", "split", "labels", "fingerprint")
     return {name: getattr(data, name) for name in names} | {"n": len(data)}
 
 
-def hash_state(model: Classifier) -> str:
-    """Return a hash of the body: its parameters and buffers, without the last layer.
+def hash_state(model: Classifier, *, head: bool = False) -> str:
+    """Return a hash of the parameters and buffers, without the last layer unless `head`.
 
     A head that `reset_classifier` drew anew does not make a run another run.
     """
     digest = hashlib.sha256()
-    head = {p.data_ptr() for p in model.get_classifier().parameters()}
+    last = {p.data_ptr() for p in model.get_classifier().parameters() if not head}
     for key, value in sorted(model.state_dict().items()):
-        if value.data_ptr() in head:
+        if value.data_ptr() in last:
             continue
         digest.update(key.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -73,12 +95,96 @@ def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(mix_seed(seed, epoch, stream))
 
 
-def batches(order: Tensor, size: int) -> Iterator[Tensor]:
-    """Yield all rows; a last batch of one joins the one before, as batch norm needs two."""
+def batches(order: Tensor, size: int, least: int = 2) -> Iterator[Tensor]:
+    """Yield all rows; a last batch of fewer than `least` joins the one before.
+
+    Batch norm needs two rows in each process.
+    """
     parts = list(order.split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
+    if len(parts) > 1 and len(parts[-1]) < least:
         parts[-2:] = [torch.cat(parts[-2:])]
     yield from parts
+
+
+def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer for all parameters."""
+    if recipe.optimizer == "adamw":
+        betas = (recipe.momentum, 0.999)
+        return torch.optim.AdamW(
+            model.parameters(), lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def warmed_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Return an exponential average of `model` that soon forgets the random start.
+
+    The decay of update t is at most (1 + t) / (10 + t).
+    """
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, done: Any) -> None:
+        if not averaged[0].is_floating_point():  # the batches that batch norm has counted
+            torch._foreach_copy_(averaged, current)
+            return
+        share = 1 - min(decay, (1 + int(done)) / (10 + int(done)))
+        torch._foreach_lerp_(averaged, current, share)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def pack(
+    model: nn.Module, average: AveragedModel | None, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return everything that a resume needs as named tensors."""
+    found = {f"model.{k}": v for k, v in model.state_dict().items()}
+    if average is not None:
+        found |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state[parameter].items():
+            if value is not None:
+                found[f"optimizer.{key}.{name}"] = value
+    return found
+
+
+def unpack(
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    average: AveragedModel | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    """Put what `pack` returned back in place."""
+    load_state_dict(model, under("model.", tensors))
+    if average is not None:
+        load_state_dict(average, under("average.", tensors))
+    for name, parameter in model.named_parameters():
+        for key in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
+            value = tensors.get(f"optimizer.{key}.{name}")
+            if value is not None:
+                if value.shape == parameter.shape:
+                    value = torch.empty_like(parameter).copy_(value)
+                optimizer.state[parameter][key] = value
+
+
+def lengthened(run: dict[str, Any], earlier: Any) -> dict[str, Any]:
+    """Return `run` as if it were `earlier` where the two differ only in how long they go on.
+
+    At a constant rate the first epochs of a longer run are those of a shorter one.
+    """
+    try:
+        recipe, before = run["recipe"], earlier["recipe"]
+        if recipe["schedule"] != "cosine" and recipe["epochs"] >= before["epochs"]:
+            names = ("name", "description", "epochs")
+            return run | {"recipe": recipe | {name: before[name] for name in names}}
+    except (KeyError, TypeError):
+        pass
+    return run
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ def write_checkpoint(
     Raises:
         CheckpointError: the file cannot be written; an older one at `path` is untouched.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     if Path(path).suffix != ".safetensors":
@@ -40,7 +41,7 @@ def write_checkpoint(
     try:
         with replacing(path) as temporary:
             save_file(plain, temporary, metadata=metadata)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error})") from error
 
 

@@ -7,8 +7,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fer_zoo.errors import UnknownNameError, WeightsError
+from fer_zoo.errors import ArgumentError, UnknownNameError, WeightsError
 from fer_zoo.labels import check_labels
+from fer_zoo.models.base import check_temperature
 from fer_zoo.registry import Registry
 
 
@@ -29,6 +30,8 @@ class WeightsRecord:
         licence: of the weights.
         members: for ensembles, the addresses of the members' weights.
         fusion: for ensembles, the fusion used where none is asked for.
+        temperature: by fusion (`""` for a network), then by preset; see `Classifier.temperature`.
+        calibration: the faces that the temperatures were fitted on.
     """
 
     model: str
@@ -43,6 +46,8 @@ class WeightsRecord:
     licence: str = ""
     members: tuple[str, ...] = ()
     fusion: str = "average"
+    temperature: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -56,7 +61,7 @@ class WeightsRecord:
 
     def provenance(self) -> dict[str, Any]:
         """Return what a model made from these weights remembers of them."""
-        names = ("metrics", "recipe", "data", "licence")
+        names = ("metrics", "recipe", "data", "licence", "calibration")
         return {"weights": self.address} | {name: getattr(self, name) for name in names}
 
 
@@ -72,6 +77,13 @@ def read_record(path: Path) -> WeightsRecord:
         raise WeightsError(f"{path}: unknown fields {sorted(set(values) - known)}")
     values["labels"] = check_labels(values["labels"])
     values["members"] = tuple(values.get("members", ()))
+    try:
+        values["temperature"] = {
+            fusion: check_temperature(found)
+            for fusion, found in values.get("temperature", {}).items()
+        }
+    except ArgumentError as error:
+        raise WeightsError(f"{path}: {error}") from None
     return WeightsRecord(**values)
 
 

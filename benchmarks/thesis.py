@@ -1,0 +1,226 @@
+"""The thesis' tables 5.1 to 5.5 again: train what is missing, print them beside its own figures.
+
+    python benchmarks/thesis.py --data fer2013.csv --runs runs/thesis --budget 60
+
+Runs live in `RUNS/MODEL/thesis_N`, for 20, 30 and 300 epochs of each member. The recipes differ in
+nothing but their epochs and the rate is constant, so the run of 30 epochs goes on from the one of
+20, and that of 300 from the one of 30: the numbers are those of three runs from one seed. Each
+ensemble is its two members of as many epochs under a stacked head that is fitted on PublicTest;
+beside its accuracy there stands the one on held-out folds. With `--budget`, training stops after
+that many minutes; the next call goes on. What did not run says so instead of a number.
+"""
+
+import argparse
+import json
+import shutil
+import threading
+import time
+from _thread import interrupt_main
+from pathlib import Path
+from typing import Any
+
+import fer_zoo
+from fer_zoo._files import replacing
+from fer_zoo.data import FER2013
+from fer_zoo.errors import FerZooError
+from fer_zoo.evaluation import Evaluation
+from fer_zoo.training import read_history
+
+EPOCHS = (20, 30, 300)
+MEMBERS = {"ResNet18": "resnet18_7x7", "VGG19": "vgg19_fc"}
+ENSEMBLE = "ensemble_r18_vgg19_thesis"
+SHORT = {"angry": "An", "disgust": "Di", "fear": "Fe", "happy": "Ha", "sad": "Sa"}
+SHORT |= {"surprise": "Su", "neutral": "Ne"}
+
+# Of the thesis: accuracy, emotion detection rate, recall of each class (NULL is 0), and which
+# class a class is taken for most often, in the order of FER2013's labels; tables 5.1 to 5.3.
+THESIS: dict[str, dict[int, tuple[float, float, tuple[int, ...], str]]] = {
+    "ResNet18": {
+        20: (53.60, 71.42, (40, 4, 26, 83, 47, 76, 40), "An An Sa Ha Sa Su Ne"),
+        30: (55.11, 85.71, (35, 16, 27, 86, 50, 59, 56), "An An Sa Ha Sa Su Ne"),
+        300: (64.61, 100.0, (51, 55, 46, 85, 55, 80, 62), "An Di Fe Ha Sa Su Ne"),
+    },
+    "VGG19": {
+        20: (54.22, 57.14, (48, 0, 14, 77, 64, 78, 38), "An An Sa Ha Sa Su Sa"),
+        30: (59.09, 71.42, (40, 0, 16, 84, 72, 69, 57), "An An Sa Ha Sa Su Ne"),
+        300: (68.90, 100.0, (55, 62, 53, 85, 64, 82, 66), "An Di Fe Ha Sa Su Ne"),
+    },
+    "Ensemble": {
+        20: (57.48, 71.42, (45, 4, 23, 83, 52, 76, 56), "An An Sa Ha Sa Su Ne"),
+        30: (60.76, 85.71, (51, 12, 30, 84, 56, 76, 58), "An An Fe Ha Sa Su Ne"),
+        300: (69.54, 100.0, (60, 59, 54, 86, 61, 83, 66), "An Di Fe Ha Sa Su Ne"),
+    },
+}
+
+
+def train_missing(options: argparse.Namespace) -> None:
+    """Train what is not there, shortest first; Ctrl-C and the budget stop it without loss."""
+    data = {split: FER2013(options.data, split) for split in ("train", "public")}
+    if options.limit:
+        data = {"train": data["train"].subset(options.limit), "public": data["public"].subset(500)}
+    for epochs in options.epochs:
+        for name in MEMBERS.values():
+            output = options.runs / name / f"thesis_{epochs}"
+            shorter = [options.runs / name / f"thesis_{n}" for n in EPOCHS if n < epochs]
+            for earlier in shorter:
+                if (earlier / "last.safetensors").is_file() and not output.exists():
+                    if len(read_history(earlier / "history.csv")) == int(earlier.name[7:]):
+                        shutil.copytree(earlier, output)
+            fer_zoo.train(
+                name,
+                data["train"],
+                validation=data["public"],
+                output=output,
+                recipe=f"thesis_{epochs}",
+                device=options.device,
+            )
+
+
+def finished(output: Path, epochs: int) -> bool:
+    """Whether the run in `output` has come to its end."""
+    try:
+        return len(read_history(output / "history.csv")) >= epochs
+    except FerZooError:
+        return False
+
+
+def evaluate(options: argparse.Namespace) -> dict[str, dict[int, tuple[Evaluation, str]]]:
+    """Return each finished model's evaluation, with a remark, by table row and epochs."""
+    data = FER2013(options.data, options.split)
+    public = FER2013(options.data, "public")
+    if options.limit:
+        data, public = data.subset(500), public.subset(500)
+    found: dict[str, dict[int, tuple[Evaluation, str]]] = {row: {} for row in THESIS}
+    for epochs in EPOCHS:
+        members = []
+        for row, name in MEMBERS.items():
+            output = options.runs / name / f"thesis_{epochs}"
+            if finished(output, epochs):
+                members.append(fer_zoo.load(output / "best.safetensors"))
+                best = members[-1].provenance["epoch"]
+                remark = f"best epoch {best} of {epochs}, chosen on PublicTest"
+                found[row][epochs] = (fer_zoo.evaluate(members[-1], data, progress=True), remark)
+        if len(members) == len(MEMBERS):
+            model = fer_zoo.create_ensemble(members, fusion="stacked")
+            model.name = ENSEMBLE
+            fit = fer_zoo.fit_fusion(model, public)
+            remark = f"head fitted on PublicTest; {100 * fit.held_out_accuracy:.2f} % held out"
+            fer_zoo.save(model, options.runs / ENSEMBLE / f"thesis_{epochs}.safetensors")
+            found["Ensemble"][epochs] = (fer_zoo.evaluate(model, data, progress=True), remark)
+    return found
+
+
+def state(options: argparse.Namespace, row: str, epochs: int) -> str:
+    """Say of a row without figures how far it came."""
+    names = [MEMBERS[row]] if row in MEMBERS else list(MEMBERS.values())
+    parts = []
+    for name in names:
+        try:
+            path = options.runs / name / f"thesis_{epochs}" / "history.csv"
+            parts.append(f"{name} {len(read_history(path))} of {epochs} epochs")
+        except FerZooError:
+            parts.append(f"{name} not begun")
+    return "did not run to its end: " + ", ".join(parts)
+
+
+def tables(options: argparse.Namespace, found: dict[str, Any]) -> str:
+    """Return the five tables as Markdown."""
+    lines = [
+        f"Ours on {options.split.capitalize()}Test, one view, seed 0; the thesis' in brackets."
+    ]
+    for number, row in enumerate(THESIS, start=1):
+        lines += [f"\n## Table 5.{number}: {row}\n"]
+        lines += ["| | " + " | ".join(f"{n} epochs" for n in EPOCHS) + " |", "|---" * 4 + "|"]
+        labels = fer_zoo.labels.FER2013
+        for k, label in enumerate(labels):
+            cells = [recall(found, row, n, k) for n in EPOCHS]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+        lines.append(
+            f"| emotion detection rate % | {' | '.join(rate(found, row, n) for n in EPOCHS)} |"
+        )
+        lines.append(f"| accuracy % | {' | '.join(accuracy(found, row, n) for n in EPOCHS)} |")
+        for n in EPOCHS:
+            remark = found[row][n][1] if n in found[row] else state(options, row, n)
+            lines.append(f"\n{n} epochs: {remark}.")
+    for number, pair in ((4, EPOCHS[:2]), (5, EPOCHS[1:])):
+        lines += [f"\n## Table 5.{number}: accuracy after {pair[0]} and {pair[1]} epochs\n"]
+        lines += ["| | " + " | ".join(THESIS) + " |", "|---" * 4 + "|"]
+        for n in pair:
+            cells = [accuracy(found, row, n) for row in THESIS]
+            lines.append(f"| {n} epochs, accuracy % | {' | '.join(cells)} |")
+            cells = [rate(found, row, n) for row in THESIS]
+            lines.append(f"| {n} epochs, emotion detection rate % | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def accuracy(found: dict[str, Any], row: str, epochs: int) -> str:
+    """Return one cell: our accuracy with its 95 % interval, and the thesis'."""
+    theirs = f"[{THESIS[row][epochs][0]:.2f}]"
+    if epochs not in found[row]:
+        return f"not run {theirs}"
+    ours = found[row][epochs][0]
+    low, high = (100 * x for x in ours.interval)
+    return f"{100 * ours.accuracy:.2f} ({low:.1f} to {high:.1f}) {theirs}"
+
+
+def rate(found: dict[str, Any], row: str, epochs: int) -> str:
+    """Return one cell: the emotion detection rate."""
+    theirs = f"[{THESIS[row][epochs][1]:.2f}]"
+    if epochs not in found[row]:
+        return f"not run {theirs}"
+    return f"{100 * found[row][epochs][0].detection_rate:.2f} {theirs}"
+
+
+def recall(found: dict[str, Any], row: str, epochs: int, k: int) -> str:
+    """Return one cell: recall of class k, and what it is taken for most often."""
+    theirs = f"[{THESIS[row][epochs][2][k]} {THESIS[row][epochs][3].split()[k]}]"
+    if epochs not in found[row]:
+        return f"not run {theirs}"
+    ours = found[row][epochs][0]
+    counts = ours.confusion[k]
+    most = ours.labels[counts.index(max(counts))]
+    return f"{100 * ours.recall[ours.labels[k]]:.0f} {SHORT[most]} {theirs}"
+
+
+def main() -> None:
+    """Train within the budget, then print and store what there is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="fer2013.csv or its folder")
+    parser.add_argument("--runs", type=Path, default=Path("runs/thesis"))
+    parser.add_argument("--epochs", type=int, nargs="+", default=list(EPOCHS), choices=EPOCHS)
+    parser.add_argument("--budget", type=float, help="minutes of training; 0 for none")
+    parser.add_argument("--split", choices=("public", "private"), default="public")
+    parser.add_argument("--limit", type=int, help="training faces, to try it out")
+    parser.add_argument("--device")
+    options = parser.parse_args()
+    if options.split == "private":
+        print("PrivateTest: for reporting only; nothing may be chosen by these figures\n")
+    if options.budget != 0:
+        timer = None
+        if options.budget:
+            timer = threading.Timer(60 * options.budget, interrupt_main)
+            timer.daemon = True
+            timer.start()
+        begun = time.monotonic()
+        try:
+            train_missing(options)
+        except KeyboardInterrupt:
+            print(
+                f"stopped after {(time.monotonic() - begun) / 60:.1f} minutes; call again to go on"
+            )
+        if timer:
+            timer.cancel()
+    found = evaluate(options)
+    text = tables(options, found)
+    print(text)
+    plain = {
+        row: {n: e.to_dict() | {"remark": r} for n, (e, r) in cells.items()}
+        for row, cells in found.items()
+    }
+    for name, content in (("tables.md", text), ("tables.json", json.dumps(plain, indent=1))):
+        with replacing(options.runs / name) as temporary:
+            temporary.write_text(content + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The commands about data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from fer_zoo._files import replacing
+from fer_zoo.cli.options import json_option, main
+from fer_zoo.cli.show import out, print_json, wide
+from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
+from fer_zoo.errors import ArgumentError
+from fer_zoo.evaluation.sheet import contact_sheet
+
+SHEET = 96
+"""Faces on a contact sheet at most: twelve rows of eight fit a page."""
+
+
+@main.group()
+def data() -> None:
+    """Look at data before training on it.
+
+    Example: fer-zoo data report fer2013.csv
+    """
+
+
+@data.command()
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write report.json, report.md and contact sheets (PNG) to this folder.",
+)
+@click.option(
+    "--near-bits",
+    type=click.IntRange(0, 16),
+    default=NEAR_BITS,
+    show_default=True,
+    help="Bits of 64 in which the hashes of near duplicates may differ.",
+)
+@json_option
+def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> None:
+    """Find blank images, duplicates, contradicting labels and FER+ non-faces in ROOT.
+
+    ROOT is fer2013.csv, its folder, Kaggle's image folders, or one folder of images per class.
+
+    Example: fer-zoo data report fer2013.csv --output report/
+    """
+    if output is not None:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArgumentError(f"--output {output} cannot be written: {error}") from None
+    found = data_report(root, near_bits=near_bits)
+    if output is not None:
+        _write(found, output)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    out.print(f"[bold]{escape(found.name)}[/bold] at {escape(str(root))}")
+    for note in found.notes:
+        out.print(f"Note: {escape(note)}.")
+    for title, rows in found.tables().items():
+        out.print(f"\n[bold]{escape(title)}[/bold]")
+        table = Table(box=None, header_style="bold")
+        for i, name in enumerate(rows[0]):
+            table.add_column(escape(name), justify="right" if i else "left")
+        for row in rows[1:]:
+            table.add_row(*map(escape, row))
+        wide(table)
+    hint = f"written to {output}" if output else "name every face: --json, or --output FOLDER"
+    out.print(f"\nThe lists: {escape(hint)}")
+
+
+def _write(found: DataReport, folder: Path) -> None:
+    """Write the report and its sheets, and remove sheets of an earlier report."""
+    with replacing(folder / "report.json") as path:
+        path.write_text(_json(found), encoding="utf-8")
+    with replacing(folder / "report.md") as path:
+        path.write_text(found.to_markdown(), encoding="utf-8")
+    for name, (title, groups) in _sheets(found).items():
+        target = folder / f"{name}.png"
+        if not groups:
+            target.unlink(missing_ok=True)
+            continue
+        with replacing(target) as path:
+            _draw(found, title, groups, path)
+
+
+def _json(found: DataReport) -> str:
+    import json
+
+    return json.dumps(found.to_dict(), indent=1)
+
+
+def _sheets(found: DataReport) -> dict[str, tuple[str, Sequence[Group]]]:
+    conflicts = [group for group in found.exact if len(group.labels) > 1]
+    across = [group for group in found.near if len(group.splits) > 1]
+    return {
+        "constant": ("images that show nothing", _single(found.constant)),
+        "conflicts": ("exact duplicates with several labels", conflicts),
+        "near_across_splits": ("near duplicates across splits", across),
+        "non_faces": ("no face, by most of FER+'s voters", _single(found.non_faces or ())),
+    }
+
+
+def _single(faces: Sequence[Face]) -> list[Group]:
+    return [Group((face,)) for face in faces]
+
+
+def _draw(found: DataReport, title: str, groups: Sequence[Group], path: Path) -> None:
+    """Draw the first groups, numbered where they have several faces."""
+    faces: list[Face] = []
+    captions: list[str] = []
+    for number, group in enumerate(groups, 1):
+        before = f"{number}: " if len(group.faces) > 1 else ""
+        faces += group.faces
+        captions += [f"{before}{f.name[-22:]}\n{f.split}, {f.label}" for f in group.faces]
+    shown = f"the first {SHEET} of {len(faces)}" if len(faces) > SHEET else f"{len(faces)}"
+    sheet = contact_sheet(
+        found.images[[face.row for face in faces[:SHEET]]],
+        captions[:SHEET],
+        title=f"{found.name}, {title}: {shown} images",
+    )
+    sheet.savefig(path, dpi=150)

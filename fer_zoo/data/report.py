@@ -1,0 +1,394 @@
+"""What is odd in a dataset of faces: blank images, duplicates, contradicting labels."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
+from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, _read_votes
+from fer_zoo.data.folder import ImageFolder
+from fer_zoo.errors import ArgumentError, DataError, MissingDependencyError
+from fer_zoo.labels import FER2013 as LABELS
+
+NEAR_BITS = 8
+"""Bits of 64 in which the perceptual hashes of near duplicates may differ; see `data_report`."""
+CORRELATION = 0.9
+"""Correlation of pixels, after the best shift, that near duplicates have at least."""
+SHIFT = 3
+"""Largest shift in px, in each direction, that is tried between two crops of one photograph."""
+BLANK = 1.0
+"""Standard deviation in gray levels under which an image shows nothing."""
+USAGES = (*SPLITS, "test")
+SHOWN = 20
+Tables = dict[str, list[list[str]]]
+
+
+@dataclass(frozen=True)
+class Face:
+    """Where a face is found, and what it is labelled.
+
+    Attributes:
+        row: for a csv its row, 0 for the line after the header; for folders its place in the
+            sorted list of files. In both it is the index into `DataReport.images`.
+        split: the name of its split, or `"all"`.
+        label: its class.
+        file: its path under the root, for folders; else empty.
+
+    Example:
+        >>> Face(7, "train", "happy").name
+        'row 7'
+    """
+
+    row: int
+    split: str
+    label: str
+    file: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file, or the row of the csv."""
+        return self.file or f"row {self.row}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Faces that are copies of one photograph, in the order of the data.
+
+    Example:
+        >>> pair = Group((Face(1, "train", "sad"), Face(9, "public", "fear")))
+        >>> pair.splits, pair.labels
+        (('train', 'public'), ('sad', 'fear'))
+    """
+
+    faces: tuple[Face, ...]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that its faces are in."""
+        return tuple(dict.fromkeys(face.split for face in self.faces))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that its faces have; more than one is a conflict."""
+        return tuple(dict.fromkeys(face.label for face in self.faces))
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What `data_report` found; every list is complete.
+
+    Attributes:
+        name: `"FER2013"`, or the folder's name.
+        root: where the data is.
+        counts: faces per split and class.
+        near_bits: the largest distance of hashes that was allowed.
+        constant: blank images; they are in none of the groups.
+        exact: groups of faces with equal pixels.
+        near: groups of faces linked by near duplicates, exact copies of them included.
+        links: near duplicates pair by pair, of distinct images: both rows (the first of each set of
+            exact copies), the distance of their hashes in bits, and their correlation.
+        non_faces: faces that most of FER+'s voters call no face, or None without FER+'s votes.
+        doubted: faces that at least one of its ten voters calls no face, likewise.
+        notes: what else to know.
+        images: all faces, uint8, shape `(N, H, W)`.
+    """
+
+    name: str
+    root: str
+    counts: dict[str, dict[str, int]]
+    near_bits: int
+    constant: tuple[Face, ...]
+    exact: tuple[Group, ...]
+    near: tuple[Group, ...]
+    links: tuple[tuple[int, int, int, float], ...]
+    non_faces: tuple[Face, ...] | None
+    doubted: tuple[Face, ...] | None
+    notes: tuple[str, ...]
+    images: Tensor = field(repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the images as plain values, ready for JSON."""
+        plain = asdict(replace(self, images=self.images[:0]))
+        del plain["images"]
+        return {**plain, "tables": self.tables()}
+
+    def tables(self) -> Tables:
+        """Return the figures as tables of cells under their titles, heads first."""
+        classes = next(iter(self.counts.values()))
+        rows = [
+            [split, *map(str, (sum(n.values()), *n.values()))] for split, n in self.counts.items()
+        ]
+        tables = {"Faces": [["split", "faces", *classes], *rows]}
+        odd = [["images that show nothing", *self._by_split(self.constant)]]
+        if self.non_faces is not None and self.doubted is not None:
+            odd += [["no face, by most of FER+'s voters", *self._by_split(self.non_faces)]]
+            odd += [["no face, by one voter or more", *self._by_split(self.doubted)]]
+        tables["No faces"] = [["", *self.counts], *odd]
+        head = ["splits", "groups", "faces", "groups with several labels", "faces in those"]
+        for title, groups in (("Exact duplicates", self.exact), ("Near duplicates", self.near)):
+            kinds = dict.fromkeys(group.splits for group in groups)
+            tables[title] = [head, *(_group_row(kind, groups) for kind in sorted(kinds, key=len))]
+        nearly = {face.row for group in self.near for face in group.faces}
+        both = (*self.near, *(g for g in self.exact if g.faces[0].row not in nearly))
+        differing = "with another label"
+        tables["Faces that another split holds too"] = [
+            ["faces of", "also in", "exactly", differing, "exactly or nearly", differing],
+            *(
+                [a, b, *map(str, (*_shared(self.exact, a, b), *_shared(both, a, b)))]
+                for a, b in permutations(self.counts, 2)
+            ),
+        ]
+        return {title: table for title, table in tables.items() if len(table) > 1}
+
+    def to_markdown(self) -> str:
+        """Return the tables and the beginning of each list as Markdown."""
+        parts = [f"# {self.name}", *(f"Note: {note}." for note in self.notes)]
+        for title, table in self.tables().items():
+            lines = [table[0], ["---"] * len(table[0]), *table[1:]]
+            parts += [f"## {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+        conflicts = [group for group in self.exact if len(group.labels) > 1]
+        across = [group for group in self.near if len(group.splits) > 1]
+        for title, found in (
+            ("Images that show nothing", [Group((face,)) for face in self.constant]),
+            ("Exact duplicates with several labels", conflicts),
+            ("Near duplicates across splits", across),
+            ("FER+ non-faces", [Group((face,)) for face in self.non_faces or ()]),
+        ):
+            if found:
+                lists = [
+                    "- " + "; ".join(f"{f.name} ({f.split}, {f.label})" for f in group.faces)
+                    for group in found[:SHOWN]
+                ]
+                more = len(found) - SHOWN
+                lists += [f"- and {more} more, in the JSON"] if more > 0 else []
+                parts += [f"## {title}", "\n".join(lists)]
+        return "\n\n".join(parts) + "\n"
+
+    def _by_split(self, faces: Sequence[Face]) -> list[str]:
+        return [str(sum(face.split == split for face in faces)) for split in self.counts]
+
+
+def data_report(
+    root: str | os.PathLike[str], *, near_bits: int = NEAR_BITS, progress: bool = True
+) -> DataReport:
+    """Find what is odd in FER2013, in any form that `FER2013` takes, or in one's own faces.
+
+    Exact duplicates have equal pixels (after scaling to 48 px, for one's own faces). Near
+    duplicates are crops, scalings and recompressions of one photograph: their perceptual hashes
+    (the DCT hash of ImageHash, 64 bits) differ in at most `near_bits`, and their pixels correlate
+    by 0.9 or more after the best shift of up to 3 px. Groups join all that such pairs link.
+
+    Both thresholds were chosen by looking at pairs of FER2013. Of 100 drawn from the weakest that
+    count (6 or 8 bits, correlation 0.9 to 0.925), three showed other photographs and three were
+    doubtful; those looked at with fewer bits and as much correlation were right. With less
+    correlation, other people in the same pose and light come in: 5 of 19 pairs from 0.85 to 0.875.
+    With 10 or 12 bits a few do above 0.9 too, among 900 more pairs, most of them right. So the
+    groups are a lower bound; mirrored copies are not looked for.
+
+    An image counts as blank when its gray levels have a standard deviation below 1.
+
+    Args:
+        root: `fer2013.csv` or `icml_face_data.csv`, a folder that holds one, Kaggle's image
+            folders, or a folder of one folder of images per class. The votes of FER+ are read where
+            `fer2013new.csv` lies beside the csv. Only the splits that are there are reported.
+        near_bits: 0 to 16; more finds more pairs, and more that are none.
+        progress: show bars on a terminal.
+
+    Raises:
+        DataError: nothing usable at `root`.
+        MissingDependencyError: ImageHash or SciPy is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name, gray in (("calm/a", 0), ("calm/b", 99), ("tense/c", 99)):
+        ...         Path(folder, name).parent.mkdir(exist_ok=True)
+        ...         face = Image.linear_gradient("L") if gray else Image.new("L", (48, 48))
+        ...         face.save(Path(folder, name + ".png"))
+        ...     report = data_report(folder, progress=False)
+        >>> [face.name for face in report.constant], report.exact[0].labels
+        (['calm/a.png'], ('calm', 'tense'))
+    """
+    if not 0 <= near_bits <= 16:
+        raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits}")
+    imagehash, components = _libraries()
+    name, labels, images, faces, notes = _read(Path(root))
+    votes, vote_notes = _votes(Path(root), faces)
+    deviation = np.array([image.std() for image in images])
+    copies: dict[bytes, list[int]] = {}
+    for row in np.flatnonzero(deviation >= BLANK).tolist():
+        copies.setdefault(hashlib.blake2b(images[row].tobytes()).digest(), []).append(row)
+    firsts = np.array([rows[0] for rows in copies.values()], dtype=np.int64)
+    hashes = _hashes(imagehash, images[firsts], progress)
+    i, j, bits, likeness = _near_pairs(images[firsts], hashes, near_bits, progress)
+    linked = components.csr_array((np.ones(len(i)), (i, j)), shape=(len(firsts),) * 2)
+    member = components.csgraph.connected_components(linked, directed=False)[1]
+    families: dict[int, list[list[int]]] = {}
+    for rows, family in zip(copies.values(), member.tolist(), strict=True):
+        families.setdefault(family, []).append(rows)
+    near = [sorted(chain.from_iterable(f)) for f in families.values() if len(f) > 1]
+    counts: dict[str, dict[str, int]] = {}
+    for face in faces:
+        counts.setdefault(face.split, dict.fromkeys(labels, 0))[face.label] += 1
+    return DataReport(
+        name=name,
+        root=str(root),
+        counts=counts,
+        near_bits=near_bits,
+        constant=tuple(faces[row] for row in np.flatnonzero(deviation < BLANK)),
+        exact=_groups(faces, [rows for rows in copies.values() if len(rows) > 1]),
+        near=_groups(faces, near),
+        links=tuple(
+            (int(firsts[a]), int(firsts[b]), int(d), round(float(r), 4))
+            for a, b, d, r in zip(i, j, bits, likeness, strict=True)
+        ),
+        non_faces=None if votes is None else tuple(faces[row] for row in votes[0]),
+        doubted=None if votes is None else tuple(faces[row] for row in votes[1]),
+        notes=(*notes, *vote_notes),
+        images=torch.from_numpy(images),
+    )
+
+
+def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], list[str]]:
+    """Return the data's name, its classes, its images, where each is found, and notes."""
+    source = find_csv(root)
+    if source is None and not (root / "train").is_dir():
+        data = ImageFolder(root)
+        files = [path.relative_to(root).as_posix() for path in data.files]
+        split, labels = data.split or "all", data.labels
+        own = [
+            Face(row, split, labels[k], file)
+            for row, (k, file) in enumerate(zip(data.targets.tolist(), files, strict=True))
+        ]
+        return data.name, labels, data.images.numpy(), own, []
+    arrays = load_arrays(root)
+    if not len(arrays["images"]):
+        raise DataError(f"{root} holds no faces")
+    files = [""] * len(arrays["images"])
+    if source is None:
+        files = [path.relative_to(root).as_posix() for path in _folder_files(root)]
+    triples = zip(arrays["usage"].tolist(), arrays["targets"].tolist(), files, strict=True)
+    faces = [Face(row, USAGES[u], LABELS[k], f) for row, (u, k, f) in enumerate(triples)]
+    notes = []
+    for usage, split in enumerate(USAGES):
+        found = np.bincount(arrays["targets"][arrays["usage"] == usage], minlength=7).tolist()
+        if not any(found):
+            notes += [f"there are no {split!r} faces"] if split in COUNTS else []
+        elif split in COUNTS and tuple(found) != COUNTS[split]:
+            notes.append(f"{split!r} has not the counts of the official FER2013")
+    return "FER2013", LABELS, arrays["images"], faces, notes
+
+
+def _votes(root: Path, faces: list[Face]) -> tuple[tuple[list[int], list[int]] | None, list[str]]:
+    """Return the rows that most voters, and that any voter, call no face."""
+    source = find_csv(root)
+    path = source.parent / VOTES_FILE if source else None
+    if path is None or not path.is_file():
+        return None, []
+    table, usage = _read_votes(path)
+    own = [USAGES.index(face.split) for face in faces]
+    if len(own) > len(usage) or usage[: len(own)].tolist() != own:
+        return None, [f"the rows of {path.name} are not those of the csv: its votes are left out"]
+    table = table[: len(own)]
+    counted = np.where(table > 1, table, 0)  # the paper's rule, as in FERPlus
+    no_face = COLUMNS.index("NF")
+    most = 2 * counted[:, no_face] > counted.sum(1)
+    any_vote = table[:, no_face] > 0
+    return (np.flatnonzero(most).tolist(), np.flatnonzero(any_vote).tolist()), []
+
+
+def _hashes(imagehash: Any, images: np.ndarray, progress: bool) -> np.ndarray:
+    """Return a perceptual hash of 64 bits for each image."""
+    from PIL import Image
+
+    shown = tqdm(images, desc="hashing", unit="face", disable=None if progress else True)
+    bits = [imagehash.phash(Image.fromarray(image)).hash.ravel() for image in shown]
+    return np.packbits(np.array(bits, bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
+
+
+def _near_pairs(
+    images: np.ndarray, hashes: np.ndarray, near_bits: int, progress: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs i < j of near duplicates, with their distance and correlation."""
+    found = [np.empty((4, 0))]
+    size = 256  # 64 MB of distances for 32,000 faces
+    starts = range(0, len(hashes), size)
+    for start in tqdm(starts, desc="comparing", disable=None if progress else True):
+        apart = np.bitwise_count(hashes[start : start + size, None] ^ hashes[None, start:])
+        i, j = np.nonzero(apart <= near_bits)
+        i, j = i[i < j], j[i < j]
+        alike = _likeness(images, i + start, j + start)
+        found.append(np.stack([i + start, j + start, apart[i, j], alike])[:, alike >= CORRELATION])
+    i, j, bits, alike = np.concatenate(found, 1)
+    return i.astype(np.int64), j.astype(np.int64), bits.astype(np.int64), alike
+
+
+def _likeness(images: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the correlation of the first's core with the second at the best shift."""
+    height, width = (side - 2 * SHIFT for side in images.shape[1:])
+    best = np.full(len(first), -1.0)
+    for part in _parts(len(first)):
+        core = _standardised(images[first[part], SHIFT : SHIFT + height, SHIFT : SHIFT + width])
+        for y in range(2 * SHIFT + 1):
+            for x in range(2 * SHIFT + 1):
+                other = _standardised(images[second[part], y : y + height, x : x + width])
+                best[part] = np.maximum(best[part], np.einsum("np,np->n", core, other))
+    return best
+
+
+def _parts(total: int, size: int = 1024) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, total, size))
+
+
+def _standardised(images: np.ndarray) -> np.ndarray:
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    flat -= flat.mean(1, keepdims=True)
+    unit: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    return unit
+
+
+def _groups(faces: list[Face], found: list[list[int]]) -> tuple[Group, ...]:
+    """Return groups, those with the most labels and then the most faces first."""
+    groups = [Group(tuple(faces[row] for row in rows)) for rows in found]
+    return tuple(sorted(groups, key=lambda g: (-len(g.labels), -len(g.faces), g.faces[0].row)))
+
+
+def _group_row(kind: tuple[str, ...], groups: tuple[Group, ...]) -> list[str]:
+    own = [group for group in groups if group.splits == kind]
+    several = [group for group in own if len(group.labels) > 1]
+    figures = [len(part) for g in (own, several) for part in (g, [f for x in g for f in x.faces])]
+    return [" and ".join(kind), *map(str, figures)]
+
+
+def _shared(groups: tuple[Group, ...], split: str, other: str) -> tuple[int, int]:
+    """Return how many faces of `split` are in `other` too, and how many with another label."""
+    total = differ = 0
+    for group in groups:
+        theirs = {face.label for face in group.faces if face.split == other}
+        ours = [face for face in group.faces if face.split == split]
+        total += len(ours) if theirs else 0
+        differ += sum(bool(theirs - {face.label}) for face in ours)
+    return total, differ
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import imagehash
+        from scipy import sparse
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the data report needs ImageHash ({error}): pip install 'fer-zoo[train]'"
+        ) from None
+    import scipy.sparse.csgraph  # noqa: F401 (bound as sparse.csgraph)
+
+    return imagehash, sparse

@@ -1,0 +1,182 @@
+"""Temperature scaling (Guo et al. 2017, arXiv 1706.04599): probabilities that mean what they say.
+
+One number per model and preset divides all scores. It changes how sure a model is, never what it
+says.
+"""
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from fer_zoo.data.faces import FaceDataset
+from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError, SplitError
+from fer_zoo.fusion import check_fit_split
+from fer_zoo.inference.scoring import fuse, member_scores
+from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.transforms import PRESETS
+
+LOWEST, HIGHEST = 0.1, 10.0
+LEAST_FACES = 200
+"""With fewer faces the fitted temperature is mostly noise."""
+
+
+def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
+    """Return the temperature between 0.1 and 10 with the lowest cross-entropy.
+
+    The loss is convex in the inverse of the temperature, so the minimum is the only one.
+
+    Args:
+        scores: uncalibrated scores `(N, K)` of at least 200 faces that were not trained on.
+        targets: `(N,)`, int64.
+        split: where these faces come from: `"public"`, or your own word (one that starts with
+            "test" or "private" names the test split, with "train" the training split).
+
+    Raises:
+        SplitError: `split` is the test split or the training split.
+        ArgumentError: too few faces, or scores and targets that do not fit.
+        MissingDependencyError: SciPy is not installed.
+
+    Example:
+        >>> import torch
+        >>> rng = torch.Generator().manual_seed(0)
+        >>> honest = torch.randn(2000, 3, generator=rng)
+        >>> targets = honest.softmax(1).multinomial(1, generator=rng)[:, 0]
+        >>> boastful = 3 * honest
+        >>> round(fit_temperature(boastful, targets, split="public"))
+        3
+    """
+    try:
+        from scipy.optimize import minimize_scalar
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"fitting a temperature needs SciPy ({error}): pip install 'fer-zoo[train]'"
+        ) from None
+    check_unseen_split(split)
+    if scores.ndim != 2 or targets.shape != scores.shape[:1]:
+        raise ArgumentError(
+            f"a temperature is fitted on scores (N, K) and targets (N,), got "
+            f"{tuple(scores.shape)} and {tuple(targets.shape)}"
+        )
+    _check_count(len(targets))
+    exact, truth = scores.detach().double().cpu(), targets.cpu().long()
+    if not bool(exact.isfinite().all()):
+        raise ArgumentError("the scores hold NaN or infinity")
+
+    def loss(log_temperature: float) -> float:
+        return float(F.cross_entropy(exact / math.exp(log_temperature), truth))
+
+    bounds = (math.log(LOWEST), math.log(HIGHEST))
+    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return math.exp(float(found.x))
+
+
+def calibrate(
+    model: Classifier,
+    data: FaceDataset,
+    *,
+    presets: Iterable[str] | None = None,
+    batch_size: int = 256,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Fit a model's temperatures in place, so that its probabilities can be taken at their word.
+
+    They are saved with the model. Calibrate again after anything that changes its scores
+    (training, another fusion).
+
+    Args:
+        model: a trained model.
+        data: faces it was not trained on, at least 200; for FER2013 the `"public"` split.
+        presets: the transforms to fit one for; the model's own if not given. Temperatures of
+            others are dropped.
+        batch_size: largest number of views in one forward pass.
+        progress: show a bar on a terminal.
+
+    Returns:
+        The temperature of each preset, as `model.temperature` now holds them.
+
+    Raises:
+        SplitError: `data` is the test split, or what the model was trained on.
+        LabelError: the model is untrained, or names other classes than the data.
+        ArgumentError: fewer than 200 faces.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = FaceDataset(torch.randint(0, 256, (210, 48, 48), dtype=torch.uint8),
+        ...                     torch.arange(210) % 7, labels=fer_zoo.labels.FER2013,
+        ...                     name="noise", split="public")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> calibrate(model, faces)["fer40_center"] > 1.2  # it is far too sure of noise
+        True
+    """
+    targets = unseen_targets(model, data)
+    _check_count(len(targets))
+    names = [model.preset] if presets is None else list(presets)
+    found = {}
+    for name in names:
+        scores = fuse(
+            model,
+            member_scores(
+                model, data.images, preset=PRESETS[name], batch_size=batch_size, progress=progress
+            ),
+        )
+        found[name] = fit_temperature(scores, targets, split=data.split or "own faces")
+    set_temperature(model, found, data)
+    return dict(found)
+
+
+def set_temperature(model: Classifier, temperature: dict[str, float], data: FaceDataset) -> None:
+    """Give `model` its temperatures, and take note of the faces they were fitted on."""
+    model.temperature = dict(temperature)
+    model.provenance = {k: v for k, v in model.provenance.items() if k != "calibration"}
+    if temperature:
+        model.provenance["calibration"] = {
+            "data": data.name,
+            "split": data.split,
+            "n": len(data),
+            "fingerprint": data.fingerprint,
+        }
+
+
+def unseen_targets(
+    model: Classifier, data: FaceDataset, *, allow_training_split: bool = False
+) -> Tensor:
+    """Return `data`'s targets as indices into the model's labels, if the model may be fitted on it.
+
+    Raises:
+        SplitError: it is the test split, or what the model or a member was trained on.
+        LabelError: the model is untrained, or names other classes than the data.
+    """
+    if not isinstance(model, Classifier):
+        raise ArgumentError(
+            f"expected a model, got {model!r:.80}; fer_zoo.create builds one by name"
+        )
+    if model.labels is None:
+        raise LabelError(f"{model.name!r} is not trained: it has no labels; load weights first")
+    check_unseen_split(data.split or "own faces", allow_training_split)
+    for network in model.members if isinstance(model, Ensemble) else [model]:
+        seen = network.provenance.get("data", {})
+        if isinstance(seen, dict) and seen.get("fingerprint") == data.fingerprint:
+            raise SplitError(f"{network.name!r} was trained on these very faces; fit on others")
+    return data.targets_for(model.labels)
+
+
+def _check_count(n: int) -> None:
+    if n < LEAST_FACES:
+        raise ArgumentError(
+            f"a temperature needs at least {LEAST_FACES} faces, got {n}: use more, or leave the "
+            "model uncalibrated"
+        )
+
+
+def check_unseen_split(split: str, allow_training_split: bool = False) -> None:
+    """Raise `SplitError` if a temperature must not be fitted on `split`."""
+    check_fit_split(split, allow_training_split=True)
+    try:
+        check_fit_split(split, allow_training_split)
+    except SplitError:
+        raise SplitError(
+            f"{split!r} is what the model was trained on, and it is far too sure of those faces. "
+            "Fit on split='public', or on other faces of your own."
+        ) from None

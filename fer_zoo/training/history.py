@@ -1,0 +1,145 @@
+"""What a run writes down of its epochs: a csv, and TensorBoard's event files where asked for."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fer_zoo._files import replacing
+from fer_zoo.errors import ArgumentError, MissingDependencyError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the history: losses in nats, accuracies from 0 to 1.
+
+    Attributes:
+        epoch: counted from 1.
+        lr: learning rate at its end.
+        train_loss: mean over the augmented training faces, while the weights change.
+        train_accuracy: the same; of mixed faces, the one with the larger share counts.
+        val_loss: on the validation faces, with the weights that are kept (averaged if EMA is on).
+        val_accuracy: the same.
+        seconds: wall time of the training part.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    seconds: float
+
+
+def write_history(path: Path, history: Sequence[Epoch]) -> None:
+    """Write the history as csv, whole or not at all."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(e) for e in history)
+
+
+def read_history(path: Path) -> list[Epoch]:
+    """Return the history in the csv at `path`.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            Epoch(int(row.pop("epoch")), **{k: float(v) for k, v in row.items()}) for row in rows
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ArgumentError(f"{path} is no history of a training run: {error}") from None
+
+
+class Board:
+    """TensorBoard's writer for one run, in its folder `tensorboard`; does nothing if not wanted."""
+
+    def __init__(self, folder: Path, wanted: bool, done: int) -> None:
+        self.writer: Any = None
+        if not wanted:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise MissingDependencyError(
+                "TensorBoard is not installed: pip install 'fer-zoo[tensorboard]'"
+            ) from None
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+    def add(self, epoch: Epoch) -> None:
+        """Write one epoch's figures."""
+        if self.writer is None:
+            return
+        for name, value in asdict(epoch).items():
+            if name != "epoch":
+                self.writer.add_scalar(name.replace("_", "/", 1), value, epoch.epoch)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """End the file."""
+        if self.writer is not None:
+            self.writer.close()
+
+
+def plot_history(runs: Any, *, fused: float | None = None) -> Any:
+    """Return a `matplotlib.figure.Figure` of loss and accuracy by epoch, as the thesis draws them.
+
+    Args:
+        runs: the history of a run (`TrainResult.history`, or the path of a `history.csv`), or
+            several by name.
+        fused: accuracy of the ensemble of these runs, drawn as a line across.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+
+    Example:
+        >>> history = [Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5), Epoch(2, 0.1, 1.7, 0.3, 1.6, 0.4, 7)]
+        >>> [axes.get_ylabel() for axes in plot_history(history).axes]
+        ['accuracy %', 'loss (nats)']
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "plots need matplotlib: pip install 'fer-zoo[train]'"
+        ) from None
+    named = runs if isinstance(runs, dict) else {"": runs}
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for column, (what, scale, label) in enumerate(
+        (("accuracy", 100, "accuracy %"), ("loss", 1, "loss (nats)")), start=1
+    ):
+        axes = figure.add_subplot(1, 2, column)
+        for i, (name, run) in enumerate(named.items()):
+            history = read_history(Path(run)) if isinstance(run, str | Path) else run
+            epochs = [e.epoch for e in history]
+            for part, style in (("val", "-"), ("train", ":")):
+                values = [scale * getattr(e, f"{part}_{what}") for e in history]
+                word = {"val": "validation", "train": "training"}[part]
+                marker = "." if len(history) < 3 else None
+                axes.plot(
+                    epochs,
+                    values,
+                    style,
+                    color=_COLOURS[i % 4],
+                    marker=marker,
+                    label=f"{name} {word}".strip(),
+                )
+            best = max(history, key=lambda e: e.val_accuracy)
+            axes.plot(best.epoch, scale * getattr(best, f"val_{what}"), "o", color=_COLOURS[i % 4])
+        if fused is not None and what == "accuracy":
+            axes.axhline(100 * fused, color="black", linewidth=1, label="ensemble")
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        if column == 1:
+            axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, for colour-blind readers

@@ -1,0 +1,160 @@
+"""What a batch is trained towards: labels or votes, mixed or not, and a teacher's answers."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fer_zoo.data.faces import FaceDataset
+from fer_zoo.errors import ArgumentError, LabelError, TrainingError
+from fer_zoo.factory import load
+from fer_zoo.inference import predict_scores
+from fer_zoo.labels import index_map
+from fer_zoo.models import Classifier
+from fer_zoo.training.recipe import Recipe
+from fer_zoo.training.state import hash_state
+from fer_zoo.transforms import PRESETS, Augmentation
+from fer_zoo.transforms.mix import mix
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+
+Teacher = Classifier | str | os.PathLike[str]
+
+
+class Objective:
+    """The loss of a recipe on these faces.
+
+    Args:
+        recipe: the settings.
+        data: the training faces.
+        labels: the model's class names.
+        device: where the batches are.
+        teacher: a model, or the path of a checkpoint or of stored scores; see `read_teacher`.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: FaceDataset,
+        labels: tuple[str, ...],
+        device: torch.device,
+        teacher: Teacher | None,
+    ) -> None:
+        self.recipe = recipe
+        if bool(recipe.distill) != (teacher is not None):
+            raise ArgumentError(
+                "a teacher and distill > 0 go together: pass teacher= (--teacher) and set distill, "
+                "say distill=0.5"
+            )
+        targets = data.targets_for(labels)
+        if recipe.targets == "votes":
+            if data.votes is None:
+                raise TrainingError(
+                    f"{data.name} has no votes: targets='votes' is for FER+ "
+                    "(fer_zoo.data.FERPlus, --ferplus)"
+                )
+            order = index_map(data.labels, labels)
+            self.targets = data.votes[:, order].to(device)
+        else:
+            self.targets = F.one_hot(targets, len(labels)).float().to(device)
+        self.teacher: Classifier | None = None
+        self.answers: Tensor | None = None
+        self.teacher_identity: str | None = None
+        if teacher is not None:
+            self._read_teacher(teacher, data, labels, device)
+
+    def _read_teacher(
+        self, teacher: Teacher, data: FaceDataset, labels: tuple[str, ...], device: torch.device
+    ) -> None:
+        found = read_teacher(teacher, data)
+        if isinstance(found, Classifier):
+            if found.labels is None:
+                raise LabelError("the teacher has no labels: it was not trained")
+            here, there = PRESETS[self.recipe.preset], PRESETS[found.preset]
+            same = all(getattr(here, k) == getattr(there, k) for k in ("size", "mean", "std"))
+            if self.recipe.distill_on == "views" and not same:
+                raise ArgumentError(
+                    f"the teacher's preset {found.preset!r} makes other views than the recipe's "
+                    f"{self.recipe.preset!r}: set distill_on='faces'"
+                )
+            self.teacher_identity = hash_state(found, head=True)
+            order = index_map(found.labels, labels)
+            if self.recipe.distill_on == "views":
+                self.teacher, self.order = found.to(device).eval(), torch.tensor(order).to(device)
+                self.teacher.requires_grad_(False)
+                return
+            scores, names = predict_scores(found, data.images, progress=True), found.labels
+        else:
+            scores, names = found
+            self.teacher_identity = f"{float(scores.double().sum()):.6f}"
+        self.answers = scores.float()[:, index_map(names, labels)].to(device)
+
+    def store_answers(self, path: Path, data: FaceDataset, labels: tuple[str, ...]) -> None:
+        """Write what the teacher said of each face, for other runs on these faces."""
+        if self.answers is not None:
+            config = {"scores_for": data.fingerprint, "labels": labels}
+            write_checkpoint(path, {"scores": self.answers}, config)
+
+    def views(
+        self, x: Tensor, rows: Tensor, how: Augmentation, generator: torch.Generator
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the batch, mixed if the recipe says so, and its targets.
+
+        Args:
+            x: augmented faces `(B, C, S, S)`.
+            rows: which faces they are, `(B,)`.
+            how: the augmentation; its `mixup` and `cutmix` are used.
+            generator: source of all randomness, on the CPU.
+        """
+        shares = [self.targets[rows]]
+        if self.answers is not None:
+            shares.append((self.answers[rows] / self.recipe.distill_temperature).softmax(1))
+        return mix(x, shares, how, generator)
+
+    def losses(self, x: Tensor, logits: Tensor, shares: list[Tensor]) -> Tensor:
+        """Return the loss of each row `(B,)` in nats.
+
+        Args:
+            x: what the network saw.
+            logits: what it said, float32 `(B, K)`.
+            shares: targets, as `views` returned them.
+        """
+        recipe = self.recipe
+        own = F.cross_entropy(
+            logits, shares[0], label_smoothing=recipe.label_smoothing, reduction="none"
+        )
+        if not recipe.distill:
+            return own
+        heat = recipe.distill_temperature
+        if self.teacher is not None:
+            with torch.no_grad():
+                said = self.teacher(x).float()[:, self.order]
+            asked = (said / heat).softmax(1)
+        else:
+            asked = shares[1]
+        student = (logits / heat).log_softmax(1)
+        taught = F.kl_div(student, asked, reduction="none").sum(1) * heat**2
+        return torch.lerp(own, taught, recipe.distill)
+
+
+def read_teacher(
+    teacher: Teacher, data: FaceDataset
+) -> Classifier | tuple[Tensor, tuple[str, ...]]:
+    """Return a teacher as a model, or its stored scores `(N, K)` and their labels.
+
+    Raises:
+        TrainingError: the scores are of other faces than `data`.
+    """
+    if isinstance(teacher, Classifier):
+        return teacher
+    if not isinstance(teacher, str | os.PathLike):
+        raise ArgumentError(f"teacher is a model or a path, got {teacher!r:.80}")
+    tensors, config = read_checkpoint(teacher)
+    if "scores_for" not in config:
+        return load(teacher)
+    if config["scores_for"] != data.fingerprint:
+        raise TrainingError(f"{teacher} holds a teacher's scores of other faces than these")
+    labels: Any = config["labels"]
+    return tensors["scores"], tuple(labels)

@@ -1,0 +1,354 @@
+"""One run: data resident on the device, batches augmented there, every epoch kept."""
+
+import json
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from fer_zoo._files import replacing
+from fer_zoo.data.faces import FaceDataset
+from fer_zoo.errors import (
+    ArgumentError,
+    CheckpointError,
+    MissingDependencyError,
+    TrainingError,
+)
+from fer_zoo.factory import create, load, save
+from fer_zoo.inference import fit_temperature, predict_scores
+from fer_zoo.inference.calibration import LEAST_FACES
+from fer_zoo.models import Classifier
+from fer_zoo.training.distributed import Workers
+from fer_zoo.training.history import Board, Epoch, write_history
+from fer_zoo.training.objective import Objective, Teacher
+from fer_zoo.training.recipe import Recipe
+from fer_zoo.training.state import (
+    batches,
+    check_model,
+    describe,
+    differences,
+    generator,
+    hash_state,
+    lengthened,
+    make_optimizer,
+    mix_seed,
+    pack,
+    resolve_precision,
+    unpack,
+    warmed_average,
+)
+from fer_zoo.transforms import PRESETS
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+
+log = logging.getLogger("fer_zoo.training")
+CHECK_EVERY = 50  # steps between two looks at whether the loss is still a number
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run leaves.
+
+    Attributes:
+        model: the best model, in evaluation mode.
+        history: one entry per epoch.
+        best: the entry of the best epoch.
+        checkpoint: file of the best model, for `fer_zoo.load`.
+    """
+
+    model: Classifier
+    history: list[Epoch]
+    best: Epoch
+    checkpoint: Path
+
+
+class Run:
+    """The state of one run: everything that a resume must bring back."""
+
+    progress = False
+
+    def __init__(
+        self,
+        model: str | Classifier,
+        data: FaceDataset,
+        validation: FaceDataset,
+        recipe: Recipe,
+        teacher: Teacher | None,
+        folder: Path,
+        device: torch.device,
+        workers: Workers,
+    ) -> None:
+        self.recipe, self.folder, self.device, self.workers = recipe, folder, device, workers
+        self.preset = PRESETS[recipe.preset]
+        self.how = self.preset.training.updated(recipe.augment)
+        if isinstance(model, str):
+            with torch.random.fork_rng():
+                torch.manual_seed(recipe.seed)
+                model = create(model, num_classes=len(data.labels))
+        check_model(model, data)
+        if recipe.batch_size < 2 * workers.count:
+            raise ArgumentError(
+                f"batch_size {recipe.batch_size} leaves {workers.count} processes fewer than two "
+                "faces each: raise it, or start fewer"
+            )
+        model.preset, model.temperature = recipe.preset, {}
+        if model.labels is None:
+            model.labels = data.labels
+        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.data, self.labels = data, model.labels
+        self.objective = Objective(recipe, data, self.labels, device, teacher)
+        self.targets = data.targets_for(self.labels).to(device)
+        self.images = data.images.to(device)
+        self.validation, self.val_targets = validation, validation.targets_for(self.labels)
+        self.precision = resolve_precision(recipe, device)
+        self.optimizer = make_optimizer(recipe, self.model)
+        self.average: AveragedModel | None = None
+        if recipe.ema:
+            self.average = warmed_average(self.model, recipe.ema)
+        self.history: list[Epoch] = []
+        self.started_from = model.provenance.get("started_from", model.provenance.get("weights"))
+        self.identity = {
+            "recipe": recipe.to_dict() | {"precision": self.precision},
+            "model": model.name,
+            "start": hash_state(model),
+            "data": describe(data),
+            "validation": describe(validation),
+            "teacher": self.objective.teacher_identity,
+            "processes": workers.count,
+        }
+        self.network: nn.Module = workers.wrap(self.model, device)
+        if recipe.compile:
+            self.network = torch.compile(self.network)  # type: ignore[assignment]
+
+    def begin(self, *, resume: bool) -> None:
+        """Look that the folder can be written to, and bring back or remove the run in it."""
+        names = ("last.safetensors", "best.safetensors", "history.csv", "teacher.safetensors")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self.workers.chief:
+                with replacing(self.folder / "writable") as probe:
+                    probe.touch()
+                (self.folder / "writable").unlink()
+                for name in names if not resume else ():
+                    (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{self.folder} cannot be written to: {error}") from None
+        self.workers.wait()
+        if resume and (self.folder / "last.safetensors").exists():
+            self._resume()
+        if self.workers.chief:
+            store = self.folder / "teacher.safetensors"
+            self.objective.store_answers(store, self.data, self.labels)
+
+    @property
+    def best(self) -> Epoch:
+        """The first of the epochs with the highest validation accuracy."""
+        return max(self.history, key=lambda e: e.val_accuracy)
+
+    @property
+    def kept(self) -> Classifier:
+        """The model that is evaluated and saved: the averaged one if there is one."""
+        kept: Any = self.model if self.average is None else self.average.module
+        return kept  # type: ignore[no-any-return]
+
+    def finish(self, board: Board) -> TrainResult:
+        """Run the epochs that are missing and return the best model."""
+        for number in range(len(self.history) + 1, self.recipe.epochs + 1):
+            try:
+                epoch, scores = self._epoch(number)
+                self.history.append(epoch)
+                self._keep(scores)
+                self.workers.wait()
+            except KeyboardInterrupt:
+                log.warning("interrupted in epoch %d; %s", number, self._how_to_go_on(number))
+                raise
+            except RuntimeError as error:
+                if self.workers.count == 1 or isinstance(error, torch.OutOfMemoryError):
+                    raise
+                reason = str(error).splitlines()[0]
+                raise TrainingError(
+                    f"epoch {number} was cut short, most likely because another process of the run "
+                    f"ended ({reason:.120}); {self._how_to_go_on(number)}"
+                ) from None
+            except (OSError, CheckpointError) as error:
+                raise TrainingError(
+                    f"epoch {number} could not be stored ({error}); {self._how_to_go_on(number)}"
+                ) from None
+            if not self.workers.chief:
+                continue
+            board.add(epoch)
+            log.info(
+                "epoch %d/%d  loss %.4f  accuracy %.2f %%  val loss %.4f  val accuracy %.2f %%"
+                "  %.1f s%s",
+                number,
+                self.recipe.epochs,
+                epoch.train_loss,
+                100 * epoch.train_accuracy,
+                epoch.val_loss,
+                100 * epoch.val_accuracy,
+                epoch.seconds,
+                "  best" if self.best is epoch else "",
+            )
+        checkpoint = self.folder / "best.safetensors"
+        return TrainResult(load(checkpoint), self.history, self.best, checkpoint)
+
+    def _how_to_go_on(self, number: int) -> str:
+        if not (self.folder / "last.safetensors").exists():
+            return "no epoch was finished"
+        return (
+            f"the same command goes on after epoch {number - 1}, and "
+            f"{self.folder / 'best.safetensors'} holds the best model so far"
+        )
+
+    def _epoch(self, number: int) -> tuple[Epoch, Tensor]:
+        recipe, count = self.recipe, len(self.images)
+        start, order_rng = time.perf_counter(), generator(recipe.seed, number, 0)
+        augment_rng = generator(recipe.seed, number, 1)
+        order = torch.randperm(count, generator=order_rng).to(self.device)
+        accuracies = [e.val_accuracy for e in self.history]
+        sums, done = torch.zeros(2, dtype=torch.float64, device=self.device), 0
+        bar = tqdm(
+            total=count,
+            desc=f"epoch {number}/{recipe.epochs}",
+            unit="face",
+            leave=False,
+            disable=None if self.progress else True,
+        )
+        self.network.train()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with bar, torch.random.fork_rng(devices=devices):
+            torch.manual_seed(mix_seed(recipe.seed, number, 2) + 2**40 * self.workers.rank)
+            parts = batches(order, recipe.batch_size, 2 * self.workers.count)
+            for step, rows in enumerate(parts):
+                lr = recipe.lr_at(number - 1 + done / count, accuracies)
+                x = self.preset.training_batch(self.images[rows][:, None], augment_rng, self.how)
+                x, shares = self.objective.views(x, rows, self.how, augment_rng)
+                sums += self._step(x, shares, lr)
+                done += len(rows)
+                if step % CHECK_EVERY == CHECK_EVERY - 1:
+                    self._check_loss(float(sums[0]) / done, number)
+                bar.update(len(rows))
+        train_loss, hits = (self.workers.total(sums) / count).tolist()
+        self._check_loss(train_loss, number)
+        seconds = time.perf_counter() - start
+        self.workers.agree(self.kept.buffers())
+        part = self.validation.images[self.workers.share(len(self.validation))]
+        scores = self.workers.gathered(predict_scores(self.kept, part, preset=self.preset)).float()
+        val_loss = float(F.cross_entropy(scores, self.val_targets))
+        self._check_loss(val_loss, number)
+        epoch = Epoch(
+            epoch=number,
+            lr=recipe.lr_at(number, accuracies),
+            train_loss=train_loss,
+            train_accuracy=hits,
+            val_loss=val_loss,
+            val_accuracy=float((scores.argmax(1) == self.val_targets).float().mean()),
+            seconds=seconds,
+        )
+        return epoch, scores
+
+    def _check_loss(self, loss: float, number: int) -> None:
+        if math.isfinite(loss):
+            return
+        best = self.folder / "best.safetensors"
+        kept = f"; {best} holds the last good model" if self.history else ""
+        raise TrainingError(
+            f"the loss became {loss} in epoch {number}: lower lr (now {self.recipe.lr}){kept}"
+        )
+
+    def _step(self, x: Tensor, shares: list[Tensor], lr: float) -> Tensor:
+        """Take one step; return the sums of losses and of hits over this process's rows."""
+        total, mine = len(x), self.workers.share(len(x))
+        x, shares = x[mine], [s[mine] for s in shares]
+        self.optimizer.param_groups[0]["lr"] = lr
+        x = x.expand(-1, self.model.in_channels, -1, -1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self.network(x)
+        logits = logits.float()
+        losses = self.objective.losses(x, logits, shares)
+        self.optimizer.zero_grad()
+        # Gradients are averaged over the processes: their sum over the rows, over all rows.
+        (losses.sum() * (self.workers.count / total)).backward()
+        if self.recipe.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        hits = logits.detach().argmax(1) == shares[0].argmax(1)
+        return torch.stack([losses.detach().sum(), hits.sum()])
+
+    def _keep(self, scores: Tensor) -> None:
+        if not self.workers.chief:
+            return
+        if self.best is self.history[-1]:
+            self._save_best(self.kept, self._temperature(scores))
+        write_history(self.folder / "history.csv", self.history)
+        config = {"run": self.identity, "history": [asdict(e) for e in self.history]}
+        tensors = pack(self.model, self.average, self.optimizer)
+        write_checkpoint(self.folder / "last.safetensors", tensors, config)
+
+    def _save_best(self, model: Classifier, temperature: dict[str, float]) -> None:
+        model.temperature = temperature
+        model.provenance = {
+            **self.identity,
+            "epoch": self.best.epoch,
+            "val_accuracy": self.best.val_accuracy,
+            "started_from": self.started_from,
+            "selection": f"best of {self.recipe.epochs} epochs on the validation data",
+        }
+        save(model, self.folder / "best.safetensors")
+        model.temperature = {}
+
+    def _temperature(self, scores: Tensor) -> dict[str, float]:
+        if len(scores) < LEAST_FACES:
+            return {}
+        try:
+            found = fit_temperature(scores, self.val_targets, split="validation faces")
+        except MissingDependencyError:
+            return {}
+        return {self.preset.name: found}
+
+    def _resume(self) -> None:
+        path, best = self.folder / "last.safetensors", self.folder / "best.safetensors"
+        tensors, config = read_checkpoint(path)
+        try:
+            earlier, history = config["run"], [Epoch(**e) for e in config["history"]]
+        except (KeyError, TypeError):
+            raise CheckpointError(f"{path}: not the state of a training run") from None
+        own = lengthened(json.loads(json.dumps(self.identity)), earlier)
+        if changed := differences(earlier, own):
+            raise TrainingError(
+                f"{self.folder} holds a run with other settings: {changed}; "
+                "use another output folder, or resume=False (--fresh) to start again"
+            )
+        unpack(tensors, self.model, self.average, self.optimizer)
+        if not best.is_file():
+            raise TrainingError(
+                f"{self.folder} has lost its best.safetensors; "
+                "start again with resume=False (--fresh)"
+            )
+        self.history = history
+        if self.workers.chief:
+            self._restate(own, history)
+            log.info("resuming %s after epoch %d", self.folder, len(history))
+
+    def _restate(self, earlier: dict[str, Any], history: list[Epoch]) -> None:
+        """Let the best model say how long the run is now; write a csv that may be lost."""
+        best = self.folder / "best.safetensors"
+        try:
+            if earlier != json.loads(json.dumps(self.identity)):
+                model = load(best)
+                self._save_best(model, model.temperature)
+            write_history(self.folder / "history.csv", history)
+        except (OSError, CheckpointError) as error:
+            raise TrainingError(
+                f"{self.folder} cannot be written to ({error}); what it holds is unchanged"
+            ) from None

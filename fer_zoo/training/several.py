@@ -1,0 +1,261 @@
+"""Several runs as one: the members of an ensemble, or one network from several seeds."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import update_bn
+
+from fer_zoo._files import replacing
+from fer_zoo.data.faces import FaceDataset
+from fer_zoo.errors import ArgumentError
+from fer_zoo.factory import create_ensemble, save
+from fer_zoo.inference import calibrate, predict_scores
+from fer_zoo.inference.calibration import LEAST_FACES
+from fer_zoo.models import Classifier, Ensemble, get_spec
+from fer_zoo.training.distributed import joined
+from fer_zoo.training.fusing import FusionFit, fit_fusion
+from fer_zoo.training.loop import train
+from fer_zoo.training.recipe import Recipe, get_recipe
+from fer_zoo.training.run import TrainResult
+from fer_zoo.training.state import generator
+from fer_zoo.transforms import PRESETS
+
+log = logging.getLogger("fer_zoo.training")
+
+
+@dataclass(frozen=True)
+class EnsembleResult:
+    """What `train_ensemble` leaves.
+
+    Attributes:
+        model: the fitted ensemble, in evaluation mode.
+        members: each member's own run, by the name of its folder.
+        fit: how the fusion was fitted, with its accuracy on faces it was not fitted on; None for a
+            fusion that has nothing to fit.
+        checkpoint: file of the ensemble, for `fer_zoo.load`.
+    """
+
+    model: Ensemble
+    members: dict[str, TrainResult]
+    fit: FusionFit | None
+    checkpoint: Path
+
+
+@dataclass(frozen=True)
+class SeedsResult:
+    """What `train_seeds` leaves; accuracies from 0 to 1, on the validation faces.
+
+    Attributes:
+        runs: each seed's own run.
+        mean: of the runs' best accuracies.
+        std: their sample standard deviation.
+        soup_accuracy: of the network whose weights are the mean of the runs' best weights.
+        soup: its file.
+    """
+
+    runs: dict[int, TrainResult]
+    mean: float
+    std: float
+    soup_accuracy: float
+    soup: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values."""
+        return {
+            "seeds": {str(seed): asdict(run.best) for seed, run in self.runs.items()},
+            "mean": self.mean,
+            "std": self.std,
+            "soup_accuracy": self.soup_accuracy,
+        }
+
+
+def train_ensemble(
+    model: str,
+    data: FaceDataset,
+    *,
+    output: str | os.PathLike[str],
+    validation: FaceDataset,
+    recipe: str | os.PathLike[str] | Recipe | Mapping[str, Recipe] = "thesis_20",
+    fusion: str | None = None,
+    device: torch.device | str | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    tensorboard: bool = False,
+    **changes: Any,
+) -> EnsembleResult:
+    """Train the members of an ensemble, each in its own folder of `output`, then fit the fusion.
+
+    The fusion is fitted on the validation faces: they chose the members' epochs, but no member was
+    trained on them. The fit reports its accuracy on held-out parts of them. A member whose folder
+    holds a finished run is not trained again.
+
+    Args:
+        model: the name of a registered ensemble.
+        data: what the members are trained on.
+        output: folder; `best.safetensors` in it is the ensemble.
+        validation: as for `train`.
+        recipe: as for `train`; or one for each member, by name.
+        fusion: another fusion than the ensemble's own.
+        device: as for `train`.
+        resume: as for `train`.
+        progress: as for `train`.
+        tensorboard: as for `train`.
+        **changes: settings of the recipe to change.
+
+    Example:
+        >>> import tempfile, fer_zoo
+        >>> def noise(n):
+        ...     images = torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8)
+        ...     return FaceDataset(images, torch.arange(n) % 2, labels=("a", "b"), name="noise")
+        >>> spec = fer_zoo.ModelSpec(name="pair_doc", description="two", source="me",
+        ...                          members=("test_tiny", "test_tiny"), fusion="stacked")
+        >>> spec = fer_zoo.register_model(spec)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = train_ensemble("pair_doc", noise(16), validation=noise(12), output=folder,
+        ...                             epochs=1)
+        >>> list(result.members), result.fit.report.fusion
+        (['test_tiny', 'test_tiny-2'], 'stacked')
+    """
+    spec, folder = get_spec(model), Path(output)
+    if not spec.members:
+        raise ArgumentError(f"{model!r} is a single network: fer_zoo.train trains it")
+    members: dict[str, TrainResult] = {}
+    with joined(device) as (workers, place):
+        for i, name in enumerate(spec.members):
+            again = spec.members[:i].count(name)
+            key = f"{name}-{again + 1}" if again else name
+            settings = get_recipe(recipe[name] if isinstance(recipe, Mapping) else recipe, changes)
+            if again:  # the same network twice is another one only from another seed
+                settings = settings.updated({"seed": settings.seed + again})
+            if workers.chief:
+                log.info("member %d of %d: %s", i + 1, len(spec.members), key)
+            members[key] = train(
+                name,
+                data,
+                output=folder / key,
+                validation=validation,
+                recipe=settings,
+                device=place,
+                resume=resume,
+                progress=progress,
+                tensorboard=tensorboard,
+            )
+        checkpoint, fit = folder / "best.safetensors", None
+        built = create_ensemble(
+            [run.model for run in members.values()], fusion=fusion or spec.fusion, device=place
+        )
+        built.name = spec.name
+        if any(True for _ in built.fusion.parameters()):
+            fit = fit_fusion(built, validation)
+        elif len(validation) >= LEAST_FACES:
+            calibrate(built, validation)
+        if workers.chief:
+            save(built, checkpoint)
+        workers.wait()
+    return EnsembleResult(built.eval(), members, fit, checkpoint)
+
+
+def train_seeds(
+    model: str | Classifier,
+    data: FaceDataset,
+    *,
+    seeds: Sequence[int],
+    output: str | os.PathLike[str],
+    validation: FaceDataset,
+    recipe: str | os.PathLike[str] | Recipe = "thesis_20",
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> SeedsResult:
+    """Train one network from several seeds; report mean, standard deviation and a soup.
+
+    The soup (arXiv 2203.05482) averages the runs' best weights and measures batch norm's statistics
+    anew on the training faces. It is worth something where the runs start from the same trained
+    weights (`model` is a network); runs from different random weights average to noise.
+
+    Args:
+        model: a name, drawn anew for each seed; or a network that every run starts from.
+        data: as for `train`.
+        seeds: two or more whole numbers; each runs in its own folder `seed0`, ... of `output`.
+        output: folder; `soup.safetensors` and `seeds.json` in it are the outcome.
+        validation: as for `train`.
+        recipe: as for `train`.
+        device: as for `train`.
+        **options: as for `train`.
+
+    Example:
+        >>> import tempfile
+        >>> def noise(n):
+        ...     images = torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8)
+        ...     return FaceDataset(images, torch.arange(n) % 2, labels=("a", "b"), name="noise")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = train_seeds("test_tiny", noise(16), validation=noise(8), output=folder,
+        ...                          seeds=[0, 1], epochs=1)
+        >>> sorted(result.to_dict())
+        ['mean', 'seeds', 'soup_accuracy', 'std']
+    """
+    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ArgumentError(f"two or more different seeds are needed, got {list(seeds)}")
+    folder = Path(output)
+    with joined(device) as (workers, place):
+        runs = {}
+        for seed in seeds:
+            start = model if isinstance(model, str) else deepcopy(model)
+            if workers.chief:
+                log.info("seed %d", seed)
+            runs[seed] = train(
+                start,
+                data,
+                output=folder / f"seed{seed}",
+                validation=validation,
+                recipe=recipe,
+                device=place,
+                **(options | {"seed": seed}),
+            )
+        soup = _soup([run.model for run in runs.values()], data, place)
+        scores = predict_scores(soup, validation.images)
+        targets = validation.targets_for(soup.labels or ())
+        accuracies = [run.best.val_accuracy for run in runs.values()]
+        result = SeedsResult(
+            runs=runs,
+            mean=fmean(accuracies),
+            std=stdev(accuracies),
+            soup_accuracy=float((scores.argmax(1) == targets).float().mean()),
+            soup=folder / "soup.safetensors",
+        )
+        if workers.chief:
+            soup.provenance = {"soup_of": [run.model.provenance for run in runs.values()]}
+            save(soup, result.soup)
+            with replacing(folder / "seeds.json") as temporary:
+                temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
+        workers.wait()
+    return result
+
+
+def _soup(models: Sequence[Classifier], data: FaceDataset, device: torch.device) -> Classifier:
+    soup: Classifier = deepcopy(models[0])
+    soup.temperature = {}
+    with torch.no_grad():
+        for key, value in soup.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(torch.stack([m.state_dict()[key] for m in models]).mean(0))
+    soup.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def views() -> Iterator[Tensor]:
+        preset, rng = PRESETS[soup.preset], generator(0, 0, 0)
+        for rows in torch.randperm(len(data), generator=rng).split(256):
+            if len(rows) > 1:
+                faces = data.images[rows][:, None].to(device)
+                x = preset.training_batch(faces, rng)
+                yield x.expand(-1, soup.in_channels, -1, -1)
+
+    update_bn(views(), soup, device=device)
+    return soup.eval()

@@ -1,0 +1,120 @@
+"""Several processes as one run, started by torchrun over gloo."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import fer_zoo
+from fer_zoo.training.distributed import Workers
+from fer_zoo.weights.checkpoint import read_checkpoint
+
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+import fer_zoo
+sys.path.insert(0, {tests!r})
+from conftest import stripes
+
+result = fer_zoo.train(
+    sys.argv[2],
+    stripes(70, split="train"),
+    validation=stripes(31, seed=1, split="public"),
+    output=sys.argv[1],
+    recipe="strong",
+    precision="fp32",
+    epochs=int(sys.argv[3]),
+    batch_size=16,
+    lr=0.02,
+    augment={{"mixup": 0.4, "rotate": 10.0}},
+)
+rank = os.environ.get("RANK", "0")
+Path(sys.argv[1], f"rank{{rank}}.json").write_text(json.dumps([vars(e) for e in result.history]))
+"""
+
+
+def command(tmp_path: Path, output: Path, model: str, *, processes: int, epochs: int) -> list[str]:
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        launch += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+    return [*launch, str(script), str(output), model, str(epochs)]
+
+
+def histories(folder: Path, rank: int = 0) -> list[dict[str, float]]:
+    rows = json.loads((folder / f"rank{rank}.json").read_text())
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+QUIET = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path):
+    """Same order, same augmentation, same mixing; unequal shares of the last batch count right."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, processes in ((one, 1), (two, 2)):
+        done = subprocess.run(
+            command(tmp_path, folder, "plain_test", processes=processes, epochs=3),
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env=QUIET,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("epoch 3/3") <= 1  # one process speaks
+    assert histories(two, 0) == histories(two, 1)
+    for a, b in zip(histories(one), histories(two), strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    first, second = (read_checkpoint(f / "last.safetensors")[0] for f in (one, two))
+    for key, value in first.items():
+        torch.testing.assert_close(second[key], value, atol=1e-5, rtol=1e-3)
+    assert read_checkpoint(two / "last.safetensors")[1]["run"]["processes"] == 2
+
+
+def test_a_killed_process_ends_the_run_and_the_run_can_go_on(tmp_path: Path):
+    output = tmp_path / "run"
+    line = command(tmp_path, output, "test_tiny", processes=2, epochs=30)
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, env=QUIET)
+    deadline = time.monotonic() + 120
+    while not (output / "last.safetensors").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    found = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+    )
+    os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "best.safetensors holds the best model so far" in errors
+    assert "goes on after epoch" in errors
+    config = read_checkpoint(output / "last.safetensors")[1]
+    done = len(config["history"])
+    assert 1 <= done < 30
+    assert fer_zoo.load(output / "best.safetensors").labels == ("upright", "flat", "slanted")
+    again = subprocess.run(
+        command(tmp_path, output, "test_tiny", processes=2, epochs=30),
+        capture_output=True,
+        text=True,
+        timeout=250,
+        env=QUIET,
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads((output / "rank0.json").read_text())[:done] == config["history"]
+
+
+def test_shares_are_the_whole():
+    for rows in (0, 1, 2, 7, 128, 131):
+        for count in (1, 2, 3, 8):
+            parts = [Workers(r, count).share(rows) for r in range(count)]
+            taken = [i for part in parts for i in range(rows)[part]]
+            assert taken == list(range(rows))
+            sizes = [len(range(rows)[part]) for part in parts]
+            assert max(sizes) - min(sizes) <= 1

@@ -1,0 +1,401 @@
+"""The training engine beyond one plain run: schedules, targets, teachers, seeds, ensembles."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from torch.nn import functional as F
+
+import fer_zoo
+from conftest import ROOT, cli, stripes
+from fer_zoo.data import FaceDataset
+from fer_zoo.errors import ArgumentError, MissingDependencyError, TrainingError
+from fer_zoo.training import RECIPES, Recipe, plot_history, read_history
+from fer_zoo.training.objective import Objective
+from fer_zoo.training.state import generator
+from fer_zoo.transforms import Augmentation
+from fer_zoo.weights.checkpoint import read_checkpoint
+
+QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.05, "precision": "fp32"}
+CPU = torch.device("cpu")
+
+
+def run(
+    folder: Path, model: object = "test_tiny", **changes: object
+) -> fer_zoo.training.TrainResult:
+    data, judge = stripes(64, split="train"), stripes(33, seed=1, split="public")
+    data, judge = changes.pop("data", data), changes.pop("validation", judge)
+    return fer_zoo.train(model, data, validation=judge, output=folder, **(QUICK | changes))
+
+
+def dummy() -> torch.optim.SGD:
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+
+
+def test_cosine_and_decay_are_timms():
+    cosine = RECIPES["strong"].updated({"epochs": 12, "warmup": 3, "lr": 1.0})
+    reference = CosineLRScheduler(
+        dummy(), t_initial=12 - 3, warmup_t=3, warmup_lr_init=0.0, warmup_prefix=True
+    )
+    decay = Recipe(
+        name="wujie", epochs=99, lr=1.0, schedule="decay", decay_start=80, decay_every=5,
+        decay_rate=0.9,
+    )  # fmt: skip
+    steps = StepLRScheduler(dummy(), decay_t=5, decay_rate=0.9)
+    for epoch in range(1, 13):
+        assert cosine.lr_at(epoch) == pytest.approx(reference._get_lr(epoch)[0], abs=1e-9)
+    for epoch in (0, 79.9, 80, 84.9, 85, 98):
+        expected = steps._get_lr(int(epoch) - 80 + 5)[0] if epoch >= 80 else 1.0
+        assert decay.lr_at(epoch) == pytest.approx(expected)
+
+
+def test_plateau_lowers_the_rate_when_accuracy_stalls():
+    recipe = Recipe(name="x", lr=1.0, schedule="plateau", patience=2, decay_rate=0.75)
+    rising = [0.1, 0.2, 0.3]
+    assert recipe.lr_at(3, rising) == 1.0
+    assert recipe.lr_at(6, [*rising, 0.3, 0.2]) == 1.0
+    assert recipe.lr_at(6, [*rising, 0.3, 0.2, 0.1]) == 0.75
+    assert recipe.lr_at(9, [*rising, *[0.1] * 6]) == 0.75**2
+
+
+def test_plateau_in_a_run_and_in_its_resume(tmp_path: Path):
+    changes = {"schedule": "plateau", "patience": 0, "decay_rate": 0.5, "lr": 1e-6}
+    whole = run(tmp_path / "whole", **changes, epochs=4)
+    rates = [e.lr for e in whole.history]
+    assert rates[-1] < rates[0]  # at such a rate nothing rises
+    run(tmp_path / "parts", **changes, epochs=2)
+    parts = run(tmp_path / "parts", **changes, epochs=4)
+    assert [e.lr for e in parts.history] == rates
+
+
+def test_a_run_at_a_constant_rate_can_be_lengthened(tmp_path: Path):
+    run(tmp_path / "parts", epochs=2)
+    parts = run(tmp_path / "parts", epochs=4)
+    whole = run(tmp_path / "whole", epochs=4)
+    assert [e.val_loss for e in parts.history] == [e.val_loss for e in whole.history]
+    assert parts.model.provenance == whole.model.provenance
+    with pytest.raises(TrainingError, match=r"recipe.epochs 4 there, 3 here"):
+        run(tmp_path / "parts", epochs=3)
+    run(tmp_path / "cosine", schedule="cosine")
+    with pytest.raises(TrainingError, match=r"recipe.epochs"):
+        run(tmp_path / "cosine", schedule="cosine", epochs=3)
+
+
+def test_adamw_is_torchs(tmp_path: Path):
+    """Its state survives a resume, and one whole-batch step is torch's own."""
+    plain = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1}
+    still = {"preset": "fer48_plain", "augment": {"padding": 0, "flip": 0.0}, "batch_size": 64}
+    run(tmp_path / "one", **plain, **still, epochs=1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = fer_zoo.create("test_tiny", num_classes=3)
+    model = model.to(memory_format=torch.channels_last)
+    step = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    faces = stripes(64)
+    order = torch.randperm(64, generator=generator(0, 1, 0))
+    x = faces.images[order][:, None].float() / 255
+    F.cross_entropy(model(x), faces.targets[order]).backward()
+    step.step()
+    found = read_checkpoint(tmp_path / "one" / "last.safetensors")[0]
+    for name, value in model.named_parameters():
+        # The first step is lr times the gradient's sign: where that is noise, it may differ.
+        same = (found[f"model.{name}"] - value).abs() < 1e-4
+        assert same.float().mean() > 0.9, name
+    run(tmp_path / "parts", **plain)
+    parts = run(tmp_path / "parts", **plain, epochs=4)
+    whole = run(tmp_path / "whole", **plain, epochs=4)
+    assert [e.val_loss for e in parts.history] == [e.val_loss for e in whole.history]
+    with pytest.raises(ArgumentError, match="nesterov is SGD's"):
+        run(tmp_path / "bad", optimizer="adamw", nesterov=True)
+
+
+def voted(n: int, seed: int = 0) -> FaceDataset:
+    faces = stripes(n, seed=seed)
+    votes = 0.7 * torch.eye(3)[faces.targets] + 0.1
+    return FaceDataset(faces.images, faces.targets, labels=faces.labels, name="voted", votes=votes)
+
+
+def test_votes_are_the_targets_where_asked_for(tmp_path: Path):
+    """The loss at its best is the votes' entropy, whatever order the model's labels have."""
+    data = voted(96)
+    recipe = Recipe(name="x", targets="votes")
+    order = [2, 0, 1]
+    labels = tuple(data.labels[i] for i in order)
+    objective = Objective(recipe, data, labels, CPU, None)
+    rows = torch.arange(96)
+    x, shares = objective.views(torch.zeros(96, 1, 4, 4), rows, Augmentation(), torch.Generator())
+    torch.testing.assert_close(shares[0], data.votes[:, order])
+    losses = objective.losses(x, data.votes[:, order].log(), shares)
+    entropy = -(data.votes * data.votes.log()).sum(1)
+    torch.testing.assert_close(losses, entropy)
+    result = run(tmp_path / "votes", data=data, validation=voted(33, 1), targets="votes", epochs=8)
+    plain = run(tmp_path / "labels", data=data, validation=voted(33, 1), epochs=8)
+    sure = [
+        fer_zoo.inference.predict_scores(r.model, data.images).softmax(1).amax(1).mean()
+        for r in (result, plain)
+    ]
+    assert sure[0] < sure[1]
+    assert result.model.provenance["recipe"]["targets"] == "votes"
+    assert plain.model.provenance["recipe"]["targets"] == "labels"
+    with pytest.raises(TrainingError, match=r"no votes.*FERPlus"):
+        run(tmp_path / "none", targets="votes")
+    assert torch.equal(data.subset(10).votes, data.votes[torch.arange(10) * 96 // 10])
+    assert data.fingerprint != stripes(96).fingerprint
+
+
+def test_distillation_is_the_papers_loss():
+    data = stripes(12)
+    recipe = Recipe(name="x", distill=0.7, distill_temperature=3.0, label_smoothing=0.1)
+    teacher = fer_zoo.create("test_tiny", num_classes=3).eval()
+    teacher.labels = [data.labels[i] for i in (1, 2, 0)]
+    objective = Objective(recipe, data, data.labels, CPU, teacher)
+    x, logits = torch.rand(12, 1, 40, 40), torch.randn(12, 3)
+    _, shares = objective.views(x, torch.arange(12), Augmentation(), torch.Generator())
+    found = objective.losses(x, logits, shares)
+    said = teacher(x)[:, [2, 0, 1]].detach()
+    asked, student = (said / 3).softmax(1), (logits / 3).softmax(1)
+    taught = (asked * (asked / student).log()).sum(1) * 9
+    own = F.cross_entropy(logits, data.targets, label_smoothing=0.1, reduction="none")
+    torch.testing.assert_close(found, 0.3 * own + 0.7 * taught)
+
+
+@pytest.mark.parametrize("on", ["views", "faces"])
+def test_a_student_learns_from_its_teacher(tmp_path: Path, on):
+    """From the teacher's answers alone, and from its stored answers in another run."""
+    teacher = run(tmp_path / "teacher", epochs=8, data=stripes(120), preset="fer40_center")
+    changes = {"distill": 1.0, "distill_on": on, "preset": "fer40_center", "epochs": 10}
+    changes |= {"distill_temperature": 2.0, "lr": 0.02}
+    blind = stripes(120)
+    wrong = FaceDataset(  # labels say nothing: only the teacher can have taught it
+        blind.images, torch.arange(120) * 2 % 3, labels=blind.labels, name="wrong"
+    )
+    student = run(tmp_path / "a", data=wrong, teacher=teacher.model, **changes)
+    assert student.best.val_accuracy > 0.6
+    stored = tmp_path / "a" / "teacher.safetensors"
+    assert stored.exists() == (on == "faces")
+    if on == "faces":
+        again = run(tmp_path / "b", data=wrong, teacher=stored, **changes)
+        assert [e.val_loss for e in again.history] == [e.val_loss for e in student.history]
+        with pytest.raises(TrainingError, match="of other faces"):
+            run(tmp_path / "c", teacher=stored, **changes)
+    else:
+        by_path = run(tmp_path / "b", data=wrong, teacher=teacher.checkpoint, **changes)
+        assert by_path.history[-1].val_loss == student.history[-1].val_loss
+        with pytest.raises(ArgumentError, match="distill_on='faces'"):
+            run(tmp_path / "c", teacher=teacher.model, **(changes | {"preset": "fer48_plain"}))
+    with pytest.raises(TrainingError, match="teacher"):
+        run(tmp_path / "a", data=wrong, teacher=another(teacher.model), **changes)
+
+
+def another(model: fer_zoo.models.Classifier) -> fer_zoo.models.Classifier:
+    other = fer_zoo.create("test_tiny", num_classes=3).eval()
+    other.labels, other.preset = model.labels, model.preset
+    return other
+
+
+def test_a_teacher_and_distill_go_together(tmp_path: Path):
+    with pytest.raises(ArgumentError, match="distill > 0"):
+        run(tmp_path, distill=0.5)
+    with pytest.raises(ArgumentError, match="distill > 0"):
+        run(tmp_path, teacher=fer_zoo.create("test_tiny", num_classes=3))
+
+
+@pytest.mark.parametrize("how", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 0.2}])
+def test_it_learns_from_mixed_faces(tmp_path: Path, how):
+    result = run(tmp_path, data=stripes(120), epochs=8, augment=how)
+    assert result.best.val_accuracy > 0.55
+    plain = run(tmp_path / "plain", data=stripes(120), epochs=8)
+    assert plain.history[-1].train_loss < result.history[-1].train_loss
+
+
+def test_compile_changes_nothing_but_speed(tmp_path: Path):
+    plain = run(tmp_path / "plain", "plain_test", epochs=1)
+    fast = run(tmp_path / "fast", "plain_test", epochs=1, compile=True)
+    assert fast.history[0].train_loss == pytest.approx(plain.history[0].train_loss, rel=1e-3)
+    assert fast.history[0].val_loss == pytest.approx(plain.history[0].val_loss, rel=1e-3)
+    assert fer_zoo.load(fast.checkpoint).name == "plain_test"
+
+
+def test_seeds_and_their_soup(tmp_path: Path):
+    data, judge = stripes(120), stripes(33, seed=1)
+    options = QUICK | {"epochs": 6, "output": tmp_path / "cold", "validation": judge}
+    cold = fer_zoo.train_seeds("test_tiny", data, seeds=[3, 5], **options)
+    found = [cold.runs[s].best.val_accuracy for s in (3, 5)]
+    assert cold.mean == pytest.approx(sum(found) / 2)
+    assert cold.std == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
+    assert [r.model.provenance["recipe"]["seed"] for r in cold.runs.values()] == [3, 5]
+    one, two = (r.model.state_dict()["fc.weight"] for r in cold.runs.values())
+    soup = fer_zoo.load(cold.soup)
+    torch.testing.assert_close(soup.state_dict()["fc.weight"], (one + two) / 2)
+    start = cold.runs[3].model
+    before = {k: v.clone() for k, v in start.state_dict().items()}
+    warm = fer_zoo.train_seeds(
+        start, data, seeds=[0, 1], **(options | {"output": tmp_path / "warm", "lr": 0.01})
+    )
+    assert all(torch.equal(v, before[k]) for k, v in start.state_dict().items())
+    assert warm.soup_accuracy >= warm.mean - 0.1  # from one start, averaging keeps what is known
+    scores = fer_zoo.inference.predict_scores(fer_zoo.load(warm.soup), judge.images)
+    assert float((scores.argmax(1) == judge.targets).float().mean()) == warm.soup_accuracy
+    assert (tmp_path / "warm" / "seeds.json").is_file()
+    with pytest.raises(ArgumentError, match="two or more different seeds"):
+        fer_zoo.train_seeds("test_tiny", data, seeds=[1, 1], **options)
+
+
+def test_an_ensemble_by_recipe(tmp_path: Path):
+    """Members in folders of their own, the head fitted on validation faces; nothing twice."""
+    spec = fer_zoo.ModelSpec(
+        name="pair_test", description="", source="", members=("test_tiny", "test_tiny"),
+        fusion="stacked",
+    )  # fmt: skip
+    if "pair_test" not in fer_zoo.list_models():
+        fer_zoo.register_model(spec)
+    data, judge = stripes(120, split="train"), stripes(240, seed=1, split="public")
+    options = QUICK | {"output": tmp_path, "validation": judge, "epochs": 4}
+    result = fer_zoo.train_ensemble("pair_test", data, **options)
+    assert list(result.members) == ["test_tiny", "test_tiny-2"]
+    seeds = [r.model.provenance["recipe"]["seed"] for r in result.members.values()]
+    assert seeds == [0, 1]
+    assert (result.fit.report.fusion, result.fit.report.split) == ("stacked", "public")
+    loaded = fer_zoo.load(result.checkpoint)
+    assert (loaded.name, loaded.fusion.name) == ("pair_test", "stacked")
+    assert loaded.temperature
+    found = fer_zoo.evaluate(loaded, judge)
+    assert found.accuracy >= max(r.best.val_accuracy for r in result.members.values()) - 0.05
+    written = (tmp_path / "test_tiny" / "last.safetensors").stat().st_mtime_ns
+    again = fer_zoo.train_ensemble("pair_test", data, **options)
+    assert (tmp_path / "test_tiny" / "last.safetensors").stat().st_mtime_ns == written
+    assert again.fit == result.fit
+    with pytest.raises(ArgumentError, match="single network"):
+        fer_zoo.train_ensemble("test_tiny", data, **options)
+
+
+def test_the_temperature_is_fitted_and_kept(tmp_path: Path):
+    result = run(tmp_path / "many", validation=stripes(240, seed=1), data=stripes(120), epochs=4)
+    assert result.model.temperature.keys() == {"thesis40"}
+    assert fer_zoo.load(result.checkpoint).temperature == result.model.temperature
+    assert run(tmp_path / "few").model.temperature == {}
+
+
+def test_history_curves_and_tensorboard(tmp_path: Path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = run(tmp_path, tensorboard=True)
+    assert read_history(tmp_path / "history.csv") == result.history
+    run(tmp_path, tensorboard=True, epochs=3)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = {e.step: e.value for e in events.Scalars("val/accuracy")}
+    history = read_history(tmp_path / "history.csv")
+    assert found == {e.epoch: pytest.approx(e.val_accuracy) for e in history}
+    figure = plot_history({"a": history, "b": tmp_path / "history.csv"}, fused=0.5)
+    accuracy, loss = figure.axes
+    lines = {line.get_label(): line.get_ydata() for line in accuracy.get_lines()}
+    assert list(lines["a validation"]) == [100 * e.val_accuracy for e in history]
+    assert loss.get_ylabel() == "loss (nats)"
+    (tmp_path / "other.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(ArgumentError, match="no history"):
+        read_history(tmp_path / "other.csv")
+
+
+def test_tensorboard_missing_says_what_to_install(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError, match=r"fer-zoo\[tensorboard\]"):
+        run(tmp_path, tensorboard=True)
+
+
+def test_nan_stops_within_the_epoch_and_names_the_last_good_model(tmp_path: Path, monkeypatch):
+    from fer_zoo.training.run import Run
+
+    run(tmp_path, epochs=1, data=stripes(240), batch_size=2)
+    step, calls = Run._step, []
+
+    def broken(self, *args):
+        calls.append(1)
+        found = step(self, *args)
+        return found * float("nan") if len(calls) == 3 else found
+
+    monkeypatch.setattr(Run, "_step", broken)
+    with pytest.raises(TrainingError, match=r"became nan in epoch 2.*best.safetensors holds"):
+        run(tmp_path, epochs=3, data=stripes(240), batch_size=2)
+    assert len(calls) == 50
+    assert fer_zoo.load(tmp_path / "best.safetensors").labels == stripes(3).labels
+    assert len(read_history(tmp_path / "history.csv")) == 1
+
+
+FULL_DISK = """
+import resource, signal, sys
+sys.path.insert(0, {tests!r})
+from test_engine import run
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from fer_zoo.training.run import Run
+epoch = Run._epoch
+
+def fills_the_disk(self, number):
+    if number == 2:
+        size = Path(sys.argv[1], "last.safetensors").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+    return epoch(self, number)
+
+Run._epoch = fills_the_disk
+run(Path(sys.argv[1]), epochs=3)
+"""
+
+
+def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path):
+    """The kernel refuses to let files grow, as a full disk does."""
+    script = FULL_DISK.format(tests=str(ROOT / "tests"))
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "TrainingError: epoch 2 could not be stored" in done.stderr
+    assert "the same command goes on after epoch 1" in done.stderr
+    assert fer_zoo.load(tmp_path / "best.safetensors").labels == stripes(3).labels
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "best.safetensors", "last.safetensors", "history.csv"
+    }  # fmt: skip
+    assert len(run(tmp_path, epochs=3).history) == 3
+
+
+def test_finetune_beats_the_same_steps_from_scratch(tmp_path: Path):
+    data, judge = stripes(48, noise=100), stripes(60, seed=1, noise=100)
+    model = fer_zoo.create("resnet18_025", weights="default")
+    model.reset_classifier(3)
+    changes = {"recipe": "finetune", "data": data, "validation": judge, "epochs": 4}
+    changes |= {"lr": 1e-3, "batch_size": 16}
+    tuned = run(tmp_path / "tuned", model, **changes)
+    scratch = run(tmp_path / "scratch", "resnet18_025", **changes)
+    assert tuned.best.val_accuracy > scratch.best.val_accuracy
+    assert tuned.model.provenance["started_from"] == "resnet18_025.fer2013"
+
+
+def test_the_command_line_of_it_all(tmp_path: Path):
+    from test_training import faces_on_disk
+
+    train_faces, val_faces = faces_on_disk(tmp_path)
+    where = ("--data", train_faces, "--validation", val_faces, "--set", "epochs=1")
+
+    def call(*arguments: object, fails: bool = False) -> str:
+        done = subprocess.run(cli("train", *arguments), capture_output=True, text=True)
+        assert done.returncode == (2 if fails else 0), done.stderr
+        return done.stderr if fails else done.stdout
+
+    said = call("test_tiny", *where, "--output", tmp_path / "s", "--seeds", "0-1")
+    assert "2 seeds: validation accuracy" in said
+    assert (tmp_path / "s" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    pretrained = ("--weights", "default", "--recipe", "finetune")
+    said = call("resnet18_025", *where, "--output", tmp_path / "f", *pretrained, fails=True)
+    assert "--new-head" in said
+    call("resnet18_025", *where, "--output", tmp_path / "f", *pretrained, "--new-head")
+    teacher = ("--teacher", tmp_path / "f" / "best.safetensors", "--set", "distill=0.5")
+    center = ("--set", "preset=fer40_center")
+    call("test_tiny", *where, "--output", tmp_path / "d", *teacher, *center)
+    assert "--seeds takes" in call(
+        "test_tiny", *where, "--output", tmp_path / "x", "--seeds", "a", fails=True
+    )
+    assert "one by one" in call(
+        "ensemble_r18_vgg19_025", *where, "--output", tmp_path / "x", "--seeds", "0-1", fails=True
+    )

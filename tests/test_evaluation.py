@@ -1,0 +1,294 @@
+"""Evaluation: every figure against another way to compute it, temperatures, cards."""
+
+import csv
+import json
+import math
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import fer_zoo
+from conftest import cli
+from fer_zoo.data import FaceDataset
+from fer_zoo.errors import (
+    ArgumentError,
+)
+from fer_zoo.evaluation import (
+    Evaluation,
+    compare,
+    counterpart,
+    find_mistakes,
+    measure,
+    plot_recalls,
+    plot_reliability,
+    score_metrics,
+    write_comparison,
+    write_report,
+)
+from fer_zoo.evaluation.metrics import detected
+from fer_zoo.evaluation.plots import bins
+
+LABELS = fer_zoo.labels.FER2013
+PICTURES = {"confusion.png", "reliability.png", "recalls.png", "errors.png"}
+
+
+def noise(n: int, *, split: str | None = "public", seed: int = 0) -> FaceDataset:
+    images = torch.randint(
+        0, 256, (n, 48, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+    return FaceDataset(images, torch.arange(n) % 7, labels=LABELS, name="noise", split=split)
+
+
+def boastful(n: int = 1000, factor: float = 2.5) -> tuple[Tensor, Tensor]:
+    """Scores whose probabilities are true, times `factor`, and the targets."""
+    rng = torch.Generator().manual_seed(0)
+    honest = 1.5 * torch.randn(n, 7, generator=rng)
+    return factor * honest, honest.softmax(1).multinomial(1, generator=rng)[:, 0]
+
+
+def evaluated(
+    scores: Tensor, targets: Tensor, *, temperature: float = 1.0, **changes: Any
+) -> Evaluation:
+    labels = changes.pop("labels", LABELS)
+    values: dict[str, Any] = dict.fromkeys(("weights", "fusion", "note"), "")
+    values |= {"model": "m", "data": "d", "split": None, "fingerprint": "f", "preset": "p"}
+    values |= {"views": 1, "calibration": {}, "cross_validated_ece": None} | changes
+    found = score_metrics(scores, targets, labels, temperature=temperature)
+    return Evaluation(**values, **found, labels=labels, scores=scores, targets=targets)
+
+
+def ece_by_hand(probabilities: np.ndarray, targets: np.ndarray) -> float:
+    total = 0.0
+    for k in range(15):
+        inside = [
+            i for i, p in enumerate(probabilities) if k / 15 <= p.max() < (k + 1) / 15 + (k == 14)
+        ]
+        if inside:
+            right = np.mean([probabilities[i].argmax() == targets[i] for i in inside])
+            sure = np.mean([probabilities[i].max() for i in inside])
+            total += len(inside) / len(targets) * abs(right - sure)
+    return total
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5, 0.3])
+def test_the_calibration_error_is_that_of_a_loop(temperature):
+    scores, targets = boastful()
+    found = score_metrics(scores, targets, LABELS, temperature=temperature)
+    for key, divisor in (("ece", temperature), ("ece_uncalibrated", 1.0)):
+        exact = (scores.double() / divisor).softmax(1).numpy()
+        assert found[key] == pytest.approx(ece_by_hand(exact, targets.numpy()), abs=1e-6)
+    logs = (scores.double() / temperature).log_softmax(1)
+    assert found["nll"] == pytest.approx(-float(logs[range(1000), targets].mean()))
+    assert found["nll_uncalibrated"] == pytest.approx(
+        -float(scores.double().log_softmax(1)[range(1000), targets].mean())
+    )
+
+
+def test_the_reliability_plot_shows_the_calibration_error():
+    scores, targets = boastful()
+    result = evaluated(scores, targets, temperature=2.5)
+    counts, confidence, accuracy = bins(result, 2.5)
+    gaps = [n * abs(c - a) for n, c, a in zip(counts, confidence, accuracy, strict=True)]
+    assert sum(counts) == 1000
+    assert sum(gaps) / 1000 == pytest.approx(result.ece, abs=1e-6)
+    figure = plot_reliability(result)
+    assert len(figure.axes) == 4
+    assert f"{100 * result.ece_uncalibrated:.2f} %" in figure.axes[0].get_title()
+    assert f"temperature 2.500: ECE {100 * result.ece:.2f} %" in figure.axes[1].get_title()
+    assert len(plot_reliability(evaluated(scores, targets)).axes) == 2
+
+
+def test_the_bootstrap_interval_is_numpys():
+    scores, targets = boastful(400)
+    found = score_metrics(scores, targets, LABELS)
+    again = score_metrics(scores, targets, LABELS)
+    assert found["bootstrap_interval"] == again["bootstrap_interval"]
+    right = (scores.argmax(1) == targets).numpy()
+    draws = np.random.default_rng(1).choice(right, (4000, 400)).mean(1)
+    expected = np.percentile(draws, [2.5, 97.5])
+    assert found["bootstrap_interval"] == pytest.approx(tuple(expected), abs=0.006)
+    assert found["bootstrap_interval"] == pytest.approx(found["interval"], abs=0.01)
+
+
+def test_the_detection_rate_is_the_thesis():
+    """Table 5.1, ResNet18 after 20 epochs: disgust is read as angry, fear as sad: 5 of 7."""
+    recalls = {"angry": 40, "disgust": 4, "fear": 26, "happy": 83, "sad": 47, "surprise": 76}
+    recalls["neutral"] = 40
+    taken_for = {"disgust": "angry", "fear": "sad"}
+    rows, targets = [], []
+    for i, (name, right) in enumerate(recalls.items()):
+        others = [k for k in range(7) if k != i]
+        row = [0] * 7
+        row[i] = right
+        most = taken_for.get(name)
+        for k in range(100 - right):
+            row[others[k % 6]] += 1
+        if most is not None:
+            row[LABELS.index(most)] += 30
+        rows += [k for k, n in enumerate(row) for _ in range(n)]
+        targets += [i] * sum(row)
+    result = evaluated(torch.eye(7)[rows], torch.tensor(targets))
+    assert result.detection_rate == pytest.approx(5 / 7)
+    assert set(LABELS) - set(result.detected) == {"disgust", "fear"}
+
+
+def test_the_detection_rate_of_ties_and_of_classes_without_faces():
+    assert detected([[2, 2], [1, 3]]) == [False, True]
+    assert detected([[0, 0], [0, 1]]) == [False, True]
+    one_class = evaluated(torch.eye(7)[[0, 0, 1]], torch.tensor([0, 0, 0]))
+    assert one_class.detection_rate == 1.0
+    assert one_class.to_dict()["recall_interval"]["happy"] == [None, None]
+    json.dumps(one_class.to_dict(), allow_nan=False)
+
+
+def right_where(pattern: list[bool], **changes: Any) -> Evaluation:
+    """An evaluation on faces of class 0 that is right where `pattern` says."""
+    scores = torch.eye(7)[[0 if right else 1 for right in pattern]]
+    return evaluated(scores, torch.zeros(len(pattern), dtype=torch.long), **changes)
+
+
+def test_mcnemars_test_on_a_known_table():
+    """10 both right, 5 only the first, 15 only the second, 3 none."""
+    first = [True] * 10 + [True] * 5 + [False] * 15 + [False] * 3
+    second = [True] * 10 + [False] * 5 + [True] * 15 + [False] * 3
+    found = compare(right_where(first), right_where(second, model="other"))
+    assert (found.only_first, found.only_second, found.n) == (5, 15, 33)
+    assert found.difference == pytest.approx(10 / 33)
+    assert found.p_value == pytest.approx(2 * sum(math.comb(20, k) for k in range(6)) / 2**20)
+    assert (found.first, found.second) == ("m, p", "other, p")
+    back = compare(right_where(second), right_where(first))
+    assert (back.p_value, back.difference) == (found.p_value, -found.difference)
+    assert compare(right_where(first), right_where(first)).p_value == 1.0
+    with pytest.raises(ArgumentError, match="not the same faces"):
+        compare(right_where(first), right_where(second, fingerprint="g"))
+
+
+def test_labels_may_come_in_another_order(labelled):
+    """What is compared is who is right, whatever the index of a class."""
+    faces = noise(70)
+    other = fer_zoo.create("test_tiny").eval()
+    other.load_state_dict(labelled.state_dict())
+    other.labels = LABELS[::-1]
+    a, b = fer_zoo.evaluate(labelled, faces), fer_zoo.evaluate(other, faces)
+    found = compare(a, b)
+    both = int((a.scores.argmax(1) == faces.targets).sum())
+    assert found.difference == pytest.approx((int(b.correct.sum()) - both) / 70)
+
+
+def test_the_preset_with_ten_views():
+    assert counterpart("fer40_center").name == "fer40_tencrop"
+    assert counterpart("fer40_tencrop").name == "fer40_center"
+    assert counterpart("thesis40") is None
+    darker = replace(fer_zoo.transforms.PRESETS["fer40_center"], name="darker", mean=0.5)
+    assert counterpart(darker) is None
+
+
+def test_mistakes_are_sorted_and_bound_to_their_faces(labelled):
+    faces = noise(70)
+    result = fer_zoo.evaluate(labelled, faces)
+    found = find_mistakes(result, faces)
+    assert len(found) == 70 - int(result.correct.sum())
+    sure = [m.probability for m in found]
+    assert sure == sorted(sure, reverse=True)
+    for m in found:
+        assert m.true == LABELS[faces.targets[m.index]] != m.predicted
+        assert m.probability == float(result.probabilities()[m.index].max())
+    with pytest.raises(ArgumentError, match="is not what was evaluated"):
+        find_mistakes(result, noise(70, seed=1))
+
+
+def test_the_report_is_one_folder(labelled, tmp_path: Path):
+    faces = noise(60)
+    labelled.temperature = {"fer40_center": 1.3}
+    report = measure(labelled, faces)
+    (tmp_path / "robustness.png").write_bytes(b"of an earlier report")
+    card = write_report(tmp_path, report, command="fer-zoo evaluate it").read_text()
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == PICTURES | {"card.md", "errors.csv", "evaluation.json"}
+    for name in PICTURES:
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 300
+    one, ten = report.results
+    assert (one.views, ten.views) == (1, 10)
+    for text in (
+        f"{100 * one.accuracy:.2f} | {100 * ten.accuracy:.2f}",
+        f"{100 * report.gain.difference:+.2f} points",
+        f"| {100 * one.ece:.2f} |",
+        "For ten views that of `fer40_center` is used",
+        "fer-zoo evaluate it",
+        f"torch {torch.__version__.split('+')[0]}",
+    ):
+        assert text in card
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [r["accuracy"] for r in written["results"]] == [one.accuracy, ten.accuracy]
+    assert written["comparisons"][0]["p_value"] == report.gain.p_value
+    with (tmp_path / "errors.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60 - int(one.correct.sum())
+    assert LABELS[faces.targets[int(rows[0]["index"])]] == rows[0]["true"]
+    both = write_comparison(tmp_path, [report, report]).read_text()
+    assert both.count("| test_tiny | `fer40_tencrop` |") == 4
+    with pytest.raises(ArgumentError, match="cannot be written to"):
+        write_report(tmp_path / "card.md", report)
+
+
+def test_a_report_without_ten_views_says_so(labelled, tmp_path: Path):
+    labelled.preset = "thesis40"
+    report = measure(labelled, noise(20))
+    assert (len(report.results), report.gain) == (1, None)
+    assert "no preset is registered" in write_report(tmp_path, report).read_text()
+    assert len(plot_recalls(report.results).axes) == 1
+
+
+@pytest.fixture(scope="module")
+def noise_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """210 faces of noise, in one folder per class."""
+    root = tmp_path_factory.mktemp("faces")
+    for i, (image, target) in enumerate(noise(210)):
+        folder = root / LABELS[target]
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(folder / f"{i:03}.png")
+    return root
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(cli(*arguments), capture_output=True, text=True, timeout=240)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def test_cli_compares_models(noise_folder: Path, tmp_path: Path):
+    names = ("resnet18_025", "vgg19_025")
+    out = tmp_path / "cards"
+    arguments = ("evaluate", *names, "--data", noise_folder, "--limit", 42)
+    found = json.loads(run(*arguments, "--json", "--report", out).stdout)
+    assert set(found) == {"results", "comparisons", "robustness", "command", "versions"}
+    shown = [(r["model"], r["preset"]) for r in found["results"]]
+    assert shown == [(n, p) for n in names for p in ("fer40_center", "fer40_tencrop")]
+    assert len(found["comparisons"]) == 4
+    assert "fer-zoo evaluate resnet18_025 vgg19_025" in found["command"]
+    assert {p.name for p in out.iterdir()} == {*names, "comparison.md"}
+    text = run(*arguments[:2], *arguments[3:], "--preset", "thesis40").stdout
+    assert "McNemar" not in text
+    assert "recall disgust" in text
+    (tmp_path / "file").touch()
+    done = run(*arguments, "--report", tmp_path / "file", code=2)
+    assert "cannot be written to" in done.stderr
+
+
+def test_cli_fuse_calibrates_a_fusion_without_parameters(noise_folder: Path, tmp_path: Path):
+    path = tmp_path / "e.safetensors"
+    arguments = ("fuse", "resnet18_025", "vgg19_025", "--data", noise_folder, "--output", path)
+    done = run(*arguments)
+    model = fer_zoo.load(path)
+    value = model.temperature["fer40_center"]
+    assert f"temperature {value:.3f} (fer40_center)" in done.stdout
+    assert model.provenance["calibration"]["n"] == 210
+    assert "at least 200 faces" in run(*arguments, "--limit", 100, code=2).stderr
