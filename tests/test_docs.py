@@ -29,7 +29,12 @@ def test_the_readmes_fine_tuning_runs(monkeypatch, tmp_path: Path):
     (tmp_path / "a_face.png").write_bytes((ROOT / "examples/faces/drawn_sad.png").read_bytes())
     monkeypatch.chdir(tmp_path)
     (block,) = re.findall(r"```py\n(.*?)```", README, re.S)
-    exec(compile(block.replace("epochs=10", "epochs=1"), "README.md", "exec"), {"fer_zoo": fer_zoo})
+    exec(
+        compile(
+            block.replace('recipe="finetune"', 'recipe="finetune", epochs=1'), "README.md", "exec"
+        ),
+        {"fer_zoo": fer_zoo},
+    )
     assert (tmp_path / "runs/mine/best.safetensors").exists()
 
 

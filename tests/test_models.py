@@ -282,4 +282,4 @@ def test_repr_says_what_it_is():
     assert re.search(r"name='ensemble_r18_vgg19_025', num_classes=7", shown)
     assert isinstance(fer_zoo.create("ensemble_r18_vgg19_025"), Ensemble)
     assert isinstance(fer_zoo.create("test_tiny"), ResNet)
-    assert np.prod(fer_zoo.create("test_tiny").fc.weight.shape) == 32 * 7
+    assert np.prod(fer_zoo.create("test_tiny").fc.weight.shape) == 64 * 7
