@@ -13,6 +13,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fer_zoo.data import FaceDataset
+from fer_zoo.errors import FerZooError
 from fer_zoo.labels import FER2013
 from fer_zoo.training import get_recipe
 from fer_zoo.training.distributed import joined
@@ -103,4 +105,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FerZooError as error:
+        sys.exit(f"training.py: {error}")

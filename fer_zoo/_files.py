@@ -32,6 +32,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Make `folder` and raise `OSError` unless files can be written there."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"x")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -34,6 +34,7 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
 
     monkeypatch.setattr(thesis, "MEMBERS", {"ResNet18": "test_tiny", "VGG19": "plain_test"})
     runs = tmp_path / "runs"
+    monkeypatch.setattr(thesis, "COUNTS", {"train": (70,)})
     options = ["thesis", "--data", str(small_csv(tmp_path)), "--runs", str(runs)]
     monkeypatch.setattr(sys, "argv", [*options, "--epochs", "20", "30"])
     thesis.main()
@@ -49,18 +50,21 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     assert f"{ours} [54.22]" in printed
     assert "not run [64.61]" in printed
     assert "300 epochs: did not run to its end: test_tiny not begun" in printed
-    assert "held out" in stored["Ensemble"]["20"]["remark"]
+    held_out = stored["Ensemble"]["20"]["held_out"]
+    assert f"{100 * held_out:.2f} held out" in printed
     first, second = (
         (runs / "test_tiny" / f"thesis_{n}" / "history.csv").read_text().splitlines()
         for n in (20, 30)
     )
     assert second[: len(first)] == first
     assert len(second) == 31
-    monkeypatch.setattr(sys, "argv", [*options, "--epochs", "300", "--budget", "0.01"])
+    monkeypatch.setattr(sys, "argv", [*options, "--epochs", "300", "--budget", "0.05"])
     thesis.main()
     printed = capsys.readouterr().out
     assert "call again to go on" in printed
-    assert "of 300 epochs" in printed
+    done = (runs / "test_tiny" / "thesis_300" / "history.csv").read_text().splitlines()
+    assert done[:31] == second  # it goes on from the run of 30
+    assert f"test_tiny {len(done) - 1} of 300 epochs" in printed
 
 
 def test_the_thesis_figures_are_consistent():

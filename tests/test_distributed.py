@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import fer_zoo
-from fer_zoo.training.distributed import Workers
+from fer_zoo.errors import ArgumentError
+from fer_zoo.training.distributed import Workers, joined
 from fer_zoo.weights.checkpoint import read_checkpoint
 
 SCRIPT = """
@@ -108,6 +109,14 @@ def test_a_killed_process_ends_the_run_and_the_run_can_go_on(tmp_path: Path):
     )
     assert again.returncode == 0, again.stderr
     assert json.loads((output / "rank0.json").read_text())[:done] == config["history"]
+
+
+def test_half_an_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ArgumentError, match="torchrun"), joined("cpu"):
+        pass
 
 
 def test_shares_are_the_whole():

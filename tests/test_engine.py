@@ -17,7 +17,7 @@ from fer_zoo.training import RECIPES, Recipe, plot_history, read_history
 from fer_zoo.training.objective import Objective
 from fer_zoo.training.state import generator
 from fer_zoo.transforms import Augmentation
-from fer_zoo.weights.checkpoint import read_checkpoint
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
 QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.05, "precision": "fp32"}
 CPU = torch.device("cpu")
@@ -196,6 +196,52 @@ def another(model: fer_zoo.models.Classifier) -> fer_zoo.models.Classifier:
     return other
 
 
+def test_another_teacher_is_another_run(tmp_path: Path):
+    """What the teacher says is the run's identity, not the name of its file."""
+    teacher = another(run(tmp_path / "teacher", preset="fer40_center").model)
+    changes = {"distill": 0.5, "distill_on": "faces", "preset": "fer40_center", "epochs": 1}
+    first = run(tmp_path / "a", teacher=teacher, **changes)
+    teacher.temperature = {"fer40_center": 5.0}
+    assert run(tmp_path / "a", teacher=teacher, **changes).history == first.history
+    assert all(p.requires_grad for p in teacher.parameters())
+    stored = tmp_path / "a" / "teacher.safetensors"
+    tensors, config = read_checkpoint(stored)
+    write_checkpoint(stored, {"scores": tensors["scores"].flip(0)}, config)
+    with pytest.raises(TrainingError, match="teacher"):
+        run(tmp_path / "a", teacher=stored, **changes)
+    with pytest.raises(ArgumentError, match="distill_on='faces'"):
+        run(tmp_path / "b", teacher=stored, **(changes | {"distill_on": "views"}))
+
+
+def test_a_checkpoint_of_something_else_is_not_written_over(tmp_path: Path):
+    fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "best.safetensors")
+    before = (tmp_path / "best.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match=r"no last.safetensors to go on from.*--fresh"):
+        run(tmp_path)
+    assert (tmp_path / "best.safetensors").read_bytes() == before
+    run(tmp_path / "run")
+    (tmp_path / "run" / "best.safetensors").write_bytes(before)
+    with pytest.raises(TrainingError, match="is not of the run in"):
+        run(tmp_path / "run", epochs=3)
+
+
+def test_a_fresh_start_that_fails_leaves_the_earlier_run(tmp_path: Path):
+    run(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(TrainingError, match="became"):
+        run(tmp_path, resume=False, lr=1e30)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_where_the_weights_come_from_is_kept(tmp_path: Path):
+    first = run(tmp_path / "a").model
+    second = run(tmp_path / "b", first).model
+    assert second.provenance["started_from"].startswith("test_tiny trained by thesis_20 (seed 0)")
+    second.reset_classifier(3)
+    third = run(tmp_path / "c", second).model
+    assert third.provenance["started_from"].count("trained by") == 2
+
+
 def test_a_teacher_and_distill_go_together(tmp_path: Path):
     with pytest.raises(ArgumentError, match="distill > 0"):
         run(tmp_path, distill=0.5)
@@ -229,6 +275,8 @@ def test_seeds_and_their_soup(tmp_path: Path):
     assert [r.model.provenance["recipe"]["seed"] for r in cold.runs.values()] == [3, 5]
     one, two = (r.model.state_dict()["fc.weight"] for r in cold.runs.values())
     soup = fer_zoo.load(cold.soup)
+    assert soup.provenance["selection"] == "mean of the weights of seeds [3, 5]"
+    assert soup.provenance["data"]["fingerprint"] == data.fingerprint
     torch.testing.assert_close(soup.state_dict()["fc.weight"], (one + two) / 2)
     start = cold.runs[3].model
     before = {k: v.clone() for k, v in start.state_dict().items()}
@@ -364,8 +412,8 @@ def test_finetune_beats_the_same_steps_from_scratch(tmp_path: Path):
     data, judge = stripes(48, noise=100), stripes(60, seed=1, noise=100)
     model = fer_zoo.create("resnet18_025", weights="default")
     model.reset_classifier(3)
-    changes = {"recipe": "finetune", "data": data, "validation": judge, "epochs": 4}
-    changes |= {"lr": 1e-3, "batch_size": 16}
+    changes = {"recipe": "finetune", "data": data, "validation": judge, "epochs": 8}
+    changes |= {"lr": 0.02, "batch_size": 16}
     tuned = run(tmp_path / "tuned", model, **changes)
     scratch = run(tmp_path / "scratch", "resnet18_025", **changes)
     assert tuned.best.val_accuracy > scratch.best.val_accuracy
@@ -392,6 +440,11 @@ def test_the_command_line_of_it_all(tmp_path: Path):
     call("resnet18_025", *where, "--output", tmp_path / "f", *pretrained, "--new-head")
     teacher = ("--teacher", tmp_path / "f" / "best.safetensors", "--set", "distill=0.5")
     center = ("--set", "preset=fer40_center")
+    assert "--weights" in call("a.safetensors", *where, "--output", tmp_path / "x", fails=True)
+    assert "leave --set seed" in call(
+        "test_tiny", *where, "--output", tmp_path / "x", "--seeds", "0-1", "--set", "seed=1",
+        fails=True,
+    )  # fmt: skip
     call("test_tiny", *where, "--output", tmp_path / "d", *teacher, *center)
     assert "--seeds takes" in call(
         "test_tiny", *where, "--output", tmp_path / "x", "--seeds", "a", fails=True

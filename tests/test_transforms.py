@@ -345,6 +345,19 @@ def test_random_resized_crops_stay_within_their_settings():
             Augmentation(**wrong)
 
 
+def test_everything_at_once():
+    how = Augmentation(
+        4, 0.5, (0.8, 1.2), 0.1, 15, 0.9, 0.2, 0.2, 0.5, (0.6, 1.0), (0.8, 1.2), 0.3, 0.3
+    )
+    assert all(getattr(how, name) for name in vars(how))
+    rng = torch.Generator().manual_seed(0)
+    found = augment(torch.rand(16, 1, 48, 48), 40, how, rng)
+    assert found.shape == (16, 1, 40, 40)
+    assert 0 <= found.min() <= found.max() <= 1
+    with pytest.raises(ArgumentError, match="whole number of px"):
+        Augmentation(padding=0.5)
+
+
 def fixed(monkeypatch, transform, share: float, corner: list[int]) -> None:
     """Make torchvision's mixing transform draw `share`, and its rectangle's centre `corner`."""
     monkeypatch.setattr(torch, "_sample_dirichlet", lambda *_: torch.tensor([share, 1 - share]))

@@ -4,6 +4,7 @@ import logging
 import sys
 
 import click
+import torch
 
 from fer_zoo.cli import commands, data, evaluation, training  # noqa: F401 (each adds its commands)
 from fer_zoo.cli.options import main
@@ -29,6 +30,6 @@ def run() -> None:
         sys.exit(130)
     except KeyboardInterrupt:
         sys.exit(130)
-    except FerZooError as error:
+    except (FerZooError, OSError, torch.OutOfMemoryError) as error:
         click.echo(f"fer-zoo: {error}", err=True)
         sys.exit(2)

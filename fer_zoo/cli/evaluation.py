@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 import fer_zoo
-from fer_zoo.cli.inputs import open_data
+from fer_zoo.cli.inputs import is_ferplus, open_data
 from fer_zoo.cli.options import (
     data_option,
     device_option,
@@ -19,7 +19,13 @@ from fer_zoo.cli.options import (
     preset_option,
     weights_option,
 )
-from fer_zoo.cli.show import print_comparisons, print_confusion, print_json, print_results
+from fer_zoo.cli.show import (
+    print_comparisons,
+    print_confusion,
+    print_json,
+    print_results,
+    print_robustness,
+)
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.evaluation.report import (
     Report,
@@ -78,11 +84,15 @@ def evaluate(
     folders = [] if folder is None else [prepare_folder(f) for f in _folders(folder, models)]
     command = shlex.join(["fer-zoo", *sys.argv[1:]])
     reports: list[Report] = []
-    for name in models:
-        predictor = fer_zoo.Predictor(
-            name, weights=weights, fusion=fusion, preset=preset, device=device
-        )
-        data = open_data(root, split, limit, size=predictor.preset.resize)
+    chosen = [
+        fer_zoo.Predictor(name, weights=weights, fusion=fusion, preset=preset, device=device)
+        for name in models
+    ]
+    faces = [
+        open_data(root, split, limit, size=p.preset.resize, ferplus=is_ferplus(p.model))
+        for p in chosen
+    ]
+    for name, predictor, data in zip(models, chosen, faces, strict=True):
         reports.append(
             measure(
                 predictor.model,
@@ -113,10 +123,7 @@ def evaluate(
     for report in reports:
         print_confusion(report.results[0])
         if report.robustness is not None:
-            click.echo(
-                f"\nmean accuracy on corrupted faces {100 * report.robustness.overall:.2f} %, "
-                f"on clean ones {100 * report.robustness.clean:.2f} %"
-            )
+            print_robustness(report.robustness)
     if folder is not None:
         click.echo("\n" + "\n".join(str(place / "card.md") for place in folders))
 
@@ -128,6 +135,7 @@ def _folders(folder: Path, models: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for name in models:
         plain = re.sub(r"[^\w.+-]+", "_", name.removesuffix(".safetensors")).strip("._") or "model"
-        same = sum(p.name == plain or p.name.startswith(f"{plain}-") for p in found)
-        found.append(folder / (f"{plain}-{same + 1}" if same else plain))
+        names = [plain, *(f"{plain}-{i}" for i in range(2, len(models) + 2))]
+        taken = {path.name for path in found}
+        found.append(folder / next(n for n in names if n not in taken))
     return found

@@ -8,6 +8,8 @@ from typing import Any
 from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, find_csv, image_files
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError
+from fer_zoo.labels import FERPLUS, canonical
+from fer_zoo.models import Classifier
 
 
 def has_classes(root: Path) -> bool:
@@ -67,7 +69,15 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         try:
-            found += range(int(first), int(last if dash else first) + 1)
+            low, high = int(first), int(last if dash else first)
         except ValueError:
             raise ArgumentError(f"--seeds takes 0-4 or 0,3,7, got {text!r}") from None
+        if not low <= high < low + 1000:
+            raise ArgumentError(f"--seeds takes 0-4, lowest first, or 0,3,7; got {text!r}")
+        found += range(low, high + 1)
     return found
+
+
+def is_ferplus(model: Classifier) -> bool:
+    """Whether a model knows FER+'s eight classes, so that it is measured on FER+."""
+    return {*map(canonical, model.labels or ())} == {*map(canonical, FERPLUS)}

@@ -12,6 +12,7 @@ from rich.table import Table
 from fer_zoo.evaluation import Comparison, Evaluation
 from fer_zoo.evaluation.card import detection, interval, p_value, percent
 from fer_zoo.evaluation.report import Report
+from fer_zoo.evaluation.robustness import Robustness
 from fer_zoo.inference import Prediction
 
 out = Console(highlight=False)
@@ -151,3 +152,18 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(_cell(v) for v in value)
     return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
+
+
+def print_robustness(result: Robustness) -> None:
+    """Print accuracy under each corruption at each severity."""
+    low, high = (100 * x for x in result.interval)
+    out.print(
+        f"\naccuracy % on corrupted faces ({result.preset}, n = {result.n:,}): mean "
+        f"[bold]{100 * result.overall:.2f}[/bold], clean {100 * result.clean:.2f} "
+        f"({low:.2f} to {high:.2f})"
+    )
+    table = Table("severity", *map(str, result.severities), "mean", box=None)
+    for name, found in result.accuracy.items():
+        cells = [f"{100 * x:.1f}" for x in (*found, result.mean[name])]
+        table.add_row(name, *cells)
+    wide(table)

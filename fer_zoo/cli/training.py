@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from rich.table import Table
 
 import fer_zoo
 from fer_zoo._files import replacing
-from fer_zoo.cli.inputs import has_classes, open_data, parse_seeds, parse_setting
+from fer_zoo.cli.inputs import has_classes, is_ferplus, open_data, parse_seeds, parse_setting
 from fer_zoo.cli.options import data_option, device_option, json_option, limit_option, main
 from fer_zoo.cli.show import print_json, wide
+from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, get_spec
@@ -77,6 +79,10 @@ def train(
     if ferplus and (validation is not None or has_classes(root)):
         raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
     if validation is not None:
+        if not has_classes(validation):
+            raise ArgumentError(
+                f"--validation takes a folder of one folder per class: {validation}"
+            )
         data = open_data(root, None, limit, size=size)
         judge = open_data(validation, None, None, size=size)
     elif has_classes(root):
@@ -102,8 +108,10 @@ def train(
         _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
         say(f"{_describe(result.fit)}{result.checkpoint}")
         return
-    start = _start(model, weights, data.labels, new_head)
+    start = _start(model, weights, data.labels, new_head, settings.seed)
     if seeds is not None:
+        if any(parse_setting(c)[0] == "seed" for c in changes):
+            raise ArgumentError("--seeds says which seeds: leave --set seed out")
         several = train_seeds(start, data, seeds=parse_seeds(seeds), teacher=teacher, **options)
         _draw({f"seed {s}": run.history for s, run in several.runs.items()}, None, output)
         say(
@@ -122,16 +130,20 @@ def train(
 
 
 def _start(
-    model: str, weights: str | None, labels: tuple[str, ...], new_head: bool
+    model: str, weights: str | None, labels: tuple[str, ...], new_head: bool, seed: int
 ) -> str | Classifier:
     """Return what training starts from: a name, or a network with weights."""
+    if is_file_address(model):
+        raise ArgumentError(f"name the network: fer-zoo train NAME --weights {model}")
     if weights is None:
         if new_head:
             raise ArgumentError("--new-head is for --weights; without them the head is new anyway")
         return model
     network = fer_zoo.create(model, weights=weights)
     if new_head:
-        network.reset_classifier(len(labels))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network.reset_classifier(len(labels))
     elif {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
         raise ArgumentError(
             f"the weights know {network.labels}, the faces are {labels}: pass --new-head to put a "
@@ -149,8 +161,11 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     except MissingDependencyError as error:
         click.echo(f"no curves: {error}", err=True)
         return
-    with replacing(output / "curves.png") as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    try:
+        with replacing(output / "curves.png") as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
+    except OSError as error:
+        click.echo(f"no curves: {error}", err=True)
 
 
 @main.command()
@@ -198,9 +213,9 @@ def fuse(
         )
     fit = None
     if root is not None:
-        data = open_data(
-            root, None if has_classes(root) else "public", limit, size=PRESETS[model.preset].resize
-        )
+        split: Split | None = None if has_classes(root) else "public"
+        size, ferplus = PRESETS[model.preset].resize, is_ferplus(model)
+        data = open_data(root, split, limit, size=size, ferplus=ferplus)
         if fitted:
             fit = fer_zoo.fit_fusion(model, data, progress=True)
         else:

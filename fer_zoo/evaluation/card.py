@@ -176,6 +176,10 @@ def origin(model: Classifier, indent: str = "") -> list[str]:
         lines.append(
             f"{indent}  - fusion `{model.fusion.name}` {_plain(model.fusion.options())}".rstrip()
         )
+    if known.get("started_from"):
+        lines.append(f"{indent}  - started from {known['started_from']}")
+    if known.get("teacher"):
+        lines.append(f"{indent}  - taught by {known['teacher']}")
     if data := known.get("data"):
         lines.append(f"{indent}  - trained on {_faces(data)}")
     if validation := known.get("validation"):

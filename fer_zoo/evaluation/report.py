@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from fer_zoo._files import replacing
+from fer_zoo._files import check_writable, replacing
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.card import make_card, make_comparison, versions
@@ -131,10 +131,7 @@ def prepare_folder(folder: str | os.PathLike[str]) -> Path:
     """
     path = Path(folder)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with replacing(path / "writable") as probe:
-            probe.touch()
-        (path / "writable").unlink()
+        check_writable(path)
     except OSError as error:
         raise ArgumentError(f"{path} cannot be written to: {error}") from None
     return path

@@ -49,6 +49,18 @@ class Classifier(nn.Module, ABC):
     def labels(self, names: Sequence[str] | None) -> None:
         self._labels = None if names is None else check_labels(names, self.num_classes)
 
+    @property
+    def origin(self) -> str | None:
+        """What these weights are, in a line: their address, or the run that they come from."""
+        known = self.provenance
+        if known.get("weights") or "recipe" not in known:
+            return known.get("weights") or known.get("started_from")
+        recipe, data = known["recipe"], known.get("data", {})
+        text = f"{known.get('model')} trained by {recipe.get('name')} (seed {recipe.get('seed')})"
+        text += f" on {data.get('name')}" if isinstance(data, dict) else ""
+        before = known.get("started_from")
+        return f"{text}, started from {before}" if before else text
+
     def temperature_for(self, preset: str) -> float:
         """Return what scores under the preset of that name are divided by.
 
@@ -92,7 +104,7 @@ class Classifier(nn.Module, ABC):
         self.num_classes = check_count("num_classes", num_classes)
         self.labels = None
         self.temperature = {}
-        before = self.provenance.get("weights") or self.provenance.get("started_from")
+        before = self.origin
         self.provenance = {"started_from": before} if before else {}
 
 

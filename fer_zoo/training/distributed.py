@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fer_zoo._device import resolve_device
+from fer_zoo.errors import ArgumentError
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ def joined(device: torch.device | str | None) -> Iterator[tuple[Workers, torch.d
     if count == 1 or not dist.is_available():
         yield Workers(), resolve_device(device)
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR") if name not in os.environ]:
+        raise ArgumentError(
+            f"WORLD_SIZE={count} is set, but {missing} are not: start the processes with torchrun, "
+            "or unset WORLD_SIZE"
+        )
     place = resolve_device(device)
     if place.type == "cuda":
         place = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")

@@ -16,7 +16,7 @@ class Epoch:
 
     Attributes:
         epoch: counted from 1.
-        lr: learning rate at its end.
+        lr: learning rate of its last step.
         train_loss: mean over the augmented training faces, while the weights change.
         train_accuracy: the same; of mixed faces, the one with the larger share counts.
         val_loss: on the validation faces, with the weights that are kept (averaged if EMA is on).

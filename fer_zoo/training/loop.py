@@ -50,8 +50,9 @@ def train(
         validation: what the best epoch is chosen on; for FER2013 the `"public"` split. With 200
             faces or more, the temperature of the kept model is fitted on them too.
         recipe: a name from `fer-zoo recipes`, the path of a `.toml` file, or a `Recipe`.
-        teacher: for a recipe with `distill` above 0, a trained model or the path of one, or of the
-            `teacher.safetensors` that a run with `distill_on="faces"` leaves.
+        teacher: for a recipe with `distill` above 0, a trained model, the name of one that has
+            weights, or a path: of a checkpoint, or of the `teacher.safetensors` that a run with
+            `distill_on="faces"` leaves.
         device: CUDA where there is one, else the CPU.
         resume: go on with the run in `output`; False starts again.
         progress: show a bar on a terminal.

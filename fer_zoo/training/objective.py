@@ -1,5 +1,6 @@
 """What a batch is trained towards: labels or votes, mixed or not, and a teacher's answers."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
-from fer_zoo.factory import load
-from fer_zoo.inference import predict_scores
+from fer_zoo.factory import create, load
+from fer_zoo.inference import fuse, member_scores
 from fer_zoo.labels import index_map
-from fer_zoo.models import Classifier
+from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import hash_state
 from fer_zoo.transforms import PRESETS, Augmentation
 from fer_zoo.transforms.mix import mix
-from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+from fer_zoo.weights.checkpoint import is_file_address, read_checkpoint, write_checkpoint
 
 Teacher = Classifier | str | os.PathLike[str]
 
@@ -79,17 +80,22 @@ class Objective:
                     f"the teacher's preset {found.preset!r} makes other views than the recipe's "
                     f"{self.recipe.preset!r}: set distill_on='faces'"
                 )
-            self.teacher_identity = hash_state(found, head=True)
             order = index_map(found.labels, labels)
             if self.recipe.distill_on == "views":
+                fusion = repr(found.fusion) if isinstance(found, Ensemble) else ""
+                self.teacher_identity = f"{hash_state(found, head=True)} {fusion}".strip()
                 self.teacher, self.order = found.to(device).eval(), torch.tensor(order).to(device)
-                self.teacher.requires_grad_(False)
                 return
-            scores, names = predict_scores(found, data.images, progress=True), found.labels
+            # As under views, the answers are the network's own, without a temperature.
+            members = member_scores(found.to(device), data.images, progress=True)
+            scores, names = fuse(found, members), found.labels
+        elif self.recipe.distill_on == "views":
+            raise ArgumentError("a teacher's stored scores are for distill_on='faces': set it")
         else:
             scores, names = found
-            self.teacher_identity = f"{float(scores.double().sum()):.6f}"
-        self.answers = scores.float()[:, index_map(names, labels)].to(device)
+        answers = scores.float()[:, index_map(names, labels)]
+        self.teacher_identity = hashlib.sha256(answers.contiguous().numpy().tobytes()).hexdigest()
+        self.answers = answers.to(device)
 
     def store_answers(self, path: Path, data: FaceDataset, labels: tuple[str, ...]) -> None:
         """Write what the teacher said of each face, for other runs on these faces."""
@@ -150,7 +156,9 @@ def read_teacher(
     if isinstance(teacher, Classifier):
         return teacher
     if not isinstance(teacher, str | os.PathLike):
-        raise ArgumentError(f"teacher is a model or a path, got {teacher!r:.80}")
+        raise ArgumentError(f"teacher is a model, a name or a path, got {teacher!r:.80}")
+    if not is_file_address(os.fspath(teacher)):
+        return create(os.fspath(teacher), weights="default")
     tensors, config = read_checkpoint(teacher)
     if "scores_for" not in config:
         return load(teacher)

@@ -120,7 +120,7 @@ class Recipe:
         """
         one = {k.removeprefix(_AUGMENT): v for k, v in changes.items() if k.startswith(_AUGMENT)}
         changes = {k: v for k, v in changes.items() if not k.startswith(_AUGMENT)}
-        if one:
+        if one and isinstance(changes.get("augment", {}), Mapping):
             changes["augment"] = {**changes.get("augment", self.augment), **one}
         known = {f.name for f in fields(self)}
         if unknown := sorted(set(changes) - known):
@@ -135,7 +135,7 @@ class Recipe:
             accuracies: validation accuracy of each finished epoch; `plateau` looks at them.
         """
         if epoch < self.warmup:
-            return self.lr * max(epoch, 1e-3) / self.warmup
+            return self.lr * min(max(epoch, 1e-3) / self.warmup, 1.0)
         if self.schedule == "decay" and epoch >= self.decay_start:
             steps = 1 + (epoch - self.decay_start) // self.decay_every
             return float(self.lr * self.decay_rate**steps)
@@ -166,7 +166,7 @@ _AUGMENT = "augment."
 _RANGES = {
     "epochs": (1, 1_000_000),
     "batch_size": (2, 1_000_000),
-    "momentum": (0.0, 1.0),
+    "momentum": (0.0, 0.99999),
     "weight_decay": (0.0, 1.0),
     "warmup": (0.0, 1_000_000.0),
     "decay_start": (0, 1_000_000),

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from fer_zoo._files import replacing
+from fer_zoo._files import check_writable
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import (
     ArgumentError,
@@ -46,7 +46,7 @@ from fer_zoo.training.state import (
     warmed_average,
 )
 from fer_zoo.transforms import PRESETS
-from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+from fer_zoo.weights.checkpoint import read_checkpoint, read_config, write_checkpoint
 
 log = logging.getLogger("fer_zoo.training")
 CHECK_EVERY = 50  # steps between two looks at whether the loss is still a number
@@ -98,22 +98,19 @@ class Run:
                 f"batch_size {recipe.batch_size} leaves {workers.count} processes fewer than two "
                 "faces each: raise it, or start fewer"
             )
-        model.preset, model.temperature = recipe.preset, {}
-        if model.labels is None:
-            model.labels = data.labels
-        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.data, self.labels = data, model.labels
+        self.data, self.labels = data, model.labels or data.labels
         self.objective = Objective(recipe, data, self.labels, device, teacher)
-        self.targets = data.targets_for(self.labels).to(device)
-        self.images = data.images.to(device)
         self.validation, self.val_targets = validation, validation.targets_for(self.labels)
+        model.preset, model.temperature, model.labels = recipe.preset, {}, self.labels
+        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.images = data.images.to(device)
         self.precision = resolve_precision(recipe, device)
         self.optimizer = make_optimizer(recipe, self.model)
         self.average: AveragedModel | None = None
         if recipe.ema:
             self.average = warmed_average(self.model, recipe.ema)
         self.history: list[Epoch] = []
-        self.started_from = model.provenance.get("started_from", model.provenance.get("weights"))
+        self.started_from = model.origin
         self.identity = {
             "recipe": recipe.to_dict() | {"precision": self.precision},
             "model": model.name,
@@ -128,20 +125,24 @@ class Run:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
 
     def begin(self, *, resume: bool) -> None:
-        """Look that the folder can be written to, and bring back or remove the run in it."""
-        names = ("last.safetensors", "best.safetensors", "history.csv", "teacher.safetensors")
+        """Look that the folder can be written to, and bring back the run in it.
+
+        Without `resume` an earlier run stays until the first finished epoch replaces it.
+        """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if self.workers.chief:
-                with replacing(self.folder / "writable") as probe:
-                    probe.touch()
-                (self.folder / "writable").unlink()
-                for name in names if not resume else ():
-                    (self.folder / name).unlink(missing_ok=True)
+            check_writable(self.folder)
         except OSError as error:
             raise TrainingError(f"{self.folder} cannot be written to: {error}") from None
+        last, best = (self.folder / f"{name}.safetensors" for name in ("last", "best"))
+        if resume and best.exists() and not last.exists():
+            raise TrainingError(
+                f"{best} exists, but no last.safetensors to go on from: use another output folder, "
+                "or resume=False (--fresh) to write over it"
+            )
+        # Every process has looked before the first one writes.
+        found = resume and last.exists()
         self.workers.wait()
-        if resume and (self.folder / "last.safetensors").exists():
+        if found:
             self._resume()
         if self.workers.chief:
             store = self.folder / "teacher.safetensors"
@@ -167,7 +168,12 @@ class Run:
                 self._keep(scores)
                 self.workers.wait()
             except KeyboardInterrupt:
-                log.warning("interrupted in epoch %d; %s", number, self._how_to_go_on(number))
+                why = (
+                    "interrupted"
+                    if self.workers.count == 1
+                    else ("interrupted, or another process of the run ended,")
+                )
+                log.warning("%s in epoch %d; %s", why, number, self._how_to_go_on(number))
                 raise
             except RuntimeError as error:
                 if self.workers.count == 1 or isinstance(error, torch.OutOfMemoryError):
@@ -212,7 +218,7 @@ class Run:
         start, order_rng = time.perf_counter(), generator(recipe.seed, number, 0)
         augment_rng = generator(recipe.seed, number, 1)
         order = torch.randperm(count, generator=order_rng).to(self.device)
-        accuracies = [e.val_accuracy for e in self.history]
+        accuracies, lr = [e.val_accuracy for e in self.history], recipe.lr
         sums, done = torch.zeros(2, dtype=torch.float64, device=self.device), 0
         bar = tqdm(
             total=count,
@@ -245,7 +251,7 @@ class Run:
         self._check_loss(val_loss, number)
         epoch = Epoch(
             epoch=number,
-            lr=recipe.lr_at(number, accuracies),
+            lr=lr,
             train_loss=train_loss,
             train_accuracy=hits,
             val_loss=val_loss,
@@ -324,6 +330,8 @@ class Run:
         except (KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
         own = lengthened(json.loads(json.dumps(self.identity)), earlier)
+        if best.is_file() and read_config(best).get("provenance", {}).get("start") != own["start"]:
+            raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
         if changed := differences(earlier, own):
             raise TrainingError(
                 f"{self.folder} holds a run with other settings: {changed}; "

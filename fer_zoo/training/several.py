@@ -30,6 +30,7 @@ from fer_zoo.training.state import generator
 from fer_zoo.transforms import PRESETS
 
 log = logging.getLogger("fer_zoo.training")
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def train_ensemble(
     Args:
         model: the name of a registered ensemble.
         data: what the members are trained on.
-        output: folder; `best.safetensors` in it is the ensemble.
+        output: folder; `ensemble.safetensors` in it is the ensemble.
         validation: as for `train`.
         recipe: as for `train`; or one for each member, by name.
         fusion: another fusion than the ensemble's own.
@@ -128,6 +129,11 @@ def train_ensemble(
     spec, folder = get_spec(model), Path(output)
     if not spec.members:
         raise ArgumentError(f"{model!r} is a single network: fer_zoo.train trains it")
+    if len(validation) < FOLDS:
+        raise ArgumentError(
+            f"the fusion is cross-validated on the validation faces: {FOLDS} or more are needed, "
+            f"got {len(validation)}"
+        )
     members: dict[str, TrainResult] = {}
     with joined(device) as (workers, place):
         for i, name in enumerate(spec.members):
@@ -149,13 +155,13 @@ def train_ensemble(
                 progress=progress,
                 tensorboard=tensorboard,
             )
-        checkpoint, fit = folder / "best.safetensors", None
+        checkpoint, fit = folder / "ensemble.safetensors", None
         built = create_ensemble(
             [run.model for run in members.values()], fusion=fusion or spec.fusion, device=place
         )
         built.name = spec.name
         if any(True for _ in built.fusion.parameters()):
-            fit = fit_fusion(built, validation)
+            fit = fit_fusion(built, validation, folds=FOLDS, progress=progress and workers.chief)
         elif len(validation) >= LEAST_FACES:
             calibrate(built, validation)
         if workers.chief:
@@ -204,7 +210,10 @@ def train_seeds(
     """
     if len(seeds) < 2 or len(set(seeds)) < len(seeds):
         raise ArgumentError(f"two or more different seeds are needed, got {list(seeds)}")
-    folder = Path(output)
+    if "seed" in options:
+        raise ArgumentError("seeds= says which seeds; leave seed= out")
+    folder, settings = Path(output), get_recipe(recipe)
+    recipes = {seed: settings.updated({"seed": seed}) for seed in seeds}
     with joined(device) as (workers, place):
         runs = {}
         for seed in seeds:
@@ -216,11 +225,12 @@ def train_seeds(
                 data,
                 output=folder / f"seed{seed}",
                 validation=validation,
-                recipe=recipe,
+                recipe=recipes[seed],
                 device=place,
-                **(options | {"seed": seed}),
+                **options,
             )
         soup = _soup([run.model for run in runs.values()], data, place)
+        soup.provenance["selection"] = f"mean of the weights of seeds {list(seeds)}"
         scores = predict_scores(soup, validation.images)
         targets = validation.targets_for(soup.labels or ())
         accuracies = [run.best.val_accuracy for run in runs.values()]
@@ -232,7 +242,8 @@ def train_seeds(
             soup=folder / "soup.safetensors",
         )
         if workers.chief:
-            soup.provenance = {"soup_of": [run.model.provenance for run in runs.values()]}
+            if len(validation) >= LEAST_FACES:
+                calibrate(soup, validation)
             save(soup, result.soup)
             with replacing(folder / "seeds.json") as temporary:
                 temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
@@ -243,6 +254,8 @@ def train_seeds(
 def _soup(models: Sequence[Classifier], data: FaceDataset, device: torch.device) -> Classifier:
     soup: Classifier = deepcopy(models[0])
     soup.temperature = {}
+    del soup.provenance["epoch"], soup.provenance["val_accuracy"]
+    how = PRESETS[soup.preset].training.updated(soup.provenance["recipe"]["augment"])
     with torch.no_grad():
         for key, value in soup.state_dict().items():
             if value.is_floating_point():
@@ -254,7 +267,7 @@ def _soup(models: Sequence[Classifier], data: FaceDataset, device: torch.device)
         for rows in torch.randperm(len(data), generator=rng).split(256):
             if len(rows) > 1:
                 faces = data.images[rows][:, None].to(device)
-                x = preset.training_batch(faces, rng)
+                x = preset.training_batch(faces, rng, how)
                 yield x.expand(-1, soup.in_channels, -1, -1)
 
     update_bn(views(), soup, device=device)

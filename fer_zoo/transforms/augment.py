@@ -69,6 +69,8 @@ class Augmentation:
         numbers = [*(v for pair in pairs.values() for v in pair), *vars(self).values()]
         if wrong := [v for v in numbers if not _is_setting(v)]:
             raise ArgumentError(f"augmentation settings are numbers, got {wrong}")
+        if not isinstance(self.padding, int):
+            raise ArgumentError(f"padding is a whole number of px, got {self.padding}")
         for name in ("flip", "affine", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} is a probability, got {getattr(self, name)}")
@@ -111,7 +113,7 @@ def augment(images: Tensor, size: int, how: Augmentation, generator: torch.Gener
         Float in [0, 1], shape `(B, C, size, size)`.
     """
     # One transfer to the device: on a GPU many small ones would cost more than the arithmetic.
-    numbers = iter(torch.rand(16, len(images), generator=generator).to(images))
+    numbers = iter(torch.rand(17, len(images), generator=generator).to(images))
 
     def uniform(low: float, high: float) -> Tensor:
         drawn: Tensor = next(numbers) * (high - low) + low

@@ -45,7 +45,14 @@ def write_checkpoint(
         raise CheckpointError(f"{path}: cannot be written ({error})") from error
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the config alone of the file at `path`; see `read_checkpoint`."""
+    return read_checkpoint(path, with_tensors=False)[1]
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str], *, with_tensors: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the config in the file at `path`.
 
     Raises:
@@ -58,7 +65,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys() if with_tensors}
     except (SafetensorError, OSError) as error:
         _refuse_pickle(Path(path))
         raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
