@@ -51,7 +51,7 @@ class Classifier(nn.Module, ABC):
 
     @property
     def origin(self) -> str | None:
-        """What these weights are, in a line: their address, or the run that they come from."""
+        """The address of these weights, or the run that they come from."""
         known = self.provenance
         if known.get("weights") or "recipe" not in known:
             return known.get("weights") or known.get("started_from")
