@@ -17,6 +17,8 @@ LIMITS = """\
 agree with FER2013's labels on 65 ± 5 % of its faces (Goodfellow et al. 2013).
 - Where PublicTest chose the epoch, the fusion or the temperature, figures on PublicTest are a \
 little too high.
+- FER2013 repeats photographs across its splits, so some of these faces may have been trained on; \
+`fer-zoo data report` names them.
 - The intervals say how far the figures would move with other faces of the same kind. They do not \
 cover other cameras, other crops, or another training run.
 - Nothing here is broken down by age, sex or skin colour, which the data does not name."""
