@@ -330,13 +330,13 @@ class Run:
         except (KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
         own = lengthened(json.loads(json.dumps(self.identity)), earlier)
-        if best.is_file() and read_config(best).get("provenance", {}).get("start") != own["start"]:
-            raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
         if changed := differences(earlier, own):
             raise TrainingError(
                 f"{self.folder} holds a run with other settings: {changed}; "
                 "use another output folder, or resume=False (--fresh) to start again"
             )
+        if best.is_file() and read_config(best).get("provenance", {}).get("start") != own["start"]:
+            raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
         unpack(tensors, self.model, self.average, self.optimizer)
         if not best.is_file():
             raise TrainingError(
