@@ -135,6 +135,7 @@ def plot_history(runs: Any, *, fused: float | None = None) -> Any:
         if fused is not None and what == "accuracy":
             axes.axhline(100 * fused, color="black", linewidth=1, label="ensemble")
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         if column == 1:
