@@ -105,6 +105,7 @@ def plot_history(runs: Any, *, fused: float | None = None) -> Any:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError:
         raise MissingDependencyError(
             "plots need matplotlib: pip install 'fer-zoo[train]'"
@@ -135,7 +136,7 @@ def plot_history(runs: Any, *, fused: float | None = None) -> Any:
         if fused is not None and what == "accuracy":
             axes.axhline(100 * fused, color="black", linewidth=1, label="ensemble")
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         if column == 1:
