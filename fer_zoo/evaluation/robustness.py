@@ -68,7 +68,7 @@ Corruption = Callable[[Tensor, int], Tensor]
 
 def _apply(operation: str, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Return torchvision's operation on gray images."""
-    from torchvision.transforms.v2 import functional  # type: ignore[import-untyped]
+    from torchvision.transforms.v2 import functional
 
     result: Tensor = getattr(functional, operation)(images[:, None], *args, **kwargs)[:, 0]
     return result
@@ -95,7 +95,7 @@ def _cover(images: Tensor, rows: slice, columns: slice) -> Tensor:
 
 def _rotate(images: Tensor, degrees: float) -> Tensor:
     """Turn about the centre; what comes in from outside repeats the edge."""
-    from torchvision.transforms import InterpolationMode  # type: ignore[import-untyped]
+    from torchvision.transforms import InterpolationMode
 
     margin = math.ceil(max(images.shape[1:]) * (math.sqrt(2) - 1) / 2) + 1
     wide = _apply("pad", images, [margin] * 4, padding_mode="edge")
