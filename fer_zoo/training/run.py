@@ -168,11 +168,8 @@ class Run:
                 self._keep(scores)
                 self.workers.wait()
             except KeyboardInterrupt:
-                why = (
-                    "interrupted"
-                    if self.workers.count == 1
-                    else ("interrupted, or another process of the run ended,")
-                )
+                alone = self.workers.count == 1
+                why = "interrupted" if alone else "interrupted, or another process ended,"
                 log.warning("%s in epoch %d; %s", why, number, self._how_to_go_on(number))
                 raise
             except RuntimeError as error:
@@ -206,7 +203,7 @@ class Run:
         return TrainResult(load(checkpoint), self.history, self.best, checkpoint)
 
     def _how_to_go_on(self, number: int) -> str:
-        if not (self.folder / "last.safetensors").exists():
+        if number == 1:
             return "no epoch was finished"
         return (
             f"the same command goes on after epoch {number - 1}, and "
