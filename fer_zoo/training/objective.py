@@ -84,7 +84,8 @@ class Objective:
             if self.recipe.distill_on == "views":
                 fusion = repr(found.fusion) if isinstance(found, Ensemble) else ""
                 self.teacher_identity = f"{hash_state(found, head=True)} {fusion}".strip()
-                self.teacher, self.order = found.to(device).eval(), torch.tensor(order).to(device)
+                found.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self.teacher, self.order = found.eval(), torch.tensor(order).to(device)
                 return
             # As under views, the answers are the network's own, without a temperature.
             members = member_scores(found.to(device), data.images, progress=True)
@@ -119,13 +120,18 @@ class Objective:
             shares.append((self.answers[rows] / self.recipe.distill_temperature).softmax(1))
         return mix(x, shares, how, generator)
 
-    def losses(self, x: Tensor, logits: Tensor, shares: list[Tensor]) -> Tensor:
+    @torch.no_grad()
+    def ask(self, x: Tensor) -> Tensor | None:
+        """Return what the teacher says of a batch, `(B, K)`; None where nobody has to be asked."""
+        return None if self.teacher is None else self.teacher(x)[:, self.order]
+
+    def losses(self, logits: Tensor, shares: list[Tensor], said: Tensor | None = None) -> Tensor:
         """Return the loss of each row `(B,)` in nats.
 
         Args:
-            x: what the network saw.
-            logits: what it said, float32 `(B, K)`.
+            logits: what the network said, float32 `(B, K)`.
             shares: targets, as `views` returned them.
+            said: what the teacher said, as `ask` returned it.
         """
         recipe = self.recipe
         own = F.cross_entropy(
@@ -134,12 +140,7 @@ class Objective:
         if not recipe.distill:
             return own
         heat = recipe.distill_temperature
-        if self.teacher is not None:
-            with torch.no_grad():
-                said = self.teacher(x).float()[:, self.order]
-            asked = (said / heat).softmax(1)
-        else:
-            asked = shares[1]
+        asked = shares[1] if said is None else (said.float() / heat).softmax(1)
         student = (logits / heat).log_softmax(1)
         taught = F.kl_div(student, asked, reduction="none").sum(1) * heat**2
         return torch.lerp(own, taught, recipe.distill)

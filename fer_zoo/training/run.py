@@ -274,9 +274,9 @@ class Run:
         x = x.expand(-1, self.model.in_channels, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.network(x)
+            logits, said = self.network(x), self.objective.ask(x)
         logits = logits.float()
-        losses = self.objective.losses(x, logits, shares)
+        losses = self.objective.losses(logits, shares, said)
         self.optimizer.zero_grad()
         # Gradients are averaged over the processes: their sum over the rows, over all rows.
         (losses.sum() * (self.workers.count / total)).backward()
