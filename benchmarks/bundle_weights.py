@@ -3,12 +3,14 @@
     python benchmarks/bundle_weights.py --data fer2013.csv --runs runs
     python benchmarks/bundle_weights.py --data fer2013.csv --remeasure
 
-`--runs` holds one folder per member, as `fer-zoo train NAME --output runs/NAME` leaves them. Each
-member is stored in half precision and read back before anything is measured, so the figures are
-those of the stored bytes. The fusions are fitted on PublicTest, which no member was trained on,
-and judged by cross-validation on it; plain averaging stays the default unless a fitted one is
-better there. Temperatures are fitted on PublicTest too, for a fitted fusion on its cross-validated
-scores, and stored in the records.
+`--runs` holds one folder per member of `--model`, as `fer-zoo train NAME --output runs/NAME` leaves
+them; `benchmarks/train_zoo.py --bundle` packs what it trained by the same code. Each member is
+stored in `--dtype` and read back before anything is measured, so the figures are those of the
+stored bytes. The fusions are fitted on PublicTest, which no
+member was trained on, and judged by cross-validation on it; plain averaging stays the default
+unless a fitted one is better there. Temperatures are fitted on PublicTest too, for a fitted fusion
+on its cross-validated scores, and stored in the records. At the end the packed ensemble is compared
+with the bundled one, face by face.
 
 `--remeasure` leaves the weights as they are and measures the bundled bytes again: temperatures and
 figures are written anew, and an accuracy that is not the recorded one is an error.
@@ -24,26 +26,25 @@ import torch
 from torch import Tensor
 
 import fer_zoo
-from fer_zoo.data import FER2013
-from fer_zoo.evaluation import score_metrics
+from fer_zoo._files import replacing
+from fer_zoo.data import FER2013, FaceDataset
+from fer_zoo.evaluation import Evaluation, score_metrics
 from fer_zoo.evaluation.metrics import cross_validated_ece
 from fer_zoo.inference import fit_temperature, fuse, member_scores
-from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.models import Classifier, Ensemble, get_spec
 from fer_zoo.training import cross_validate
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.checkpoint import write_checkpoint
-from fer_zoo.weights.records import BUNDLED
+from fer_zoo.weights.records import BUNDLED, WEIGHTS, WeightsRecord, get_weights
 
-ENSEMBLE, MEMBERS = "ensemble_r18_vgg19_025", ("resnet18_025", "vgg19_025")
-TAG, MEASURED = "fer2013", ("fer40_center", "fer40_tencrop")
+ENSEMBLE = "ensemble_r18_vgg19_025"
+MEASURED = ("fer40_center", "fer40_tencrop")
 FUSIONS = ("average", "weighted", "stacked")
-DATA = "FER2013 Training (28,709 faces); epoch chosen on PublicTest"
-COMMON = {"tag": TAG, "data": DATA, "licence": "Apache-2.0"}
 NOT_IN_RECORDS = ("recall", "recall_interval", "confusion")
 Scores = dict[str, Tensor]
 
 
-def predictions(members: list[Classifier], data: FER2013) -> Scores:
+def predictions(members: list[Classifier], data: FaceDataset) -> Scores:
     """Return the scores `(M, N, K)` of all members under each measured preset."""
     return {
         preset: torch.cat(
@@ -65,7 +66,7 @@ def held_out_scores(model: Classifier, found: Scores, targets: Tensor) -> Scores
 
 
 def measured(
-    model: Classifier, data: FER2013, found: Scores, selection: str
+    model: Classifier, data: FaceDataset, found: Scores, selection: str
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return the figures of a model, one row per preset, and its temperatures."""
     targets, rows = data.targets_for(model.labels), []
@@ -92,41 +93,62 @@ def measured(
     return rows, temperature
 
 
-def write_record(model: str, path: Path, public: FER2013, **values: Any) -> None:
+def write_record(model: str, path: Path, public: FaceDataset, **values: Any) -> None:
     """Write the record beside the file it describes."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     faces = {"data": public.name, "split": public.split, "n": len(public)}
-    record = {"model": model, "file": path.name, "sha256": digest} | COMMON | values
+    record = {"model": model, "file": path.name, "sha256": digest, "licence": "Apache-2.0"} | values
     record["calibration"] = faces | {"fingerprint": public.fingerprint}
-    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def pack(options: argparse.Namespace, public: FER2013) -> None:
-    """Store the runs' best networks and the fitted fusions, and measure what was stored."""
+def pack(
+    ensemble: str,
+    runs: dict[str, Path],
+    public: FaceDataset,
+    output: Path,
+    *,
+    tag: str = "fer2013",
+    dtype: torch.dtype = torch.float16,
+    preset: str = MEASURED[0],
+    chosen: dict[str, str] | None = None,
+) -> None:
+    """Store the members of an ensemble and its fitted fusions, and measure what was stored.
+
+    Args:
+        ensemble: registry name; its record names the members' records.
+        runs: the checkpoint of each member's best epoch, by name.
+        public: the faces to measure and fit on, that no member was trained on.
+        output: folder for the files and records.
+        tag: of all these weights.
+        dtype: what the members are stored in.
+        preset: the transform bound to the weights.
+        chosen: by member, what to add to the record on how this run was selected.
+    """
+    before = bundled(ensemble, tag, public)
     members: list[Classifier] = []
-    for name in MEMBERS:
-        trained = fer_zoo.load(options.runs / name / "best.safetensors")
+    common: dict[str, Any] = {"tag": tag, "preset": preset}
+    for name, path in runs.items():
+        trained = fer_zoo.load(path)
         run = trained.provenance
-        trained.preset, trained.provenance = options.preset, {"weights": f"{name}.{TAG}"}
-        # That of the run is of the weights before they were rounded to half precision.
+        common["labels"] = trained.labels
+        faces = f"{run['data']['name']} Training ({run['data']['n']:,} faces)"
+        common["data"] = f"{faces}; epoch chosen on PublicTest"
+        trained.preset, trained.provenance = preset, {"weights": f"{name}.{tag}"}
+        # That of the run is of the weights before they were rounded.
         trained.temperature = {}
-        path = options.output / f"{name}.{TAG}.safetensors"
-        fer_zoo.save(trained, path, dtype=torch.float16)
-        members.append(fer_zoo.load(path))
+        stored = output / f"{name}.{tag}.safetensors"
+        fer_zoo.save(trained, stored, dtype=dtype)
+        members.append(fer_zoo.load(stored))
         selection = f"{run['selection'].replace('the validation data', 'PublicTest')}, one view"
+        selection += (chosen or {}).get(name, "")
         metrics, temperature = measured(
             members[-1], public, predictions(members[-1:], public), selection
         )
-        write_record(
-            name,
-            path,
-            public,
-            labels=trained.labels,
-            preset=options.preset,
-            metrics=metrics,
-            recipe=run["recipe"] | {"best_epoch": run["epoch"]},
-            temperature={"": temperature},
-        )
+        recipe = run["recipe"] | {"best_epoch": run["epoch"]}
+        values = common | {"metrics": metrics, "recipe": recipe, "temperature": {"": temperature}}
+        write_record(name, stored, public, **values)
         print(name, "packed")
 
     found = predictions(members, public)
@@ -134,12 +156,12 @@ def pack(options: argparse.Namespace, public: FER2013) -> None:
     tensors, heads, rows, temperatures = {}, {}, [], {}
     for fusion in FUSIONS:
         model = fer_zoo.create_ensemble(members, fusion=fusion).eval()
-        model.name = ENSEMBLE
+        model.name = ensemble
         selection = "no parameters"
         if fusion != "average":
-            model.fusion.fit(found[options.preset], targets, split="public")
+            model.fusion.fit(found[preset], targets, split="public")
             selection = (
-                f"head fitted on PublicTest with {options.preset}, so accuracy is not held out; "
+                f"head fitted on PublicTest with {preset}, so accuracy is not held out; "
                 "cross_validated_accuracy is, over 5 folds"
             )
             heads[fusion] = model.fusion.options()
@@ -148,36 +170,49 @@ def pack(options: argparse.Namespace, public: FER2013) -> None:
         metrics, temperatures[fusion] = measured(model, public, found, selection)
         rows += metrics
         print(fusion, "measured")
-    bound = [row for row in rows if row["preset"] == options.preset]
+    bound = [row for row in rows if row["preset"] == preset]
     best = max(bound, key=lambda row: row.get("cross_validated_accuracy", row["accuracy"]))
-    path = options.output / f"{ENSEMBLE}.{TAG}.safetensors"
+    path = output / f"{ensemble}.{tag}.safetensors"
     write_checkpoint(path, tensors, {"fusions": heads})
-    write_record(
-        ENSEMBLE,
-        path,
-        public,
-        labels=members[0].labels,
-        preset=options.preset,
-        metrics=rows,
-        members=[f"{name}.{TAG}" for name in MEMBERS],
-        fusion=best["fusion"],
-        temperature=temperatures,
-    )
+    values = {"metrics": rows, "fusion": best["fusion"], "temperature": temperatures}
+    values["members"] = [f"{name}.{tag}" for name in runs]
+    write_record(ensemble, path, public, **common, **values)
     print(json.dumps(rows, indent=1))
+    for measure, old in before.items():
+        new = fer_zoo.evaluate(fer_zoo.create_ensemble(members), public, preset=measure)
+        change = fer_zoo.compare(old, new)
+        print(
+            f"{ensemble}.{tag}, average, {measure}: bundled {100 * old.accuracy:.2f} %, packed "
+            f"{100 * new.accuracy:.2f} % ({100 * change.difference:+.2f} points, p = "
+            f"{change.p_value:.2g}, n = {change.n})"
+        )
 
 
-def remeasure(options: argparse.Namespace, public: FER2013) -> None:
-    """Measure the bundled bytes again and write the records anew."""
-    members = [fer_zoo.create(name, weights=TAG) for name in MEMBERS]
+def bundled(ensemble: str, tag: str, public: FaceDataset) -> dict[str, Evaluation]:
+    """Return what the bundled members, averaged, have by preset; nothing if there are none."""
+    if f"{ensemble}.{tag}" not in WEIGHTS:
+        return {}
+    model = fer_zoo.create(ensemble, weights=tag, fusion="average")
+    return {preset: fer_zoo.evaluate(model, public, preset=preset) for preset in MEASURED}
+
+
+def remeasure(record: WeightsRecord, public: FaceDataset, output: Path) -> None:
+    """Measure the bundled bytes of an ensemble again and write the records anew."""
+    addresses = [address.rsplit(".", 1) for address in record.members]
+    members = [fer_zoo.create(name, weights=tag) for name, tag in addresses]
     found = predictions(members, public)
-    for i, name in enumerate(MEMBERS):
+    for i, address in enumerate(record.members):
         own = {preset: scores[i : i + 1] for preset, scores in found.items()}
-        _write_again(options.output / f"{name}.{TAG}.json", {"": (members[i], own)}, public)
-    ensembles = {f: (fer_zoo.create(ENSEMBLE, weights=TAG, fusion=f), found) for f in FUSIONS}
-    _write_again(options.output / f"{ENSEMBLE}.{TAG}.json", ensembles, public)
+        _write_again(output / f"{address}.json", {"": (members[i], own)}, public)
+    ensembles = {
+        f: (fer_zoo.create(record.model, weights=record.tag, fusion=f), found) for f in FUSIONS
+    }
+    _write_again(output / f"{record.address}.json", ensembles, public)
 
 
-def _write_again(path: Path, models: dict[str, tuple[Classifier, Scores]], public: FER2013) -> None:
+def _write_again(
+    path: Path, models: dict[str, tuple[Classifier, Scores]], public: FaceDataset
+) -> None:
     before = json.loads(path.read_text())
     rows, temperatures = [], {}
     for fusion, (model, found) in models.items():
@@ -198,13 +233,20 @@ def main() -> None:
     """Pack and measure, or measure again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="fer2013.csv or its folder")
+    parser.add_argument("--model", default=ENSEMBLE, help="the ensemble to pack")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--remeasure", action="store_true", help="keep the weights")
     parser.add_argument("--output", type=Path, default=BUNDLED)
-    parser.add_argument("--preset", default=MEASURED[0], help="the transform bound to the weights")
+    parser.add_argument("--dtype", default="float16", choices=("float32", "float16", "bfloat16"))
     options = parser.parse_args()
     public = FER2013(options.data, "public")
-    (remeasure if options.remeasure else pack)(options, public)
+    if options.remeasure:
+        remeasure(get_weights(options.model), public, options.output)
+    else:
+        names = get_spec(options.model).members
+        runs = {name: options.runs / name / "best.safetensors" for name in names}
+        dtype = getattr(torch, options.dtype)
+        pack(options.model, runs, public, options.output, dtype=dtype)
 
 
 def _rounded(value: Any) -> Any:

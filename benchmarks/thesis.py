@@ -2,23 +2,24 @@
 
     python benchmarks/thesis.py --data fer2013.csv --runs runs/thesis --budget 60
 
-Runs live in `RUNS/MODEL/thesis_N`, for 20, 30 and 300 epochs of each member. The recipes differ in
-nothing but their epochs and the rate is constant, so the run of 30 epochs goes on from the one of
-20, and that of 300 from the one of 30: the numbers are those of three runs from one seed. Each
-ensemble is its two members of as many epochs under a stacked head that is fitted on PublicTest;
-beside its accuracy there stands the one on held-out folds. With `--budget`, training stops after
-that many minutes; the next call goes on. What did not run says so instead of a number.
+Runs live in `RUNS/thesis_N/MODEL/seed0`, as `train_zoo.py` leaves them too, for 20, 30 and 300
+epochs of each member. The recipes differ in nothing but their epochs and the rate is constant, so
+the run of 30 epochs goes on from the one of 20, and that of 300 from the one of 30: the numbers are
+those of three runs from one seed. Each ensemble is its two members of as many epochs under a
+stacked head that is fitted on PublicTest; beside its accuracy there stands the one on held-out
+folds. With `--budget`, training stops after that many minutes; the next call goes on. What did not
+run says so instead of a number.
 """
 
 import argparse
 import json
 import shutil
 import sys
-import threading
 import time
-from _thread import interrupt_main
 from pathlib import Path
 from typing import Any
+
+from budget import deadline
 
 import fer_zoo
 from fer_zoo._files import replacing
@@ -63,15 +64,10 @@ def train_missing(options: argparse.Namespace) -> None:
         data = {"train": data["train"].subset(options.limit), "public": data["public"].subset(500)}
     for epochs in options.epochs:
         for name in MEMBERS.values():
-            output = options.runs / name / f"thesis_{epochs}"
-            shorter = [n for n in EPOCHS if n < epochs]
-            for n in [] if output.exists() else reversed(shorter):
-                earlier = options.runs / name / f"thesis_{n}"
-                if finished(earlier, n):
-                    copy = output.with_name(f".{output.name}")
-                    shutil.rmtree(copy, ignore_errors=True)
-                    shutil.copytree(earlier, copy)
-                    copy.rename(output)
+            output = folder(options, name, epochs)
+            for n in reversed([n for n in EPOCHS if n < epochs]):
+                if finished(folder(options, name, n), n):
+                    go_on_from(folder(options, name, n), output)
                     break
             fer_zoo.train(
                 name,
@@ -81,6 +77,22 @@ def train_missing(options: argparse.Namespace) -> None:
                 recipe=f"thesis_{epochs}",
                 device=options.device,
             )
+
+
+def folder(options: argparse.Namespace, model: str, epochs: int) -> Path:
+    """Return where a run lives."""
+    return options.runs / f"thesis_{epochs}" / model / "seed0"
+
+
+def go_on_from(earlier: Path, output: Path) -> None:
+    """Copy the state of a run for a longer one to go on from; nothing where `output` exists."""
+    if not output.exists() and (earlier / "last.safetensors").is_file():
+        copy = output.with_name(f".{output.name}")
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(parents=True)
+        for name in ("best.safetensors", "last.safetensors", "history.csv"):
+            shutil.copy2(earlier / name, copy / name)
+        copy.rename(output)
 
 
 def finished(output: Path, epochs: int) -> bool:
@@ -101,7 +113,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, dict[int, Row]]:
     for epochs in EPOCHS:
         members = []
         for row, name in MEMBERS.items():
-            output = options.runs / name / f"thesis_{epochs}"
+            output = folder(options, name, epochs)
             if finished(output, epochs):
                 members.append(fer_zoo.load(output / "best.safetensors"))
                 trained = members[-1].provenance["data"]["n"]
@@ -120,7 +132,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, dict[int, Row]]:
             fit = fer_zoo.fit_fusion(model, public)
             remark = "head fitted on PublicTest; held out by 5 folds: "
             remark += f"{100 * fit.held_out_accuracy:.2f} %"
-            fer_zoo.save(model, options.runs / ENSEMBLE / f"thesis_{epochs}.safetensors")
+            fer_zoo.save(model, folder(options, ENSEMBLE, epochs) / "best.safetensors")
             held_out = fit.held_out_accuracy if options.split == "public" else None
             result = fer_zoo.evaluate(model, data, progress=True)
             found["Ensemble"][epochs] = result, remark, held_out
@@ -133,7 +145,7 @@ def state(options: argparse.Namespace, row: str, epochs: int) -> str:
     parts = []
     for name in names:
         try:
-            path = options.runs / name / f"thesis_{epochs}" / "history.csv"
+            path = folder(options, name, epochs) / "history.csv"
             parts.append(f"{name} {len(read_history(path))} of {epochs} epochs")
         except FerZooError:
             parts.append(f"{name} not begun")
@@ -216,21 +228,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.split == "private":
         print("PrivateTest: for reporting only; nothing may be chosen by these figures\n")
-    if options.budget != 0:
-        timer = None
-        if options.budget:
-            timer = threading.Timer(60 * options.budget, interrupt_main)
-            timer.daemon = True
-            timer.start()
-        begun = time.monotonic()
+    begun = time.monotonic()
+    with deadline(options.budget):
         try:
-            train_missing(options)
+            if options.budget != 0:
+                train_missing(options)
         except KeyboardInterrupt:
-            print(
-                f"stopped after {(time.monotonic() - begun) / 60:.1f} minutes; call again to go on"
-            )
-        if timer:
-            timer.cancel()
+            minutes = (time.monotonic() - begun) / 60
+            print(f"stopped after {minutes:.1f} minutes; call again to go on")
     found = evaluate(options)
     text = tables(options, found)
     print(text)

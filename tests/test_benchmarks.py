@@ -14,11 +14,11 @@ from fer_zoo.data import fer2013
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
-def small_csv(folder: Path) -> Path:
+def small_csv(folder: Path, public: int = 35) -> Path:
     """Write stripes as a fer2013.csv of three classes' worth of Training and PublicTest."""
     path = folder / "fer2013.csv"
     rows = ["emotion,pixels,Usage"]
-    for usage, n, seed in (("Training", 70, 0), ("PublicTest", 35, 1)):
+    for usage, n, seed in (("Training", 70, 0), ("PublicTest", public, 1)):
         faces = stripes(n, seed=seed)
         for i in range(n):
             pixels = " ".join(map(str, faces.images[i].flatten().tolist()))
@@ -53,7 +53,7 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     held_out = stored["Ensemble"]["20"]["held_out"]
     assert f"{100 * held_out:.2f} held out" in printed
     first, second = (
-        (runs / "test_tiny" / f"thesis_{n}" / "history.csv").read_text().splitlines()
+        (runs / f"thesis_{n}" / "test_tiny" / "seed0" / "history.csv").read_text().splitlines()
         for n in (20, 30)
     )
     assert second[: len(first)] == first
@@ -62,7 +62,7 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     thesis.main()
     printed = capsys.readouterr().out
     assert "call again to go on" in printed
-    done = (runs / "test_tiny" / "thesis_300" / "history.csv").read_text().splitlines()
+    done = (runs / "thesis_300" / "test_tiny" / "seed0" / "history.csv").read_text().splitlines()
     assert done[:31] == second  # it goes on from the run of 30
     assert f"test_tiny {len(done) - 1} of 300 epochs" in printed
 
@@ -83,8 +83,8 @@ def test_the_thesis_figures_are_consistent():
 def test_the_loop_against_its_bare_arithmetic():
     import training
 
-    options = argparse.Namespace(recipe="strong", batch_size=8, steps=2, rounds=2, device="cpu")
-    row = training.measure("test_tiny", options)
+    options = argparse.Namespace(recipe="strong", steps=2, rounds=2, device="cpu")
+    row = training.measure("test_tiny", 8, options)
     assert 0.05 < row["share"] < 3
     assert row["share_lowest"] <= row["share"] <= row["share_highest"]
     line = [sys.executable, str(ROOT / "benchmarks" / "training.py"), "--help"]

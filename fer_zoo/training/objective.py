@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,7 @@ class Objective:
     def store_answers(self, path: Path, data: FaceDataset, labels: tuple[str, ...]) -> None:
         """Write what the teacher said of each face, for other runs on these faces."""
         if self.answers is not None:
-            config = {"scores_for": data.fingerprint, "labels": labels}
-            write_checkpoint(path, {"scores": self.answers}, config)
+            write_answers(path, self.answers, data, labels)
 
     def views(
         self, x: Tensor, rows: Tensor, how: Augmentation, generator: torch.Generator
@@ -144,6 +144,13 @@ class Objective:
         student = (logits / heat).log_softmax(1)
         taught = F.kl_div(student, asked, reduction="none").sum(1) * heat**2
         return torch.lerp(own, taught, recipe.distill)
+
+
+def write_answers(
+    path: Path, scores: Tensor, data: FaceDataset, labels: Sequence[str] | None
+) -> None:
+    """Store a teacher's scores `(N, K)` of all faces of `data`, for `train(teacher=path)`."""
+    write_checkpoint(path, {"scores": scores}, {"scores_for": data.fingerprint, "labels": labels})
 
 
 def read_teacher(
