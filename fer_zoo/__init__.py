@@ -25,7 +25,7 @@ from fer_zoo.evaluation import (
 from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
 from fer_zoo.factory import create, create_ensemble, create_transform, load, save
 from fer_zoo.fusion import Fusion, register_fusion
-from fer_zoo.inference import Prediction, Predictor, calibrate
+from fer_zoo.inference import Optimized, Prediction, Predictor, calibrate, export, optimize
 from fer_zoo.models import ModelSpec
 from fer_zoo.training import (
     Recipe,
@@ -47,6 +47,7 @@ __all__ = [
     "Evaluation",
     "Fusion",
     "ModelSpec",
+    "Optimized",
     "Prediction",
     "Predictor",
     "Preset",
@@ -60,6 +61,7 @@ __all__ = [
     "data",
     "errors",
     "evaluate",
+    "export",
     "fit_fusion",
     "get_weights",
     "labels",
@@ -70,6 +72,7 @@ __all__ = [
     "load",
     "load_imagenet",
     "load_state_dict",
+    "optimize",
     "plot_confusion",
     "plot_history",
     "plot_reliability",

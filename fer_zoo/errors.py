@@ -14,6 +14,7 @@
     │   └── StateDictError        tensors that do not fit the model
     ├── WeightsError              weights that are not there, or not the right ones
     ├── TrainingError             a run that cannot start or go on
+    ├── OptimizeError             a faster form of a model that would give other answers
     └── MissingDependencyError    an optional package is not installed (also ImportError)
 
 Example:
@@ -72,6 +73,10 @@ class WeightsError(FerZooError):
 
 class TrainingError(FerZooError):
     """A training run cannot start or cannot go on."""
+
+
+class OptimizeError(FerZooError):
+    """A faster or exported form of a model does not give the model's answers."""
 
 
 class MissingDependencyError(FerZooError, ImportError):

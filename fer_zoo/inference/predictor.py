@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, overload
 
@@ -14,10 +16,14 @@ from fer_zoo._device import resolve_device
 from fer_zoo.errors import ArgumentError, InputError, LabelError
 from fer_zoo.factory import create, load, with_fusion
 from fer_zoo.fusion import Fusion
+from fer_zoo.inference.exported import SUFFIXES, Exported
+from fer_zoo.inference.runtime import Optimized, folded
 from fer_zoo.inference.scoring import predict_scores
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset, to_gray
 from fer_zoo.weights import is_file_address
+
+DECODERS = 4  # threads that read image files
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,13 @@ class Prediction:
 class Predictor:
     """A model, its preset and its labels: images in, one `Prediction` each out.
 
+    The networks are folded (see `fer_zoo.optimize`) when the predictor is made; what is done to the
+    model afterwards does not reach it. Batches of any size are split, and split further where
+    memory ends. Files are decoded in threads while the networks compute.
+
     Args:
-        model: a registry name (built with `weights`), the path of a checkpoint, or a trained model.
+        model: a registry name (built with `weights`), the path of a checkpoint or of an exported
+            `.onnx` or `.pt2` file, a trained model, or what `fer_zoo.optimize` returned.
         weights: for a name, a tag; `"default"` if not given.
         fusion: for an ensemble, another fusion than its default.
         preset: another transform than the weights' own, e.g. `"fer40_tencrop"`.
@@ -73,7 +84,7 @@ class Predictor:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Classifier,
+        model: str | os.PathLike[str] | Classifier | Optimized,
         *,
         weights: str | None = None,
         fusion: str | Fusion | None = None,
@@ -81,31 +92,27 @@ class Predictor:
         device: torch.device | str | None = None,
         batch_size: int = 256,
     ) -> None:
-        if isinstance(model, Classifier):
-            built = model
-        elif isinstance(model, str | os.PathLike):
-            name, device = os.fspath(model), resolve_device(device)
-            if is_file_address(name):
-                built = load(name)
-            else:
-                built = create(name, weights=weights or "default", fusion=fusion)
+        chosen = PRESETS[preset] if isinstance(preset, str) else preset
+        self.batch_size = batch_size
+        self._runner: Any = model
+        if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(SUFFIXES):
+            self._runner = Exported(model)
+        if isinstance(self._runner, Optimized | Exported):
+            given = {"weights": weights, "fusion": fusion, "device": device}
+            if wrong := [name for name, value in given.items() if value is not None]:
+                raise ArgumentError(f"{wrong} cannot be changed any more in {self._runner!r}")
+            self.model: Any = getattr(self._runner, "model", self._runner)
         else:
-            raise ArgumentError(f"expected a model, a name or a path, got {model!r:.80}")
-        if isinstance(model, Classifier) or is_file_address(os.fspath(model)):
-            if weights is not None:
-                raise ArgumentError(f"weights={weights!r} is for a model given by name")
-            built = built if fusion is None else with_fusion(built, fusion)
-        if built.labels is None:
+            self.model = _build(model, weights, fusion, device)
+            chosen = chosen or PRESETS[self.model.preset]
+            self._runner = folded(self.model, chosen) or _Plain(self.model)
+        if self._runner.labels is None:
             raise LabelError(
-                f"{built.name!r} was not trained, so its outputs have no names; "
+                f"{self._runner.name!r} was not trained, so its outputs have no names; "
                 "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
             )
-        place = None if device is None else resolve_device(device)
-        self.model = built.to(device=place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.labels: tuple[str, ...] = built.labels
-        chosen = built.preset if preset is None else preset
-        self.preset = chosen if isinstance(chosen, Preset) else PRESETS[chosen]
-        self.batch_size = batch_size
+        self.labels: tuple[str, ...] = self._runner.labels
+        self.preset = chosen or self._runner.preset
 
     @overload
     def __call__(self, images: str | os.PathLike[str]) -> Prediction: ...
@@ -140,33 +147,50 @@ class Predictor:
         return prediction
 
     def stream(self, images: Iterable[Any]) -> Iterator[Prediction]:
-        """Yield a `Prediction` for each of any number of images, in order, in bounded memory."""
+        """Yield a `Prediction` for each of any number of images, in order, in bounded memory.
+
+        Of image files one more batch is read ahead, in threads, while the networks compute.
+        """
         remaining = iter(images)
         per_batch = max(1, self.batch_size // self.preset.num_views)
-        while chunk := list(islice(remaining, per_batch)):
-            yield from self._predict(chunk)
+        with ThreadPoolExecutor(DECODERS) as threads:
+            ahead: tuple[list[Any], Iterable[Tensor | str]] | None = None
+            while True:
+                chunk, decoded = ahead or self._next(remaining, per_batch, threads)
+                if not chunk:
+                    return
+                on_disk = any(isinstance(image, str | os.PathLike) for image in chunk)
+                found = list(decoded)
+                ahead = self._next(remaining, per_batch, threads) if on_disk else None
+                yield from self._predict(chunk, found)
 
-    def _predict(self, chunk: list[Any]) -> Iterator[Prediction]:
-        squares: list[Tensor] = []
-        errors: list[str | None] = []
-        for image in chunk:
-            try:
-                if isinstance(image, np.ndarray) and image.dtype == object:
-                    raise InputError("got an array of objects; expected numbers")
-                squares.append(self.preset.square(to_gray(image)[None]))
-                errors.append(None)
-            except InputError as error:
-                errors.append(str(error))
+    def _next(
+        self, remaining: Iterator[Any], count: int, threads: ThreadPoolExecutor
+    ) -> tuple[list[Any], Iterable[Tensor | str]]:
+        """Return some images and their squares, or why not; several are decoded in threads."""
+        chunk = list(islice(remaining, count))
+        return chunk, (threads.map if len(chunk) > 1 else map)(self._square, chunk)
+
+    def _square(self, image: Any) -> Tensor | str:
+        try:
+            if isinstance(image, np.ndarray) and image.dtype == object:
+                raise InputError("got an array of objects; expected numbers")
+            return self.preset.square(to_gray(image)[None])
+        except InputError as error:
+            return str(error)
+
+    def _predict(self, chunk: list[Any], found: list[Tensor | str]) -> Iterator[Prediction]:
+        squares = [square for square in found if isinstance(square, Tensor)]
         rows: Iterator[tuple[int, list[float]]] = iter(())
         if squares:
-            scores = predict_scores(
-                self.model, torch.cat(squares), preset=self.preset, batch_size=self.batch_size
+            scores = self._runner.predict_scores(
+                torch.cat(squares), preset=self.preset, batch_size=self.batch_size
             )
             rows = zip(scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
-        for image, problem in zip(chunk, errors, strict=True):
+        for image, square in zip(chunk, found, strict=True):
             source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-            if problem is not None:
-                yield Prediction(source=source, error=problem)
+            if isinstance(square, str):
+                yield Prediction(source=source, error=square)
                 continue
             winner, row = next(rows)
             probabilities = dict(zip(self.labels, row, strict=True))
@@ -174,4 +198,38 @@ class Predictor:
             yield Prediction(label, probabilities[label], probabilities, source)
 
     def __repr__(self) -> str:
-        return f"Predictor({self.model.name!r}, preset={self.preset.name!r}, labels={self.labels})"
+        return (
+            f"Predictor({self._runner.name!r}, preset={self.preset.name!r}, labels={self.labels})"
+        )
+
+
+class _Plain:
+    """A model as it is, for one whose folded form gives other answers."""
+
+    def __init__(self, model: Classifier) -> None:
+        self.model, self.name, self.labels = model, model.name, model.labels
+        self.predict_scores = partial(predict_scores, model)
+
+
+def _build(
+    model: Any,
+    weights: str | None,
+    fusion: str | Fusion | None,
+    device: torch.device | str | None,
+) -> Classifier:
+    if isinstance(model, Classifier):
+        built = model
+    elif isinstance(model, str | os.PathLike):
+        name, device = os.fspath(model), resolve_device(device)
+        if is_file_address(name):
+            built = load(name)
+        else:
+            built = create(name, weights=weights or "default", fusion=fusion)
+    else:
+        raise ArgumentError(f"expected a model, a name or a path, got {model!r:.80}")
+    if isinstance(model, Classifier) or is_file_address(os.fspath(model)):
+        if weights is not None:
+            raise ArgumentError(f"weights={weights!r} is for a model given by name")
+        built = built if fusion is None else with_fusion(built, fusion)
+    place = None if device is None else resolve_device(device)
+    return built.to(device=place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]

@@ -1,6 +1,6 @@
 """Scores for many faces at once: batches, views and members in one place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 
@@ -53,8 +53,85 @@ def member_scores(
         )
     recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
     like = next(model.parameters())
+
+    def run(views: Tensor) -> Tensor:
+        x = views.to(like.dtype).contiguous(memory_format=torch.channels_last)
+        return model.forward_members(x) if isinstance(model, Ensemble) else model(x)[None]
+
+    with evaluating(model):
+        return scores_by(
+            run,
+            images,
+            recipe,
+            channels=model.in_channels,
+            device=like.device,
+            size=BatchSize(batch_size),
+            progress=progress,
+        )
+
+
+class BatchSize:
+    """How many views go through a network at once: as many as asked for, fewer where memory ends.
+
+    After `PATIENCE` parts that went well at a smaller size, twice as many are tried again.
+
+    Args:
+        limit: the largest number of views.
+
+    Example:
+        >>> size = BatchSize(256)
+        >>> size.halve(), size.now
+        (True, 128)
+    """
+
+    PATIENCE = 8
+
+    def __init__(self, limit: int) -> None:
+        self.limit = self.now = limit
+        self._good = 0
+
+    def halve(self) -> bool:
+        """Go to half the size; False if it is 1 already."""
+        self._good = 0
+        if self.now <= 1:
+            return False
+        self.now //= 2
+        return True
+
+    def went_well(self) -> None:
+        """Take note of a part that fitted."""
+        self._good += 1
+        if self._good >= self.PATIENCE and self.now < self.limit:
+            self.now, self._good = min(2 * self.now, self.limit), 0
+
+
+def scores_by(
+    run: Callable[[Tensor], Tensor],
+    images: Tensor,
+    preset: Preset,
+    *,
+    channels: int,
+    device: torch.device,
+    size: BatchSize,
+    progress: bool = False,
+) -> Tensor:
+    """Return member scores `(M, N, K)` of images by anything that maps views to member logits.
+
+    Where memory ends, the part is done again in halves.
+
+    Args:
+        run: views `(B, C, S, S)`, float32 on `device`, to logits `(M, B, K)`.
+        images: as for `member_scores`.
+        preset: makes the views and combines their logits.
+        channels: of a view.
+        device: where the views are made.
+        size: largest number of views at once.
+        progress: show a bar on a terminal.
+
+    Raises:
+        torch.OutOfMemoryError: not even the views of one image fit.
+    """
     images = images[:, None] if images.ndim == 3 else images
-    parts = images.split(max(1, batch_size // recipe.num_views))
     bar = tqdm(
         total=len(images),
         desc="faces",
@@ -62,17 +139,26 @@ def member_scores(
         leave=False,
         disable=None if progress else True,
     )
-    found = []
-    with evaluating(model), bar:
-        for part in parts:
-            views = recipe.evaluation_views(part.to(like.device)).flatten(0, 1).to(like.dtype)
-            views = views.expand(-1, model.in_channels, -1, -1)
-            views = views.contiguous(memory_format=torch.channels_last)
-            logits = (
-                model.forward_members(views) if isinstance(model, Ensemble) else model(views)[None]
-            )
-            per_view = logits.float().unflatten(1, (len(part), recipe.num_views))
-            found.append(torch.stack([recipe.combine(m) for m in per_view]).cpu())
+    found: list[Tensor] = []
+    at = 0
+    with torch.inference_mode(), bar:
+        while at < len(images) or not found:
+            count = max(1, size.now // preset.num_views)
+            part = images[at : at + count]
+            try:
+                views = preset.evaluation_views(part.to(device)).flatten(0, 1)
+                logits = run(views.expand(-1, channels, -1, -1)).float()
+                per_view = logits.unflatten(1, (len(part), preset.num_views))
+                scores = torch.stack([preset.combine(member) for member in per_view]).cpu()
+            except torch.OutOfMemoryError:
+                if not (count > 1 and size.halve()):
+                    raise
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            size.went_well()
+            found.append(scores)
+            at += len(part)
             bar.update(len(part))
     return torch.cat(found, 1)
 

@@ -1,0 +1,229 @@
+"""Engines: what computes a model's member logits, from views `(N, C, S, S)` to `(M, N, K)`."""
+
+import io
+import logging
+from collections import OrderedDict
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.inference.fold import fold
+from fer_zoo.models import Classifier, Ensemble
+
+GRAPH_SIZES = 8  # captured batch sizes that are kept
+GRAPH_LIMIT = 64  # views; a larger batch keeps a GPU busy without one
+
+
+class Engine(Protocol):
+    """Maps views `(N, C, S, S)`, float32, to member logits `(M, N, K)`, float32, on one device."""
+
+    name: str
+    device: torch.device
+
+    def __call__(self, views: Tensor) -> Tensor:
+        """Return the logits."""
+        ...
+
+
+class Members(nn.Module):
+    """The members of a model as one module: `(N, C, S, S)` to `(M, N, K)`, in the model's order."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return every member's logits."""
+        if isinstance(self.model, Ensemble):
+            return self.model.forward_members(x)
+        return self.model(x)[None]  # type: ignore[no-any-return]
+
+
+class TorchEngine:
+    """Folded networks in torch.
+
+    Args:
+        model: in evaluation mode.
+        example: views `(N, C, S, S)` on the model's device.
+        dtype: what the networks compute in.
+        compile: run them through `torch.compile`.
+        cuda_graph: on CUDA, record the work for each small batch size once and replay it, all
+            members side by side.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        model: Classifier,
+        example: Tensor,
+        *,
+        dtype: torch.dtype,
+        compile: bool = False,
+        cuda_graph: bool = False,
+    ) -> None:
+        self.device, self.dtype = example.device, dtype
+        networks = list(model.members) if isinstance(model, Ensemble) else [model]
+        self.order = model.order.clone() if isinstance(model, Ensemble) else None
+        x = example.to(dtype).contiguous(memory_format=torch.channels_last)
+        self.networks: list[Any] = [fold(network, x) for network in networks]
+        if compile:
+            self.networks = [torch.compile(network) for network in self.networks]
+        self.graphs = Graphs(self._run) if cuda_graph and self.device.type == "cuda" else None
+
+    def __call__(self, views: Tensor) -> Tensor:
+        """Return the logits."""
+        x = views.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            if self.graphs is not None and len(x) <= GRAPH_LIMIT:
+                return self.graphs(x)
+            return self._run(x)
+
+    def _run(self, x: Tensor) -> Tensor:
+        found = torch.stack(self._side_by_side(x)).float()
+        if self.order is None:
+            return found
+        return found.gather(2, self.order[:, None].expand_as(found))
+
+    def _side_by_side(self, x: Tensor) -> list[Tensor]:
+        if self.device.type != "cuda" or len(self.networks) == 1:
+            return [network(x) for network in self.networks]
+        # Small batches leave most of a GPU idle, so members run at the same time.
+        here = torch.cuda.current_stream()
+        streams = [torch.cuda.Stream() for _ in self.networks]
+        found = []
+        for network, stream in zip(self.networks, streams, strict=True):
+            stream.wait_stream(here)
+            with torch.cuda.stream(stream):
+                found.append(network(x))
+        for z, stream in zip(found, streams, strict=True):
+            here.wait_stream(stream)
+            z.record_stream(here)
+        return found
+
+
+class Graphs:
+    """CUDA graphs of one function, one for each input shape; the least recently used goes first."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.kept: OrderedDict[torch.Size, tuple[Any, Tensor, Tensor]] = OrderedDict()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return `function(x)`, replayed."""
+        if x.shape not in self.kept:
+            if len(self.kept) == GRAPH_SIZES:
+                self.kept.popitem(last=False)
+            self.kept[x.shape] = self._capture(x)
+        self.kept.move_to_end(x.shape)
+        graph, inputs, outputs = self.kept[x.shape]
+        inputs.copy_(x)
+        graph.replay()
+        return outputs.clone()
+
+    def _capture(self, x: Tensor) -> tuple[Any, Tensor, Tensor]:
+        inputs, stream = x.clone(memory_format=torch.preserve_format), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):  # cuDNN chooses its kernels and allocates outside the graph
+                self.function(inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self.function(inputs)
+        return graph, inputs, outputs
+
+
+class OnnxEngine:
+    """The members in onnxruntime on the CPU, with as many threads as torch has."""
+
+    name = "onnxruntime"
+    device = torch.device("cpu")
+
+    def __init__(self, model: Classifier, example: Tensor) -> None:
+        program = to_onnx(Members(model), example, names=("views", "logits"))
+        self.session = session(program)
+
+    def __call__(self, views: Tensor) -> Tensor:
+        """Return the logits."""
+        (found,) = self.session.run(None, {"views": views.contiguous().numpy()})
+        return torch.from_numpy(found)
+
+
+def to_onnx(
+    module: nn.Module,
+    example: Tensor,
+    *,
+    names: tuple[str, str],
+    metadata: dict[str, str] | None = None,
+) -> bytes:
+    """Return a module as a serialised ONNX model with a dynamic batch.
+
+    Args:
+        module: one tensor in, one out, on the CPU; it is put in evaluation mode.
+        example: an input; its batch size is free, its other sides are fixed.
+        names: of the input and the output.
+        metadata: strings to store in the file.
+
+    Raises:
+        MissingDependencyError: onnx or onnxscript is not installed.
+    """
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError("pip install 'fer-zoo[onnx]'") from None
+    if len(example) < 2:  # an example of one would fix the batch size
+        example = example.repeat(2, *(1 for _ in example.shape[1:]))
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), torch.no_grad():
+            program = torch.onnx.export(
+                module.eval(),
+                (example,),
+                input_names=names[:1],
+                output_names=names[1:],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+    assert program is not None
+    proto = program.model_proto
+    for key, value in (metadata or {}).items():
+        entry = proto.metadata_props.add()
+        entry.key, entry.value = key, value
+    return proto.SerializeToString()  # type: ignore[no-any-return]
+
+
+def session(model: bytes | str, *, cuda: bool = False) -> Any:
+    """Return an onnxruntime session with as many threads as torch has.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+        ArgumentError: onnxruntime cannot read the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingDependencyError(
+            "onnxruntime is not installed: pip install 'fer-zoo[onnx]'"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    # Threads that wait in a loop for the next call would take the cores from everything else.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CUDAExecutionProvider"] if cuda else ["CPUExecutionProvider"]
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # onnxruntime's errors share no public base
+        where = model if isinstance(model, str) else "the exported model"
+        raise ArgumentError(f"onnxruntime cannot read {where}: {error}") from None

@@ -1,0 +1,413 @@
+"""Faster forms of a model give its answers: folding, engines, memory, exported files."""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import fer_zoo
+from conftest import NETWORKS, ROOT, TIMM
+from fer_zoo.errors import (
+    ArgumentError,
+    CheckpointError,
+    InputError,
+    LabelError,
+    OptimizeError,
+)
+from fer_zoo.inference import engines, exported, predict_scores, runtime
+from fer_zoo.inference.fold import PackedConv2d, fold
+from fer_zoo.inference.scoring import BatchSize, scores_by
+from fer_zoo.transforms import PRESETS
+
+FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
+NAMES = ("resnet18_025", "vgg19_025")
+QUICK = [n for n in NETWORKS if n not in ("vgg19_fc",)]
+
+
+def shaken(model: fer_zoo.models.Classifier) -> fer_zoo.models.Classifier:
+    """Give batch norm something to do: random statistics, scales and shifts."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.running_mean, module.bias):
+                nn.init.normal_(tensor, std=0.3)
+            for tensor in (module.running_var, module.weight):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture
+def gray() -> torch.Tensor:
+    """The example faces, uint8 `(N, 1, 48, 48)`."""
+    square = PRESETS["fer40_center"].square
+    faces = [square(fer_zoo.transforms.to_gray(path)[None]) for path in FACES]
+    return torch.cat(faces).mul(255).round().byte()
+
+
+@pytest.fixture
+def pair() -> fer_zoo.models.Ensemble:
+    """The bundled ensemble under its fitted stacked head."""
+    return fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
+
+
+@pytest.mark.parametrize("name", [*QUICK, *TIMM])
+def test_a_folded_network_gives_the_same_logits(name):
+    """At the batch size it was folded for and at another, and nothing of batch norm is left."""
+    model = shaken(fer_zoo.create(name, num_classes=5))
+    x = torch.rand(3, 1, 40, 40)
+    other = fold(model, x)
+    with torch.inference_mode():
+        for rows in (x, x[:1], x.repeat(2, 1, 1, 1)):
+            own = model(rows)
+            assert (other(rows) - own).abs().max() < 2e-5 * max(1, own.abs().max())
+    kinds = [type(m) for m in other.modules()]
+    if name.startswith(("resnet", "vgg", "test_tiny")):
+        assert nn.BatchNorm2d not in kinds
+        if torch.backends.mkldnn.is_available():
+            assert nn.Conv2d not in kinds
+            assert kinds.count(PackedConv2d) == len(
+                [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+            )
+            left = {str(node.target) for node in other.graph.nodes}
+            assert not [name for name in left if "relu" in name or "add" in name]
+
+
+def test_a_network_that_cannot_be_traced_is_copied():
+    class Odd(fer_zoo.models.ResNet):
+        def forward_features(self, x):
+            if float(x.mean()) > 1e9:
+                return x
+            return super().forward_features(x)
+
+    model = shaken(Odd(num_classes=7, width=8))
+    x = torch.rand(2, 1, 40, 40)
+    with torch.inference_mode():
+        torch.testing.assert_close(fold(model, x)(x), model(x))
+
+
+def test_a_convolution_that_feeds_two_is_left_alone():
+    """Batch norm is folded only where nothing else reads the convolution's output."""
+
+    class Two(fer_zoo.models.ResNet):
+        def forward_features(self, x):
+            raw = self.conv1(x)
+            return torch.relu(self.bn1(raw)) + raw
+
+        def forward_head(self, x, pre_logits=False):
+            return x.mean((2, 3))
+
+    model = shaken(Two(num_classes=8, width=8))
+    x = torch.rand(2, 1, 40, 40)
+    with torch.inference_mode():
+        torch.testing.assert_close(fold(model, x)(x), model(x))
+
+
+def test_optimized_answers_are_the_models(pair, gray):
+    """Under its own preset and another, on any number of faces, gray or with a channel."""
+    fast = fer_zoo.optimize(pair, example=gray)
+    for name in ("fer40_center", "fer40_tencrop"):
+        own = predict_scores(pair, gray, preset=name).softmax(1)
+        found = fast.predict_scores(gray, preset=PRESETS[name]).softmax(1)
+        assert (found - own).abs().max() < 1e-5
+    own = predict_scores(pair, gray).softmax(1)
+    for rows in (gray, gray[:, 0], gray[:1], gray.repeat(9, 1, 1, 1)):
+        again = own.repeat(9, 1)[: len(rows)].float()
+        assert (fast(rows) - again).abs().max() < 1e-5
+    assert fast(gray).dtype == torch.float32
+    assert fast.labels == pair.labels
+    assert fast.report["max_difference"] < 1e-5
+    assert fast.report["agreement"] == 1
+    assert pair.training is False
+
+
+def test_members_in_another_order_of_labels(gray):
+    members = [fer_zoo.create(n, weights="default") for n in NAMES]
+    order = [2, 0, 1, 6, 5, 4, 3]
+    with torch.no_grad():
+        for parameter in members[1].classifier.parameters():
+            parameter.copy_(parameter[order])
+    members[1].labels = tuple(members[1].labels[i] for i in order)
+    mixed = fer_zoo.create_ensemble(members)
+    expected = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="average")
+    expected.temperature = {}
+    own = predict_scores(expected, gray).softmax(1).float()
+    assert (fer_zoo.optimize(mixed, example=gray)(gray) - own).abs().max() < 1e-5
+
+
+def test_bfloat16_is_asked_for_and_stays_near(pair, gray):
+    fast = fer_zoo.optimize(pair, example=gray, dtype=torch.bfloat16)
+    own = predict_scores(pair, gray).softmax(1).float()
+    assert 0 < (fast(gray) - own).abs().max() < 0.05
+    assert (fast(gray).argmax(1) == own.argmax(1)).all()
+    assert fast.engine == "torch"
+    with pytest.raises(ArgumentError, match=r"torch\.int8"):
+        fer_zoo.optimize(pair, dtype=torch.int8)
+    with pytest.raises(ArgumentError, match="example is faces"):
+        fer_zoo.optimize(pair, example=torch.zeros(48, 48))
+    with pytest.raises(ArgumentError, match="model of the zoo"):
+        fer_zoo.optimize(nn.Linear(1, 1))
+
+
+def test_a_wrong_engine_is_not_used(labelled, monkeypatch, caplog):
+    """Where one of two is wrong the other is taken; where all are, nothing is returned."""
+    right = engines.TorchEngine._run
+    monkeypatch.setattr(engines.TorchEngine, "_run", lambda self, x: right(self, x) * 1.5)
+    fast = fer_zoo.optimize(labelled)
+    assert fast.engine == "onnxruntime"
+    assert "torch differs by" in caplog.text
+    monkeypatch.setattr(runtime, "_onnx_installed", lambda: False)
+    with pytest.raises(OptimizeError, match="no engine gives the answers of 'test_tiny'"):
+        fer_zoo.optimize(labelled)
+    monkeypatch.setattr(engines.TorchEngine, "_run", lambda self, x: right(self, x) * float("nan"))
+    with pytest.raises(OptimizeError):
+        fer_zoo.optimize(labelled)
+    # A predictor then takes the model as it is.
+    face = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
+    found = fer_zoo.Predictor(labelled)(face).probabilities
+    own = predict_scores(labelled, torch.from_numpy(face)[None]).softmax(1)[0]
+    assert list(found.values()) == pytest.approx(own.tolist())
+
+
+def test_the_faster_engine_is_chosen_by_the_size_of_the_batch(labelled, monkeypatch):
+    """Measured, not believed: one engine that is slow for one face, one that is slow for many."""
+    monkeypatch.setattr(runtime, "TRIAL", 0.02)
+
+    def slowed(cls, slow):
+        right = cls.__call__
+
+        def call(self, views):
+            if slow(len(views)):
+                time.sleep(0.05)
+            return right(self, views)
+
+        monkeypatch.setattr(cls, "__call__", call)
+
+    slowed(engines.TorchEngine, lambda n: n < 8)
+    slowed(engines.OnnxEngine, lambda n: n >= 8)
+    fast = fer_zoo.optimize(labelled, example=torch.zeros(16, 48, 48, dtype=torch.uint8))
+    assert {n: engine.name for n, engine in fast._engines.items()} == {
+        1: "onnxruntime",
+        16: "torch",
+    }
+    assert fast._engine_for(2).name == "onnxruntime"
+    assert fast._engine_for(9).name == fast._engine_for(500).name == fast.engine == "torch"
+    assert set(fast.report["milliseconds"]) == {1, 16}
+
+
+@pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop"])
+def test_less_memory_means_smaller_batches(labelled, preset):
+    """The same scores in halves; twice as many are tried again later; one image must fit."""
+    images, seen, room = torch.randint(0, 256, (150, 48, 48), dtype=torch.uint8), [], [40]
+    own = predict_scores(labelled, images, preset=preset)
+
+    def run(views):
+        seen.append(len(views))
+        if len(views) > room[0]:
+            raise torch.OutOfMemoryError("no room")
+        return labelled(views)[None]
+
+    how = {"channels": 1, "device": torch.device("cpu")}
+    size = BatchSize(256)
+    with torch.inference_mode():
+        found = scores_by(run, images, PRESETS[preset], size=size, **how)
+    torch.testing.assert_close(found[0].double(), own, atol=1e-5, rtol=1e-5)
+    assert max(seen) > 40
+    assert size.now <= 64
+    room[0] = 10_000
+    with torch.inference_mode():
+        for _ in range(8):
+            if size.now < 256:
+                scores_by(run, images, PRESETS[preset], size=size, **how)
+    assert size.now == 256
+    room[0] = 0
+    with pytest.raises(torch.OutOfMemoryError), torch.inference_mode():
+        scores_by(run, images, PRESETS[preset], size=size, **how)
+
+
+def test_a_predictor_reads_files_ahead_in_order(labelled, tmp_path: Path):
+    """Fewer than three batches are ever open, and what cannot be read keeps its place."""
+    from PIL import Image
+
+    paths = []
+    for i in range(23):
+        paths.append(tmp_path / f"{i:02d}.png")
+        Image.fromarray(np.full((48, 48), 10 * i, np.uint8)).save(paths[-1])
+    paths[5].write_bytes(b"no image")
+    taken = []
+
+    def files():
+        for path in paths:
+            taken.append(path)
+            yield path
+
+    predict = fer_zoo.Predictor(labelled, batch_size=4)
+    stream = predict.stream(files())
+    first = next(stream)
+    assert len(taken) == 8
+    found = [first, *stream]
+    assert [p.source for p in found] == list(map(str, paths))
+    assert [p.error is not None for p in found] == [i == 5 for i in range(23)]
+    for i in (0, 6, 22):
+        assert predict(paths[i]).probabilities == pytest.approx(found[i].probabilities, abs=1e-6)
+
+
+def test_a_predictor_of_what_optimize_returned(pair):
+    own, fast = fer_zoo.Predictor(pair)(list(FACES)), fer_zoo.optimize(pair)
+    for a, b in zip(own, fer_zoo.Predictor(fast)(list(FACES)), strict=True):
+        assert a.probabilities == pytest.approx(b.probabilities, abs=1e-5)
+    with pytest.raises(ArgumentError, match=r"\['fusion'\] cannot be changed"):
+        fer_zoo.Predictor(fast, fusion="average")
+    with pytest.raises(LabelError, match="was not trained"):
+        fer_zoo.Predictor(fer_zoo.optimize(fer_zoo.create("test_tiny")))
+
+
+@pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop"])
+def test_an_onnx_file_gives_the_models_probabilities(pair, gray, tmp_path: Path, preset):
+    """For any batch, with its preset inside; onnxruntime alone runs it, and so does a predictor."""
+    import onnxruntime
+
+    pair.preset = preset
+    path = fer_zoo.export(pair, tmp_path / "pair.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    own = predict_scores(pair, gray).softmax(1).float()
+    for n in (1, 3, 7):
+        (found,) = session.run(None, {"images": gray[:n].numpy()})
+        assert np.abs(found - own[:n].numpy()).max() < 1e-5
+    about = json.loads(session.get_modelmeta().custom_metadata_map["fer_zoo"])
+    assert tuple(about["labels"]) == pair.labels
+    assert about["preset"] == preset
+    assert about["shape"] == ["batch", 1, 48, 48]
+    predict = fer_zoo.Predictor(path)
+    assert predict.labels == pair.labels
+    one = fer_zoo.Predictor(pair)(gray[0])
+    assert predict(gray[0]).probabilities == pytest.approx(one.probabilities, abs=1e-5)
+    with pytest.raises(ArgumentError, match="exported with the preset"):
+        fer_zoo.Predictor(path, preset="fer48_plain")(gray[0])
+    with pytest.raises(ArgumentError, match=r"\['fusion'\]"):
+        fer_zoo.Predictor(path, fusion="average")
+
+
+def test_an_onnx_file_with_the_preset_outside(pair, gray, tmp_path: Path):
+    path = fer_zoo.export(pair, tmp_path / "pair.onnx", preset="outside")
+    own = predict_scores(pair, gray).softmax(1).float()
+    views = fer_zoo.create_transform(pair)(gray)
+    assert (exported.Exported(path).run(views) - own).abs().max() < 1e-5
+    predictions = fer_zoo.Predictor(path)(gray)
+    assert [p.score for p in predictions] == pytest.approx(own.max(1).values.tolist(), abs=1e-5)
+
+
+def test_an_rgb_model_is_exported_for_gray_faces(gray, tmp_path: Path):
+    model = shaken(fer_zoo.create("test_tiny", in_channels=3))
+    model.labels = fer_zoo.labels.FER2013
+    own = predict_scores(model, gray).softmax(1)
+    for where in ("inside", "outside"):
+        path = fer_zoo.export(model, tmp_path / f"{where}.onnx", preset=where)
+        found = fer_zoo.Predictor(path)(gray)
+        assert [p.score for p in found] == pytest.approx(own.max(1).values.tolist(), abs=1e-5)
+
+
+def test_an_aotinductor_package(gray, tmp_path: Path):
+    """Compiled to machine code, with its labels, run in a process of its own."""
+    model = fer_zoo.create("plain_test").eval()
+    model.labels = fer_zoo.labels.FER2013
+    path = fer_zoo.export(model, tmp_path / "plain.pt2")
+    own = predict_scores(model, gray).softmax(1)
+    code = (
+        "import sys, torch, fer_zoo\n"
+        "found = fer_zoo.Predictor(sys.argv[1])(torch.load(sys.argv[2], weights_only=True))\n"
+        "print([p.score for p in found], found[0].label)"
+    )
+    torch.save(gray, tmp_path / "gray.pt")
+    line = [sys.executable, "-W", "ignore", "-c", code, path, tmp_path / "gray.pt"]
+    printed = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    scores = json.loads(printed[: printed.index("]") + 1])
+    assert scores == pytest.approx(own.max(1).values.tolist(), abs=1e-5)
+    assert model.labels[int(own[0].argmax())] in printed
+
+
+def test_what_cannot_be_exported(labelled, tmp_path: Path, monkeypatch):
+    for path, why in (("m.pt", "ends in .onnx or .pt2"), ("m", "ends in")):
+        with pytest.raises(ArgumentError, match=why):
+            fer_zoo.export(labelled, tmp_path / path)
+    with pytest.raises(ArgumentError, match="model of the zoo"):
+        fer_zoo.export(nn.Linear(1, 1), tmp_path / "m.onnx")
+    with pytest.raises(ArgumentError, match="'inside' or 'outside'"):
+        fer_zoo.export(labelled, tmp_path / "m.onnx", preset="none")
+    with pytest.raises(ArgumentError, match=r"model\.cpu\(\)\.float\(\)"):
+        fer_zoo.export(labelled.bfloat16(), tmp_path / "m.onnx")
+    with pytest.raises(LabelError, match="not trained"):
+        fer_zoo.export(fer_zoo.create("test_tiny"), tmp_path / "m.onnx")
+    monkeypatch.setattr(exported.Exported, "run", lambda self, x: torch.zeros(len(x), 7))
+    with pytest.raises(OptimizeError, match="so it was not written"):
+        fer_zoo.export(labelled.float(), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_export_did_not_write(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="no such file"):
+        fer_zoo.Predictor(tmp_path / "none.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"nonsense")
+    with pytest.raises((CheckpointError, ArgumentError), match="cannot read"):
+        fer_zoo.Predictor(tmp_path / "bad.onnx")
+    foreign = engines.to_onnx(nn.ReLU(), torch.rand(2, 3), names=("x", "y"))
+    (tmp_path / "foreign.onnx").write_bytes(foreign)
+    with pytest.raises(CheckpointError, match="did not write this file"):
+        fer_zoo.Predictor(tmp_path / "foreign.onnx")
+
+
+def test_threads_are_torchs(labelled):
+    """onnxruntime takes as many threads as torch was told to."""
+    program = engines.to_onnx(engines.Members(labelled), torch.rand(2, 1, 40, 40), names=("x", "y"))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        options = engines.session(program).get_session_options()
+        assert options.intra_op_num_threads == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_graphs_are_kept_for_the_last_few_sizes(monkeypatch):
+    """One recording per shape; the one that was not used for longest goes."""
+
+    class Recording:
+        def __init__(self, x):
+            self.x, self.out = x, torch.empty(len(x))
+
+        def replay(self):
+            self.out.copy_(self.x.sum(1))
+
+    made = []
+
+    def capture(self, x):
+        made.append(len(x))
+        recording = Recording(x.clone())
+        return recording, recording.x, recording.out
+
+    monkeypatch.setattr(engines.Graphs, "_capture", capture)
+    graphs = engines.Graphs(None)
+    for n in (1, 2, 1, *range(3, engines.GRAPH_SIZES + 2), 1, 2):
+        x = torch.rand(n, 4)
+        torch.testing.assert_close(graphs(x), x.sum(1))
+    assert made == [*range(1, engines.GRAPH_SIZES + 2), 2]
+
+
+def test_no_image_gives_no_prediction(labelled):
+    predict = fer_zoo.Predictor(labelled)
+    assert predict([]) == []
+    with pytest.raises(InputError):
+        predict(ROOT / "nothing.png")
+
+
+def test_export_is_quiet(labelled, tmp_path: Path, capfd, caplog):
+    caplog.set_level(logging.INFO)
+    fer_zoo.export(labelled, tmp_path / "quiet.onnx")
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "")
+    assert not [record for record in caplog.records if record.name.startswith("onnx")]
