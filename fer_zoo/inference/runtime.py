@@ -38,7 +38,6 @@ class Optimized:
         name: of the model.
         labels: its class names, or None.
         preset: its transform.
-        engine: what computes batches as large as the example: `torch` or `onnxruntime`.
         report: `max_difference` of a probability from the model's own, and `agreement`, the share
             of faces with the same winner, both on the example; `milliseconds` of each engine by
             views at once, where there was a choice.
@@ -60,7 +59,7 @@ class Optimized:
 
     @property
     def engine(self) -> str:
-        """The engine for the largest batches that were tried."""
+        """What computes batches as large as the example: `torch` or `onnxruntime`."""
         return self._engines[max(self._engines)].name
 
     def __call__(self, images: Tensor) -> Tensor:
