@@ -59,7 +59,7 @@ class Optimized:
 
     @property
     def engine(self) -> str:
-        """What computes batches as large as the example: `torch` or `onnxruntime`."""
+        """The engine for batches as large as the example, `torch` or `onnxruntime`."""
         return self._engines[max(self._engines)].name
 
     def __call__(self, images: Tensor) -> Tensor:
