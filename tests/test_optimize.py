@@ -146,12 +146,39 @@ def test_bfloat16_is_asked_for_and_stays_near(pair, gray):
     assert 0 < (fast(gray) - own).abs().max() < 0.05
     assert (fast(gray).argmax(1) == own.argmax(1)).all()
     assert fast.engine == "torch"
-    with pytest.raises(ArgumentError, match=r"torch\.int8"):
-        fer_zoo.optimize(pair, dtype=torch.int8)
+    with pytest.raises(ArgumentError, match=r"torch\.int16"):
+        fer_zoo.optimize(pair, dtype=torch.int16)
     with pytest.raises(ArgumentError, match="example is faces"):
         fer_zoo.optimize(pair, example=torch.zeros(48, 48))
     with pytest.raises(ArgumentError, match="model of the zoo"):
         fer_zoo.optimize(nn.Linear(1, 1))
+
+
+def test_int8_is_scaled_for_the_faces_it_is_given(gray):
+    model = fer_zoo.create("resnet18_025", weights="default")
+    with pytest.raises(ArgumentError, match="pass example= with 32"):
+        fer_zoo.optimize(model, dtype=torch.int8)
+    with pytest.raises(ArgumentError, match="pass example= with 32"):
+        fer_zoo.optimize(model, dtype=torch.int8, example=gray)
+    shifted = torch.cat([gray.roll((dy, dx), (2, 3)) for dy in (-2, 0, 2) for dx in (-2, 2)])
+    fast = fer_zoo.optimize(model, dtype=torch.int8, example=shifted)
+    assert fast.engine == "onnxruntime"
+    assert fast.report["agreement"] >= 0.95
+    own = predict_scores(model, gray).softmax(1).float()
+    assert 1e-4 < (fast(gray) - own).abs().max() < 0.25
+
+
+@pytest.mark.real_data
+def test_int8_costs_little_on_real_faces(real_public, fer2013_root):
+    """No more than 0.3 points on PublicTest, scaled on Training."""
+    train = fer_zoo.data.FER2013(fer2013_root, "train").subset(512)
+    for name in NAMES:
+        model = fer_zoo.create(name, weights="default")
+        fast = fer_zoo.optimize(model, dtype=torch.int8, example=train.images)
+        right = fast(real_public.images).argmax(1) == real_public.targets_for(model.labels)
+        own = predict_scores(model, real_public.images).argmax(1)
+        before = (own == real_public.targets_for(model.labels)).float().mean()
+        assert right.float().mean() > before - 0.003
 
 
 def test_a_wrong_engine_is_not_used(labelled, monkeypatch, caplog):
