@@ -124,6 +124,13 @@ def test_optimized_answers_are_the_models(pair, gray):
     assert fast.report["max_difference"] < 1e-5
     assert fast.report["agreement"] == 1
     assert pair.training is False
+    # It is a snapshot.
+    before = fast(gray)
+    pair.temperature = {"fer40_center": 9.0}
+    with torch.no_grad():
+        for parameter in pair.parameters():
+            parameter.zero_()
+    assert torch.equal(fast(gray), before)
 
 
 def test_members_in_another_order_of_labels(gray):

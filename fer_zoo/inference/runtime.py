@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import time
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,15 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, OptimizeError
+from fer_zoo.fusion import Fusion
 from fer_zoo.inference.engines import Engine, OnnxEngine, TorchEngine
 from fer_zoo.inference.scoring import (
     BatchSize,
+    evaluating,
     fuse,
     member_scores,
     scores_by,
     tempered,
 )
-from fer_zoo.models import Classifier
+from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS, Preset
 
 log = logging.getLogger("fer_zoo.inference")
@@ -54,6 +57,11 @@ class Optimized:
     def __init__(self, model: Classifier, engines: dict[int, Engine], preset: Preset) -> None:
         self.model, self.labels, self.name = model, model.labels, model.name
         self.preset, self.in_channels = preset, model.in_channels
+        self._fusion: Fusion | None = None
+        if isinstance(model, Ensemble):
+            self._fusion = deepcopy(model.fusion).cpu().float().eval()
+        self._temperature = dict(model.temperature)
+        self._elsewhere = model.temperature_for(model.preset)
         self.report: dict[str, Any] = {}
         self._engines = engines
         self._sizes: dict[int, BatchSize] = {}
@@ -86,7 +94,9 @@ class Optimized:
             device=engine.device,
             size=size,
         )
-        return tempered(fuse(self.model, found), self.model.temperature_for(recipe.name))
+        with torch.inference_mode():
+            fused = found[0] if self._fusion is None else self._fusion(found)
+        return tempered(fused, self._temperature.get(recipe.name, self._elsewhere))
 
     def _engine_for(self, views: int) -> Engine:
         """Return the engine that won at the nearest number of views, by ratio."""
@@ -151,28 +161,14 @@ def optimize(
             f"int8 is scaled for the faces to come: pass example= with {LEAST_INT8} of them or more"
         )
     preset, like = PRESETS[model.preset], next(model.parameters())
+    if wanted == torch.int8 and like.device.type != "cpu":
+        raise ArgumentError("int8 is for CPUs: model.cpu() first, or dtype=torch.bfloat16")
     faces = faces if faces.ndim == 4 else faces[:, None]
     views = preset.evaluation_views(faces.to(like.device)).flatten(0, 1)
     views = views.expand(-1, model.in_channels, -1, -1)
-    if wanted == torch.int8 and like.device.type != "cpu":
-        raise ArgumentError("int8 is for CPUs: model.cpu() first, or dtype=torch.bfloat16")
-    training = model.training
-    model.eval()
-    try:
-        built: list[Engine] = []
-        if wanted == torch.int8:
-            built.append(OnnxEngine(model, views, int8=True))
-        else:
-            graphs = cuda_graph is not False
-            torch_engine = TorchEngine(
-                model, views, dtype=wanted, compile=bool(compile), cuda_graph=graphs
-            )
-            built.append(torch_engine)
-            alone = like.device.type != "cpu" or {wanted, like.dtype} != {torch.float32}
-            if not alone and _onnx_installed():
-                built.append(OnnxEngine(model, views))
-    finally:
-        model.train(training)
+    with evaluating(model):
+        graphs = cuda_graph is not False
+        built = _engines(model, views, wanted, compile=bool(compile), cuda_graph=graphs)
     kept, report = _checked(model, built, faces, preset, TOLERANCE[wanted])
     best, times = {len(views): kept[0]}, {}
     for n in {1, len(views)} if len(kept) > 1 else ():
@@ -180,6 +176,21 @@ def optimize(
         best[n] = min(kept, key=lambda engine: times[n][engine.name])
     found = Optimized(model, best, preset)
     found.report = report[found.engine] | {"milliseconds": times}
+    return found
+
+
+def _engines(
+    model: Classifier, views: Tensor, dtype: torch.dtype, *, compile: bool, cuda_graph: bool
+) -> list[Engine]:
+    """Return the engines that could compute a model in a dtype, where it is."""
+    if dtype == torch.int8:
+        return [OnnxEngine(model, views, int8=True)]
+    found: list[Engine] = [
+        TorchEngine(model, views, dtype=dtype, compile=compile, cuda_graph=cuda_graph)
+    ]
+    like = next(model.parameters())
+    if like.device.type == "cpu" and like.dtype == dtype == torch.float32 and _onnx_installed():
+        found.append(OnnxEngine(model, views))
     return found
 
 
