@@ -16,7 +16,7 @@ import torch
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow")
-IDENTITY = ("kind", "model", "mode", "dtype", "batch_size", "device")
+IDENTITY = ("kind", "model", "mode", "dtype", "batch_size", "device", "recipe")
 """The fields that tell one cell from another."""
 
 Row = dict[str, Any]

@@ -132,9 +132,8 @@ def pil_transform(preset: Preset, how: Augmentation) -> Callable[[Any], Tensor]:
     if preset.resize != 48:
         steps.append(tv.Resize(preset.resize))
     if how.scale != (1.0, 1.0) or how.shift or how.rotate:
-        turn = tv.RandomAffine(
-            how.rotate, (how.shift, how.shift), how.scale, tv.InterpolationMode.BILINEAR
-        )
+        shift, bilinear = (how.shift, how.shift), tv.InterpolationMode.BILINEAR
+        turn = tv.RandomAffine(how.rotate, shift, how.scale, interpolation=bilinear)
         steps.append(tv.RandomApply([turn], how.affine))
     steps += [tv.RandomCrop(preset.size, how.padding), tv.RandomHorizontalFlip(how.flip)]
     if how.brightness or how.contrast:

@@ -44,8 +44,12 @@ def training_table(rows: Iterable[Row]) -> str:
         if row["kind"] != "training":
             continue
         line = [f"`{row['model']}`", row["recipe"], str(row["batch_size"]), row["mode"]]
-        line += [row["dtype"], _number(row["images_per_s"], 1, 1)]
-        line += [_ratio(row["loop_over_this"]), str(row["repeats"])]
+        line += [row["dtype"]]
+        if row["status"] == "ok":
+            line += [_number(row["images_per_s"], 1, 1), _ratio(row["loop_over_this"])]
+            line += [str(row["repeats"])]
+        else:
+            line += [f"{row['status']}: {row['reason']}", "", ""]
         lines.append(line)
     return markdown(head, lines)
 
