@@ -80,12 +80,15 @@ def startup_table(rows: Iterable[Row]) -> str:
     for row in rows:
         if row["kind"] != "startup":
             continue
-        then = ""
-        if row["then_s"]:
-            low, median, high = row["then_s"]
-            then = f"{median:.3f} ({low:.3f} to {high:.3f})"
-        line = [f"`{row['mode']}`", f"{row['import_s'][1]:.2f}", then, _ratio(row["ratio"])]
-        line += [_number(row["added_bytes"], 1e-6, 1, " MB"), _number(row["size_ratio"], 1, 2)]
+        line = [f"`{row['mode']}`"]
+        if row["status"] == "ok":
+            low, median, high = row["then_s"] or (0, 0, 0)
+            line.append(f"{row['import_s'][1]:.2f}")
+            line.append(f"{median:.3f} ({low:.3f} to {high:.3f})" if row["then_s"] else "")
+            line += [_ratio(row["ratio"]), _number(row["added_bytes"], 1e-6, 1, " MB")]
+            line.append(_number(row["size_ratio"], 1, 2))
+        else:
+            line += [f"{row['status']}: {row['reason']}", "", "", "", ""]
         lines.append(line)
     return markdown(head, lines)
 
