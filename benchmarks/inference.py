@@ -28,7 +28,7 @@ from measuring import (
     allowed,
     copy_bandwidth,
     flops_per_image,
-    joules_per_call,
+    joules,
     parity,
     peak_flops,
     pictures,
@@ -45,7 +45,7 @@ from tqdm import tqdm
 from fer_zoo._device import resolve_device
 from fer_zoo.errors import FerZooError, MissingDependencyError
 from fer_zoo.inference import predict_scores
-from fer_zoo.models import Classifier
+from fer_zoo.models import Classifier, get_spec
 from fer_zoo.transforms import PRESETS
 
 MODELS = ["resnet18_7x7", "resnet18", "vgg19", "resnet18_025", "vgg19_025"]
@@ -58,7 +58,7 @@ def outcome(error: Exception) -> Row:
     """Return the status and reason of a cell that raised."""
     text = " ".join(str(error).split())
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if memory or re.search(r"out of memory|n[o']t allocate memory|allocate memory", text, re.I):
+    if memory or re.search("out of memory|allocate memory", text, re.I):
         return {"status": "out of memory"}
     if isinstance(error, NotAvailableError | MissingDependencyError | ImportError):
         return {"status": "not available", "reason": f"{text:.200}"}
@@ -86,8 +86,7 @@ def measure(
     model: Classifier, size: int, options: argparse.Namespace, peaks: dict[str, float]
 ) -> Iterator[Row]:
     """Yield the rows of one model at one batch size."""
-    device, preset = options.device, PRESETS[model.preset]
-    on_cpu = pictures(size)
+    device, on_cpu = options.device, pictures(size)
     faces = torch.cat([b[:COMPARED] for b in on_cpu])
     truth = predict_scores(model, faces).softmax(1).float()
     batches = [b.to(device) for b in on_cpu]
@@ -106,9 +105,9 @@ def measure(
     times, broken = take_turns(
         runners, batches, device, repeats=options.repeats, budget=options.budget
     )
-    work = size * flops_per_image(model, preset)
-    for (mode, dtype), row in rows.items():
-        key = mode, dtype
+    work = size * flops_per_image(model, PRESETS[model.preset])
+    for key, row in rows.items():
+        mode, dtype = key
         if key in broken:
             row.update(outcome(broken[key]))
         if key in times:
@@ -117,9 +116,7 @@ def measure(
             row["flops_per_s"] = rounded(work / row["median_s"])
             row["share_of_peak"] = rounded(row["flops_per_s"] / peaks[dtype])
             row["ratios"] = ratios(key, times)
-            call, x = runners[key].call, runners[key].prepare(batches[0])
-            joules = joules_per_call(call, x, device)
-            row["joules_per_image"] = None if joules is None else rounded(joules / size)
+            row["joules_per_image"] = joules(runners[key], batches[0])
         yield {
             "kind": "inference",
             "model": model.name,
@@ -168,6 +165,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="stop after so many, as Ctrl-C would")
     parser.add_argument("--output", type=Path, help="benchmarks/results/<device>-<date>.jsonl")
     options = parser.parse_args(arguments)
+    for name in options.models:
+        get_spec(name)  # an unknown one is told now, not when its turn comes
     options.device = resolve_device(options.device)
     options.output = options.output or results_path(options.device)
     options.environment = environment(options.device)

@@ -224,11 +224,12 @@ def _best(call: Callable[[Any], Any], x: Any, device: torch.device) -> float:
     return min(found[1:])
 
 
-def joules_per_call(call: Callable[[Any], Any], x: Any, device: torch.device) -> float | None:
-    """Return the GPU's energy for one of the calls of a second, None where NVML does not tell it.
+def joules(runner: Runner, images: Tensor) -> float | None:
+    """Return the GPU's energy for an image, over a second of calls; None where NVML has no count.
 
     What the GPU takes while idle is part of it.
     """
+    device = images.device
     if device.type != "cuda":
         return None
     try:
@@ -240,9 +241,10 @@ def joules_per_call(call: Callable[[Any], Any], x: Any, device: torch.device) ->
         before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except Exception:  # no pynvml, no NVML, or a card without a counter: each has its own error
         return None
-    start, calls = time.perf_counter(), 0
+    x, start, calls = runner.prepare(images), time.perf_counter(), 0
     while time.perf_counter() - start < ENOUGH:
-        call(x)
+        runner.call(x)
         torch.cuda.synchronize(device)
         calls += 1
-    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1000 / calls
+    used = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before
+    return float(f"{used / 1000 / calls / len(images):.5g}")

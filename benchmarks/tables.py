@@ -106,12 +106,12 @@ def results(folder: Path = RESULTS) -> str:
         rows = read_rows(path)
         for kind, (title, table) in kinds.items():
             if own := [row for row in rows if row["kind"] == kind]:
-                parts += [f"**{title}**: {_where(own[-1])}", table(own)]
+                parts += [f"**{title}**: {_where(own)}", table(own)]
     return "\n\n".join(parts) or "No results have been committed yet."
 
 
-def _where(row: Row) -> str:
-    known = row["environment"]
+def _where(rows: list[Row]) -> str:
+    known = rows[-1]["environment"]
     packages = known["packages"]
     place = known["gpu"] or known["cpu"]
     text = f"{place}, {known['cores']} cores, {known['threads']} threads, {known['date']}, "
@@ -119,9 +119,11 @@ def _where(row: Row) -> str:
     text += ", ".join(f"{name} {packages[name]}" for name in names if packages[name])
     text += f"; driver {known['driver']}" if known["driver"] else ""
     text += f"; commit `{known['commit']}`" if known["commit"] else ""
-    if peak := row.get("peak_flops_per_s"):
-        text += f"; measured peak {peak / 1e12:.3g} TFLOP/s in {row['dtype']}"
-        text += f", copy {row['copy_bytes_per_s'] / 1e9:.3g} GB/s"
+    peaks = {row["dtype"]: row["peak_flops_per_s"] for row in rows if "peak_flops_per_s" in row}
+    if peaks:
+        measured = (f"{peak / 1e12:.3g} TFLOP/s in {dtype}" for dtype, peak in peaks.items())
+        text += f"; measured peak {' and '.join(measured)}"
+        text += f", copy {rows[-1]['copy_bytes_per_s'] / 1e9:.3g} GB/s"
     return text
 
 

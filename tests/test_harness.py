@@ -1,5 +1,6 @@
 """The benchmark harness: parity before speed, failures as results, files that stay whole."""
 
+import doctest
 import json
 import sys
 from pathlib import Path
@@ -259,6 +260,19 @@ def test_compare_says_what_changed_beyond_the_noise(tmp_path: Path, capsys):
     )
     assert "cpu: a -> b" in printed
     assert "date" not in printed
+
+
+def test_the_examples_in_the_harness_are_right():
+    for module in (harness, measuring):
+        found = doctest.testmod(module)
+        assert found.attempted > 0
+        assert found.failed == 0
+
+
+def test_an_unknown_model_is_told_before_anything_is_measured(tmp_path: Path):
+    with pytest.raises(fer_zoo.errors.UnknownNameError, match="Did you mean 'resnet18'"):
+        inference.main(["--models", "test_tiny", "resnet8", "--output", str(tmp_path / "a.jsonl")])
+    assert not (tmp_path / "a.jsonl").exists()
 
 
 def test_the_docs_have_tables_with_and_without_results(tmp_path: Path):
