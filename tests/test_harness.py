@@ -3,6 +3,8 @@
 import doctest
 import json
 import sys
+import time
+import types
 from pathlib import Path
 
 import pytest
@@ -319,3 +321,58 @@ def test_startup_ratios_are_those_of_paired_rounds(tmp_path: Path, monkeypatch, 
     assert "failed: unknown model 'nonsense'" in printed
     assert len(rows) == printed.count("\n| `")
     assert 'fer_zoo.load("vgg19.safetensors")' in rows
+
+
+def test_the_gpu_paths_with_a_pretended_gpu(monkeypatch):
+    """No GPU is needed to see that events, memory, energy and names are asked for rightly."""
+    cuda, model = torch.device("cuda"), measuring.subject("test_tiny")
+
+    class Event:
+        def __init__(self, *, enable_timing: bool):
+            assert enable_timing
+
+        def record(self):
+            self.done = True
+
+        def synchronize(self):
+            assert self.done
+
+        def elapsed_time(self, end):
+            return 250.0
+
+    energy = iter((1_000, 5_000))
+    nvml = types.SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetTotalEnergyConsumption=lambda handle: {"GPU-1-2": next(energy)}[handle],
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(measuring, "ENOUGH", 1e-3)
+    for name, value in {
+        "Event": Event,
+        "synchronize": lambda device: None,
+        "empty_cache": lambda: None,
+        "reset_peak_memory_stats": lambda device: None,
+        "memory_allocated": lambda device: 100,
+        "max_memory_allocated": lambda device: 350,
+        "get_device_name": lambda device: "NVIDIA H100 80GB HBM3",
+        "get_device_properties": lambda device: types.SimpleNamespace(uuid="1-2"),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    assert measuring.seconds_of(lambda x: None, None, cuda) == 0.25
+    images = type("Images", (), {"device": cuda, "__len__": lambda self: 4})()
+    assert 0 < measuring.joules(measuring.Runner(lambda x: time.sleep(2e-3)), images) <= 1
+    assert measuring.allowed(torch.float32, cuda) > measuring.allowed(torch.float32, CPU)
+    assert harness.results_path(cuda).name.startswith("nvidia-h100-80gb-hbm3-20")
+    assert harness.environment(cuda)["gpu"] == "NVIDIA H100 80GB HBM3"
+
+    def on_cpu(case):
+        own = modes.eager(modes.Case(case.model, CPU, case.dtype, case.images))
+        return measuring.Runner(own.call, finish=own.finish, engine="pretended")
+
+    monkeypatch.setitem(modes.MODES, "on_cpu", on_cpu)
+    batches = measuring.pictures(16)
+    truth = fer_zoo.inference.predict_scores(model, torch.cat(batches)).softmax(1).float()
+    case = modes.Case(model, cuda, torch.float32, batches[0])
+    _, row = inference.prepare("on_cpu", case, batches, truth)
+    assert (row["status"], row["peak_memory_bytes"], row["engine"]) == ("ok", 250, "pretended")
