@@ -86,7 +86,8 @@ def measure(
     model: Classifier, size: int, options: argparse.Namespace, peaks: dict[str, float]
 ) -> Iterator[Row]:
     """Yield the rows of one model at one batch size."""
-    device, on_cpu = options.device, pictures(size)
+    device, preset = options.device, PRESETS[model.preset]
+    on_cpu = pictures(size, preset.resize)
     faces = torch.cat([b[:COMPARED] for b in on_cpu])
     truth = predict_scores(model, faces).softmax(1).float()
     batches = [b.to(device) for b in on_cpu]
@@ -105,7 +106,7 @@ def measure(
     times, broken = take_turns(
         runners, batches, device, repeats=options.repeats, budget=options.budget
     )
-    work = size * flops_per_image(model, PRESETS[model.preset])
+    work = size * flops_per_image(model, preset)
     for key, row in rows.items():
         mode, dtype = key
         if key in broken:

@@ -30,7 +30,7 @@ class Runner:
 
     Attributes:
         call: from what `prepare` returns to what `finish` takes.
-        prepare: makes of uint8 images `(B, 1, 48, 48)` on the device what `call` takes.
+        prepare: makes of uint8 images `(B, 1, R, R)` on the device what `call` takes.
         finish: makes probabilities `(B, K)` of what `call` returns.
         engine: what does the work, where there is a choice.
     """
@@ -69,17 +69,16 @@ def subject(name: str) -> Classifier:
     return model.eval()
 
 
-def pictures(batch_size: int) -> list[Tensor]:
+def pictures(batch_size: int, side: int = 48) -> list[Tensor]:
     """Return several random batches of smooth pictures, on which networks disagree more than noise.
 
-    At least three, and together at least 32 pictures, uint8 `(batch_size, 1, 48, 48)`.
+    At least three, and together at least 32 pictures, uint8 `(batch_size, 1, side, side)`.
     """
     rng = torch.Generator().manual_seed(0)
     count = max(3, math.ceil(32 / batch_size))
     coarse = torch.rand(count * batch_size, 1, 6, 6, generator=rng) * 255
-    smooth = F.interpolate(coarse, 48, mode="bilinear") + 20 * torch.randn(
-        len(coarse), 1, 48, 48, generator=rng
-    )
+    smooth = F.interpolate(coarse, side, mode="bilinear")
+    smooth += 20 * torch.randn(smooth.shape, generator=rng)
     return list(smooth.clamp(0, 255).byte().split(batch_size))
 
 

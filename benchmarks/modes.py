@@ -26,7 +26,7 @@ class Case:
     model: Classifier
     device: torch.device
     dtype: torch.dtype
-    images: Tensor  # one batch on the device, uint8 (B, 1, 48, 48)
+    images: Tensor  # one batch on the device, uint8 (B, 1, R, R) with the preset's R
 
     @property
     def preset(self) -> Preset:

@@ -376,3 +376,18 @@ def test_the_gpu_paths_with_a_pretended_gpu(monkeypatch):
     case = modes.Case(model, cuda, torch.float32, batches[0])
     _, row = inference.prepare("on_cpu", case, batches, truth)
     assert (row["status"], row["peak_memory_bytes"], row["engine"]) == ("ok", 250, "pretended")
+
+
+def test_images_have_the_side_that_the_transform_scales_to(tmp_path: Path, monkeypatch):
+    """An exported file takes no other, and no mode shall scale while another does not."""
+    seen = []
+
+    def look(case):
+        seen.append(tuple(case.images.shape))
+        raise NotAvailableError("seen enough")
+
+    monkeypatch.setitem(modes.MODES, "look", look)
+    line = ["--device", "cpu", "--modes", "look", "--batch-sizes", "2"]
+    line += ["--output", str(tmp_path / "a.jsonl"), "--models", "resnet18_7x7", "test_tiny"]
+    assert inference.main(line) == 0
+    assert seen == [(2, 1, 40, 40), (2, 1, 48, 48)]
