@@ -1,5 +1,8 @@
 """Sphinx settings; the tables are made from the registries while the docs are built."""
 
+import sys
+from pathlib import Path
+
 import fer_zoo
 from fer_zoo.models import get_spec
 from fer_zoo.transforms import PRESETS
@@ -72,4 +75,16 @@ def _presets() -> str:
     return _table(["preset", "size", "views", "averaged", "what"], rows)
 
 
-myst_substitutions = {"models": _models(), "weights": _weights(), "presets": _presets()}
+def _performance() -> str:
+    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+    from tables import results
+
+    return results()
+
+
+myst_substitutions = {
+    "models": _models(),
+    "performance": _performance(),
+    "presets": _presets(),
+    "weights": _weights(),
+}

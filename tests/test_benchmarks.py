@@ -1,15 +1,15 @@
 """The scripts of benchmarks/ on small data."""
 
-import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import ROOT, stripes
 from fer_zoo.data import fer2013
+from fer_zoo.transforms import PRESETS, Augmentation
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
@@ -80,12 +80,65 @@ def test_the_thesis_figures_are_consistent():
             assert stated or rate == pytest.approx(100 * found / 7, abs=0.02), (row, epochs)
 
 
-def test_the_loop_against_its_bare_arithmetic():
+def test_the_loop_against_its_bare_arithmetic_and_the_peers(tmp_path: Path, capsys):
+    """All ways are timed in the same rounds; a recipe that the peers cannot follow says so."""
     import training
 
-    options = argparse.Namespace(recipe="strong", steps=2, rounds=2, device="cpu")
-    row = training.measure("test_tiny", 8, options)
-    assert 0.05 < row["share"] < 3
-    assert row["share_lowest"] <= row["share"] <= row["share_highest"]
-    line = [sys.executable, str(ROOT / "benchmarks" / "training.py"), "--help"]
-    assert "bare" in subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    output = tmp_path / "rows.jsonl"
+    line = ["test_tiny", "--device", "cpu", "--batch-size", "8", "--steps", "2", "--rounds", "2"]
+    training.main([*line, "--workers", "0", "1", "--output", str(output)])
+    rows = {row["mode"]: row for row in map(json.loads, output.read_text().splitlines())}
+    assert list(rows) == ["loop", "bare", "PIL, no workers", "PIL, 1 worker"]
+    for way, row in rows.items():
+        assert row["repeats"] == 2
+        assert row["images_per_s"] == pytest.approx(16 / row["median_s"], rel=1e-3)
+        if way == "loop":
+            assert row["loop_over_this"] is None
+        else:
+            low, median, high = row["loop_over_this"]
+            assert 0.01 < low <= median <= high < 100
+    assert rows["PIL, 1 worker"]["dtype"] == "fp32"
+    assert capsys.readouterr().out.count("| `test_tiny` | strong | 8 |") == 4
+    mixed = tmp_path / "mixed.toml"
+    mixed.write_text('preset = "fer40_center"\n[augment]\nmixup = 0.2\n')
+    training.main(
+        [*line, "--workers", "0", "--output", str(tmp_path / "b.jsonl"), "--recipe", str(mixed)]
+    )
+    assert "not available: the peers' loop knows neither" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+def test_the_time_to_an_accuracy(tmp_path: Path, capsys):
+    import training
+
+    line = ["plain_test", "--data", str(small_csv(tmp_path)), "--device", "cpu"]
+    line += ["--output", str(tmp_path / "rows.jsonl")]
+    training.main([*line, "--to-accuracy", "0.01"])
+    row = json.loads((tmp_path / "rows.jsonl").read_text())
+    assert row["accuracy"] >= 0.01
+    assert row["epochs"] >= 1
+    assert row["seconds"] > 0
+    assert "| 1.0 % |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        training.main(["plain_test", "--to-accuracy", "0.5"])
+
+
+@pytest.mark.parametrize("name", ["thesis40", "fer40_center"])
+def test_the_peers_transforms_do_what_ours_do(name):
+    """Without chance, a face through PIL is the same face to a level of gray."""
+    import peers
+
+    still = Augmentation(flip=0.0)
+    preset = PRESETS[name]
+    data = stripes(4, noise=0)
+    assert len(peers.Pictures(data, preset, still)) == 4
+    picture, target = peers.Pictures(data, preset, still)[1]
+    assert (picture.shape, target) == ((1, 40, 40), 1)
+    square = preset.square(data.images[1][None, None])[0]
+    if name == "thesis40":
+        torch.testing.assert_close(picture, square, rtol=0, atol=1.5 / 255)
+    else:  # the crop's place is random
+        crops = square.unfold(1, 40, 1).unfold(2, 40, 1).flatten(0, 2)
+        assert any(torch.allclose(picture[0], crop, atol=1e-6) for crop in crops)
+    strong = Augmentation(padding=4, scale=(0.8, 1.2), rotate=10, contrast=0.2, erase=0.5)
+    assert peers.pil_transform(preset, strong)(peers.Image.new("L", (48, 48))).shape == (1, 40, 40)

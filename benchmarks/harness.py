@@ -1,0 +1,124 @@
+"""What the benchmarks share: the environment, JSON lines, percentiles, Markdown tables."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow")
+IDENTITY = ("kind", "model", "mode", "dtype", "batch_size", "device", "recipe")
+"""The fields that tell one cell from another."""
+
+Row = dict[str, Any]
+
+
+def environment(device: torch.device) -> Row:
+    """Return what a figure depends on besides the code that is measured."""
+    cuda = device.type == "cuda"
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "gpu": torch.cuda.get_device_name(device) if cuda else None,
+        "driver": _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        if cuda
+        else None,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _said("git", "describe", "--always", "--dirty", "--abbrev=12"),
+        "date": date.today().isoformat(),
+    }
+
+
+def results_path(device: torch.device) -> Path:
+    """Return where a run's rows go unless it is told otherwise."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return RESULTS / f"{slug}-{date.today().isoformat()}.jsonl"
+
+
+def append(path: Path, row: Row) -> None:
+    """Add one line to a file of JSON lines; the line is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return the rows of a file; where a cell was measured again, the later one counts."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            found[identity(row)] = row
+        except (ValueError, AttributeError):
+            raise SystemExit(f"{path}, line {number}: not a row of these benchmarks") from None
+    return list(found.values())
+
+
+def identity(row: Row) -> tuple[Any, ...]:
+    """Return what tells this row's cell from others."""
+    return tuple(row.get(field) for field in IDENTITY)
+
+
+def spread(values: Iterable[float]) -> list[float]:
+    """Return the 10th percentile, the median and the 90th percentile, to five digits.
+
+    >>> spread([5.0, 1.0, 2.0, 3.0, 4.0])
+    [1.4, 3.0, 4.6]
+    """
+    return [rounded(x) for x in np.percentile(list(values), [10, 50, 90])]
+
+
+def rounded(value: float) -> float:
+    """Return `value` to five significant digits."""
+    return float(f"{value:.5g}")
+
+
+def timing(seconds: Sequence[float]) -> Row:
+    """Return the fields of a row that say how long a call takes."""
+    low, median, high = spread(seconds)
+    return {"median_s": median, "p10_s": low, "p90_s": high, "repeats": len(seconds)}
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cpu() -> str:
+    try:
+        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _said(*command: str) -> str | None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, cwd=Path(__file__).parent
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip().partition("\n")[0] or None if done.returncode == 0 else None
