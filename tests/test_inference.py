@@ -163,8 +163,10 @@ def test_fusion_is_one_argument(tmp_path: Path):
     assert fer_zoo.Predictor(path)(FACE).probabilities == by_name(FACE).probabilities
     same = fer_zoo.Predictor(path, fusion="stacked")
     assert same(FACE).probabilities == by_name(FACE).probabilities
-    swapped = fer_zoo.Predictor(path, fusion="average")
-    swapped.model.temperature = average.model.temperature
+    uncalibrated = fer_zoo.Predictor(path, fusion="average").model
+    assert uncalibrated.temperature == {}
+    uncalibrated.temperature = average.model.temperature
+    swapped = fer_zoo.Predictor(uncalibrated)
     assert swapped(FACE).probabilities == pytest.approx(average(FACE).probabilities, abs=1e-5)
     with pytest.raises(ArgumentError, match="'weighted' has to be fitted"):
         fer_zoo.Predictor(path, fusion="weighted")

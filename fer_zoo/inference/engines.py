@@ -1,10 +1,11 @@
-"""Engines: what computes a model's member logits, from views `(N, C, S, S)` to `(M, N, K)`."""
+"""Engines: what turns faces into calibrated scores, in torch or in onnxruntime."""
 
 import io
 import logging
 import tempfile
 from collections import OrderedDict
 from contextlib import redirect_stderr, redirect_stdout
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,36 +13,37 @@ import torch
 from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.fusion import Fusion
 from fer_zoo.inference.fold import fold
+from fer_zoo.inference.scoring import BatchSize, predict_scores, scores_by, tempered
 from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.transforms import Preset
 
 GRAPH_SIZES = 8  # captured batch sizes that are kept
 GRAPH_LIMIT = 64  # views; a larger batch keeps a GPU busy without one
 
 
 class Engine(Protocol):
-    """Maps views `(N, C, S, S)`, float32, to member logits `(M, N, K)`, float32, on one device."""
+    """A snapshot of a model that answers for faces."""
 
     name: str
-    device: torch.device
 
-    def __call__(self, views: Tensor) -> Tensor:
-        """Return the logits."""
+    def scores(self, images: Tensor, preset: Preset, size: BatchSize) -> Tensor:
+        """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
         ...
 
 
-class Members(nn.Module):
-    """The members of a model as one module: `(N, C, S, S)` to `(M, N, K)`, in the model's order."""
+class EagerEngine:
+    """A model as it is, for where everything faster gives other answers."""
+
+    name = "eager"
 
     def __init__(self, model: Classifier) -> None:
-        super().__init__()
         self.model = model
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return every member's logits."""
-        if isinstance(self.model, Ensemble):
-            return self.model.forward_members(x)
-        return self.model(x)[None]  # type: ignore[no-any-return]
+    def scores(self, images: Tensor, preset: Preset, size: BatchSize) -> Tensor:
+        """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
+        return predict_scores(self.model, images, preset=preset, batch_size=size.now)
 
 
 class TorchEngine:
@@ -75,9 +77,22 @@ class TorchEngine:
         if compile:
             self.networks = [torch.compile(network) for network in self.networks]
         self.graphs = Graphs(self._run) if cuda_graph and self.device.type == "cuda" else None
+        self.channels = model.in_channels
+        self.fusion: Fusion | None = None
+        if isinstance(model, Ensemble):
+            self.fusion = deepcopy(model.fusion).cpu().float().eval()
+        self.temperature, self.elsewhere = dict(model.temperature), model.temperature_for("")
 
-    def __call__(self, views: Tensor) -> Tensor:
-        """Return the logits."""
+    def scores(self, images: Tensor, preset: Preset, size: BatchSize) -> Tensor:
+        """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
+        how: Any = {"channels": self.channels, "device": self.device, "size": size}
+        found = scores_by(self.member_logits, images, preset, **how)
+        with torch.inference_mode():
+            fused = found[0] if self.fusion is None else self.fusion(found)
+        return tempered(fused, self.temperature.get(preset.name, self.elsewhere))
+
+    def member_logits(self, views: Tensor) -> Tensor:
+        """Return logits `(M, N, K)`, float32, of views `(N, C, S, S)`."""
         x = views.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             if self.graphs is not None and len(x) <= GRAPH_LIMIT:
@@ -139,26 +154,70 @@ class Graphs:
         return graph, inputs, outputs
 
 
-class OnnxEngine:
-    """The members in onnxruntime on the CPU, with as many threads as torch has.
+class Pipeline(nn.Module):
+    """Everything between faces and probabilities as one module, for export.
 
     Args:
-        model: in evaluation mode.
-        example: views `(N, C, S, S)`.
+        model: a trained model.
+        preset: makes the views and combines what the members say of them.
+        inside: whether faces come in; else views, each a face of its own.
+        softmax: whether probabilities come out; else scores whose softmax they are.
+
+    Shape:
+        faces, uint8 or float in [0, 1], `(B, 1, R, R)`, R the preset's `resize`; or views, float
+        `(B, C, S, S)`. Out comes `(B, K)`.
+    """
+
+    def __init__(
+        self, model: Classifier, preset: Preset, *, inside: bool, softmax: bool = True
+    ) -> None:
+        super().__init__()
+        self.model, self.preset, self.inside, self.softmax = model, preset, inside, softmax
+        self.channels = model.in_channels
+        self.temperature = model.temperature_for(preset.name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return probabilities or scores."""
+        if self.inside:
+            x = self.preset.evaluation_views(x).flatten(0, 1)
+            x = x.expand(-1, self.channels, -1, -1)
+        views = self.preset.num_views if self.inside else 1
+        if isinstance(self.model, Ensemble):
+            logits = self.model.forward_members(x).unflatten(1, (-1, views))
+            members = [self.preset.combine(logits[m]) for m in range(len(self.model.members))]
+            scores = self.model.fusion(torch.stack(members)) / self.temperature
+        else:
+            scores = self.preset.combine(self.model(x).unflatten(0, (-1, views)))
+            scores = scores / self.temperature
+        found: Tensor = scores.softmax(1) if self.softmax else scores
+        return found
+
+
+class OnnxEngine:
+    """The whole of a model in onnxruntime on the CPU, with as many threads as torch has.
+
+    Args:
+        model: in evaluation mode, float32.
+        preset: the one transform it answers under.
+        example: faces `(N, 1, H, W)`.
         int8: store weights per channel and compute layers in 8 bits, scaled for the example.
     """
 
     name = "onnxruntime"
-    device = torch.device("cpu")
 
-    def __init__(self, model: Classifier, example: Tensor, *, int8: bool = False) -> None:
-        program = to_onnx(Members(model), example, names=("views", "logits"))
-        self.session = session(_quantized(program, example) if int8 else program)
+    def __init__(
+        self, model: Classifier, preset: Preset, example: Tensor, *, int8: bool = False
+    ) -> None:
+        squares = preset.square(example)
+        pipeline = Pipeline(model, preset, inside=True, softmax=False)
+        program = to_onnx(pipeline, squares, names=("faces", "scores"))
+        self.session = session(_quantized(program, squares) if int8 else program)
 
-    def __call__(self, views: Tensor) -> Tensor:
-        """Return the logits."""
-        (found,) = self.session.run(None, {"views": views.contiguous().numpy()})
-        return torch.from_numpy(found)
+    def scores(self, images: Tensor, preset: Preset, size: BatchSize) -> Tensor:
+        """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
+        parts = preset.square(images.cpu()).split(max(1, size.now // preset.num_views))
+        found = [self.session.run(None, {"faces": part.contiguous().numpy()})[0] for part in parts]
+        return torch.cat([torch.from_numpy(scores) for scores in found]).double()
 
 
 def _quantized(program: bytes, example: Tensor) -> bytes:
@@ -172,12 +231,13 @@ def _quantized(program: bytes, example: Tensor) -> bytes:
 
         def get_next(self) -> dict[str, Any] | None:
             part = next(self.parts, None)
-            return None if part is None else {"views": part.contiguous().numpy()}
+            return None if part is None else {"faces": part.contiguous().numpy()}
 
     with tempfile.TemporaryDirectory() as folder:
         plain, ready, small = (Path(folder, f"{name}.onnx") for name in ("plain", "ready", "small"))
         plain.write_bytes(program)
-        quant_pre_process(str(plain), str(ready))
+        # Its symbolic shapes fail on the views' arithmetic (a TypeError); convolutions need none.
+        quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
         quantize_static(
             str(ready),
             str(small),
@@ -256,7 +316,7 @@ def session(model: bytes | str, *, cuda: bool = False) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     # Threads that wait in a loop for the next call would take the cores from everything else.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     providers = ["CUDAExecutionProvider"] if cuda else ["CPUExecutionProvider"]
     try:
         return onnxruntime.InferenceSession(model, options, providers=providers)

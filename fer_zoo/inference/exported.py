@@ -6,49 +6,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fer_zoo._files import replacing
 from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, OptimizeError
-from fer_zoo.inference.engines import Members, session, to_onnx
+from fer_zoo.inference.engines import Pipeline, session, to_onnx
 from fer_zoo.inference.runtime import TOLERANCE, _faces
 from fer_zoo.inference.scoring import evaluating
-from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
 SUFFIXES = (".onnx", ".pt2")
-
-
-class Pipeline(nn.Module):
-    """Everything between faces and probabilities as one module, for export.
-
-    Args:
-        model: a trained model.
-        preset: makes the views and combines what the members say of them.
-        inside: whether faces come in; else views, each a face of its own.
-
-    Shape:
-        faces, uint8 `(B, 1, R, R)`, R the preset's `resize`; or views, float `(B, C, S, S)`.
-        Out come probabilities `(B, K)`.
-    """
-
-    def __init__(self, model: Classifier, preset: Preset, *, inside: bool) -> None:
-        super().__init__()
-        self.members, self.preset, self.inside = Members(model), preset, inside
-        self.channels = model.in_channels
-        self.temperature = model.temperature_for(preset.name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return probabilities."""
-        if self.inside:
-            x = self.preset.evaluation_views(x).flatten(0, 1)
-            x = x.expand(-1, self.channels, -1, -1)
-        views = self.preset.num_views if self.inside else 1
-        logits = self.members(x).unflatten(1, (-1, views))
-        scores = torch.stack([self.preset.combine(logits[m]) for m in range(len(logits))])
-        model = self.members.model
-        fused = model.fusion(scores) if isinstance(model, Ensemble) else scores[0]
-        return (fused / self.temperature).softmax(1)
 
 
 def export(

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any, overload
 
@@ -18,7 +17,6 @@ from fer_zoo.factory import create, load, with_fusion
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.exported import SUFFIXES, Exported
 from fer_zoo.inference.runtime import Optimized, folded
-from fer_zoo.inference.scoring import predict_scores
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset, to_gray
 from fer_zoo.weights import is_file_address
@@ -105,7 +103,7 @@ class Predictor:
         else:
             self.model = _build(model, weights, fusion, device)
             chosen = chosen or PRESETS[self.model.preset]
-            self._runner = folded(self.model, chosen) or _Plain(self.model)
+            self._runner = folded(self.model, chosen)
         if self._runner.labels is None:
             raise LabelError(
                 f"{self._runner.name!r} was not trained, so its outputs have no names; "
@@ -201,14 +199,6 @@ class Predictor:
         return (
             f"Predictor({self._runner.name!r}, preset={self.preset.name!r}, labels={self.labels})"
         )
-
-
-class _Plain:
-    """A model as it is, for one whose folded form gives other answers."""
-
-    def __init__(self, model: Classifier) -> None:
-        self.model, self.name, self.labels = model, model.name, model.labels
-        self.predict_scores = partial(predict_scores, model)
 
 
 def _build(

@@ -4,7 +4,6 @@ import importlib.util
 import logging
 import time
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,17 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, OptimizeError
-from fer_zoo.fusion import Fusion
-from fer_zoo.inference.engines import Engine, OnnxEngine, TorchEngine
-from fer_zoo.inference.scoring import (
-    BatchSize,
-    evaluating,
-    fuse,
-    member_scores,
-    scores_by,
-    tempered,
-)
-from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.inference.engines import EagerEngine, Engine, OnnxEngine, TorchEngine
+from fer_zoo.inference.scoring import BatchSize, evaluating, predict_scores
+from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
 log = logging.getLogger("fer_zoo.inference")
@@ -54,16 +45,13 @@ class Optimized:
         tensor([1., 1.])
     """
 
-    def __init__(self, model: Classifier, engines: dict[int, Engine], preset: Preset) -> None:
+    def __init__(
+        self, model: Classifier, preset: Preset, engines: dict[int, Engine], plain: Engine
+    ) -> None:
         self.model, self.labels, self.name = model, model.labels, model.name
-        self.preset, self.in_channels = preset, model.in_channels
-        self._fusion: Fusion | None = None
-        if isinstance(model, Ensemble):
-            self._fusion = deepcopy(model.fusion).cpu().float().eval()
-        self._temperature = dict(model.temperature)
-        self._elsewhere = model.temperature_for(model.preset)
+        self.preset = preset
         self.report: dict[str, Any] = {}
-        self._engines = engines
+        self._engines, self._plain = engines, plain
         self._sizes: dict[int, BatchSize] = {}
 
     @property
@@ -83,20 +71,14 @@ class Optimized:
         self, images: Tensor, *, preset: Preset | None = None, batch_size: int = 256
     ) -> Tensor:
         """Return calibrated scores `(B, K)`, float64; see `fer_zoo.inference.predict_scores`."""
-        recipe = preset or self.preset
-        size = self._sizes.setdefault(batch_size, BatchSize(batch_size))
+        recipe, size = preset or self.preset, self._sizes.get(batch_size)
+        if size is None:
+            size = self._sizes[batch_size] = BatchSize(batch_size)
+        images = images if images.ndim == 4 else images[:, None]
         engine = self._engine_for(min(len(images) * recipe.num_views, batch_size))
-        found = scores_by(
-            engine,
-            images,
-            recipe,
-            channels=self.in_channels,
-            device=engine.device,
-            size=size,
-        )
-        with torch.inference_mode():
-            fused = found[0] if self._fusion is None else self._fusion(found)
-        return tempered(fused, self._temperature.get(recipe.name, self._elsewhere))
+        # What was exported knows one transform.
+        engine = engine if recipe.name == self.preset.name else self._plain
+        return engine.scores(images, recipe, size)
 
     def _engine_for(self, views: int) -> Engine:
         """Return the engine that won at the nearest number of views, by ratio."""
@@ -164,69 +146,61 @@ def optimize(
     if wanted == torch.int8 and like.device.type != "cpu":
         raise ArgumentError("int8 is for CPUs: model.cpu() first, or dtype=torch.bfloat16")
     faces = faces if faces.ndim == 4 else faces[:, None]
-    views = preset.evaluation_views(faces.to(like.device)).flatten(0, 1)
-    views = views.expand(-1, model.in_channels, -1, -1)
+    compute = torch.float32 if wanted == torch.int8 else wanted
+    graphs = cuda_graph is not False
     with evaluating(model):
-        graphs = cuda_graph is not False
-        built = _engines(model, views, wanted, compile=bool(compile), cuda_graph=graphs)
+        plain = _in_torch(model, preset, faces, compute, compile=bool(compile), cuda_graph=graphs)
+        built: list[Engine] = [plain]
+        if wanted == torch.int8:
+            built = [OnnxEngine(model, preset, faces, int8=True)]
+        elif {wanted, like.dtype} == {torch.float32} and like.device.type == "cpu":
+            built += [OnnxEngine(model, preset, faces)] if _onnx_installed() else []
     kept, report = _checked(model, built, faces, preset, TOLERANCE[wanted])
-    best, times = {len(views): kept[0]}, {}
-    for n in {1, len(views)} if len(kept) > 1 else ():
-        times[n] = _race(kept, views[:n])
-        best[n] = min(kept, key=lambda engine: times[n][engine.name])
-    found = Optimized(model, best, preset)
+    if not kept:
+        raise OptimizeError(
+            f"no engine gives the answers of {model.name!r}: {report} (allowed "
+            f"{TOLERANCE[wanted]}); use the model as it is, or dtype=torch.float32"
+        )
+    count = len(faces) * preset.num_views
+    best, times = {count: kept[0]}, {}
+    for n in {1, len(faces)} if len(kept) > 1 else ():
+        views = n * preset.num_views
+        times[views] = _race(kept, faces[:n], preset)
+        best[views] = min(kept, key=lambda engine: times[views][engine.name])
+    trusted = plain in kept or wanted == torch.int8
+    found = Optimized(model, preset, best, plain if trusted else EagerEngine(model))
     found.report = report[found.engine] | {"milliseconds": times}
     return found
 
 
-def _engines(
-    model: Classifier, views: Tensor, dtype: torch.dtype, *, compile: bool, cuda_graph: bool
-) -> list[Engine]:
-    """Return the engines that could compute a model in a dtype, where it is."""
-    if dtype == torch.int8:
-        return [OnnxEngine(model, views, int8=True)]
-    found: list[Engine] = [
-        TorchEngine(model, views, dtype=dtype, compile=compile, cuda_graph=cuda_graph)
-    ]
-    like = next(model.parameters())
-    if like.device.type == "cpu" and like.dtype == dtype == torch.float32 and _onnx_installed():
-        found.append(OnnxEngine(model, views))
+def folded(model: Classifier, preset: Preset) -> Optimized:
+    """Return a model in torch's engine, or as it is if that gives other answers."""
+    faces, dtype = _faces(2), next(model.parameters()).dtype
+    with evaluating(model):
+        engine: Engine = _in_torch(model, preset, faces, dtype)
+    kept, report = _checked(model, [engine], faces, preset, TOLERANCE.get(dtype, 1e-4))
+    engine = kept[0] if kept else EagerEngine(model)
+    found = Optimized(model, preset, {1: engine}, engine)
+    found.report = report["torch"]
     return found
 
 
-def folded(model: Classifier, preset: Preset) -> Optimized | None:
-    """Return a model in torch's engine, held against the model itself; None if that differs."""
-    like = next(model.parameters())
-    faces = _faces(2)
-    views = preset.evaluation_views(faces.to(like.device)).flatten(0, 1)
+def _in_torch(
+    model: Classifier, preset: Preset, faces: Tensor, dtype: torch.dtype, **options: bool
+) -> TorchEngine:
+    views = preset.evaluation_views(faces.to(next(model.parameters()).device)).flatten(0, 1)
     views = views.expand(-1, model.in_channels, -1, -1)
-    engine = TorchEngine(model, views, dtype=like.dtype)
-    try:
-        kept, report = _checked(model, [engine], faces, preset, TOLERANCE.get(like.dtype, 1e-4))
-    except OptimizeError:
-        return None
-    found = Optimized(model, {1: kept[0]}, preset)
-    found.report = report[engine.name]
-    return found
+    return TorchEngine(model, views, dtype=dtype, **options)
 
 
 def _checked(
     model: Classifier, engines: Sequence[Engine], faces: Tensor, preset: Preset, tolerance: float
 ) -> tuple[list[Engine], dict[str, dict[str, float]]]:
     """Return the engines that give the model's own answers, and how near each comes."""
-    own = fuse(model, member_scores(model, faces, preset=preset))
-    own = tempered(own, model.temperature_for(preset.name)).softmax(1)
+    own = predict_scores(model, faces, preset=preset).softmax(1)
     kept, report = [], {}
     for engine in engines:
-        scores = scores_by(
-            engine,
-            faces,
-            preset,
-            channels=model.in_channels,
-            device=engine.device,
-            size=BatchSize(256),
-        )
-        found = tempered(fuse(model, scores), model.temperature_for(preset.name)).softmax(1)
+        found = engine.scores(faces, preset, BatchSize(256)).softmax(1)
         difference = float((found - own).abs().max())
         agreement = float((found.argmax(1) == own.argmax(1)).float().mean())
         report[engine.name] = {"max_difference": difference, "agreement": agreement}
@@ -234,22 +208,17 @@ def _checked(
             kept.append(engine)
         else:
             log.warning("%s differs by %.2g in %s: not used", engine.name, difference, model.name)
-    if not kept:
-        raise OptimizeError(
-            f"no engine gives the answers of {model.name!r}: {report} (allowed {tolerance}); use "
-            "the model as it is, or dtype=torch.float32"
-        )
     return kept, report
 
 
-def _race(engines: Sequence[Engine], views: Tensor) -> dict[str, float]:
-    """Return the median milliseconds of each engine on these views, in turn on the same clock."""
+def _race(engines: Sequence[Engine], faces: Tensor, preset: Preset) -> dict[str, float]:
+    """Return the median milliseconds of each engine on these faces, taken in turn."""
     times: dict[str, list[float]] = {engine.name: [] for engine in engines}
-    begun = time.perf_counter()
+    begun, size = time.perf_counter(), BatchSize(256)
     while time.perf_counter() - begun < TRIAL * len(engines) or len(times[engines[0].name]) < 4:
         for engine in engines:
             start = time.perf_counter()
-            engine(views)
+            engine.scores(faces, preset, size)
             times[engine.name].append(1000 * (time.perf_counter() - start))
     # The first call warms up.
     return {name: sorted(t[1:])[len(t[1:]) // 2] for name, t in times.items()}
