@@ -57,8 +57,9 @@ class Predictor:
 
     The networks are folded (see `fer_zoo.optimize`) when the predictor is made; what is done to the
     model afterwards does not reach it. Once it has worked on a CPU for ten seconds, and onnxruntime
-    is installed, it spends a few on trying that, and goes on with what is faster. Batches of any size are split, and split further where
-    memory ends. Files are decoded in threads while the networks compute.
+    is installed, it spends a few on trying that, and goes on with what is faster. Batches of any
+    size are split, and split further where memory ends. Files are decoded in threads while the
+    networks compute.
 
     Args:
         model: a registry name (built with `weights`), the path of a checkpoint or of an exported

@@ -132,9 +132,9 @@ def optimize(
         example: faces like those to come, as many as usual: uint8 `(B, H, W)` or `(B, 1, H, W)`.
             64 random ones if not given.
         dtype: what the networks compute in; float32 if not given. `torch.bfloat16` is much faster
-            on GPUs and on CPUs with bfloat16 arithmetic, and moves probabilities in the second decimal.
-            `torch.int8`, on a CPU with onnxruntime, is the fastest for single faces; its scales
-            are measured on the example, which must be `LEAST_INT8` real faces or more.
+            on GPUs and on CPUs with bfloat16 arithmetic, and moves probabilities in the second
+            decimal. `torch.int8`, on a CPU with onnxruntime, is the fastest for single faces; its
+            scales are measured on the example, which must be `LEAST_INT8` real faces or more.
         compile: run the networks through `torch.compile`; no if not given. It takes a minute, and
             pays for large batches on GPUs.
         cuda_graph: on CUDA, record the work of small batches and replay it; yes if not given.
