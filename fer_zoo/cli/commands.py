@@ -22,7 +22,7 @@ from fer_zoo.cli.options import (
 )
 from fer_zoo.cli.show import out, prediction_row, prediction_table, print_facts, print_json, wide
 from fer_zoo.models import Ensemble, count_parameters, get_spec
-from fer_zoo.weights import WEIGHTS, is_file_address
+from fer_zoo.weights import WEIGHTS, is_address
 
 
 @main.command("list")
@@ -57,7 +57,7 @@ def info(name: str, as_json: bool) -> None:
 
     Example: fer-zoo info ensemble_r18_vgg19_025
     """
-    if is_file_address(name):
+    if is_address(name):
         model = fer_zoo.load(name)
         facts: dict[str, Any] = {"file": name, "name": model.name, "preset": model.preset}
         facts |= {"labels": model.labels, "provenance": model.provenance}

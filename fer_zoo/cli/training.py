@@ -26,7 +26,7 @@ from fer_zoo.training import (
     train_seeds,
 )
 from fer_zoo.transforms import PRESETS
-from fer_zoo.weights import is_file_address
+from fer_zoo.weights import is_address
 
 
 @main.command()
@@ -96,7 +96,7 @@ def train(
         judge = judge.subset(max(limit // 8, 1)) if limit else judge
     options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
     options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
-    is_ensemble = not is_file_address(model) and bool(get_spec(model).members)
+    is_ensemble = not is_address(model) and bool(get_spec(model).members)
     for name, given in (("--weights", weights), ("--teacher", teacher), ("--seeds", seeds)):
         if is_ensemble and given:
             raise ArgumentError(f"{name} is for one network; train the members one by one")
@@ -133,7 +133,7 @@ def _start(
     model: str, weights: str | None, labels: tuple[str, ...], new_head: bool, seed: int
 ) -> str | Classifier:
     """Return what training starts from: a name, or a network with weights."""
-    if is_file_address(model):
+    if is_address(model):
         raise ArgumentError(f"name the network: fer-zoo train NAME --weights {model}")
     if weights is None:
         if new_head:
