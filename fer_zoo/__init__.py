@@ -27,6 +27,7 @@ from fer_zoo.factory import create, create_ensemble, create_transform
 from fer_zoo.fusion import Fusion, register_fusion
 from fer_zoo.inference import Optimized, Prediction, Predictor, calibrate, export, optimize
 from fer_zoo.models import ModelSpec
+from fer_zoo.publishing import publish, push_to_hub
 from fer_zoo.saving import load, save
 from fer_zoo.training import (
     Recipe,
@@ -80,6 +81,8 @@ __all__ = [
     "plot_history",
     "plot_reliability",
     "plot_robustness",
+    "publish",
+    "push_to_hub",
     "register_fusion",
     "register_model",
     "register_preset",

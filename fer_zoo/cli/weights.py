@@ -31,3 +31,27 @@ def convert(
     for note in made.notes:
         click.echo(note, err=True)
     click.echo(fer_zoo.save(made.model, output))
+
+
+@main.command()
+@click.argument("organisation")
+@click.argument("pattern", default="*")
+@click.option("--upload", is_flag=True, help="Do it; without, only say what would be uploaded.")
+@click.option("--private", is_flag=True, help="Make new repositories private.")
+@click.option("--endpoint", help="Of the Hub; HF_ENDPOINT or huggingface.co if not given.")
+def publish(
+    organisation: str, pattern: str, upload: bool, private: bool, endpoint: str | None
+) -> None:
+    """Put the bundled weights on the Hub, a repository ORGANISATION/MODEL.TAG each, with its card.
+
+    Example: fer-zoo publish my-org
+    """
+    plans = fer_zoo.publish(
+        organisation, pattern, dry_run=not upload, private=private, endpoint=endpoint
+    )
+    for done in plans:
+        click.echo(done.address)
+        for name, size in done.files.items():
+            click.echo(f"  {size:>12,} bytes  {name}")
+    if not upload:
+        click.echo("nothing was uploaded: fer-zoo publish ... --upload does it", err=True)

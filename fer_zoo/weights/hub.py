@@ -185,20 +185,26 @@ def upload(
     where = f"{HUB}{place}"
     from huggingface_hub.errors import EntryNotFoundError
 
-    try:
-        attempt(lambda: api.create_repo(place, private=private, exist_ok=True), where)
-        done = attempt(
-            lambda: api.upload_folder(
+    def commit() -> str:
+        try:
+            done = api.upload_folder(
                 repo_id=place,
                 folder_path=folder,
                 commit_message=message,
                 delete_patterns=["*.safetensors", "*.safetensors.index.json"],
-            ),
-            where,
-        )
+            )
+        except ValueError as error:
+            # The commit is made, but 1.0 reads its URL as one of huggingface.co.
+            if "repo ID" not in str(error):
+                raise
+            return str(api.model_info(place).sha)
+        return str(done.oid)
+
+    try:
+        attempt(lambda: api.create_repo(place, private=private, exist_ok=True), where)
+        return attempt(commit, where)
     except EntryNotFoundError as error:
         raise HubError(explain(error, where)) from None
-    return str(done.oid)
 
 
 def client(endpoint: str | None, token: str | None) -> Any:
@@ -220,7 +226,6 @@ def attempt(action: Callable[[], T], where: str) -> T:
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HfHubHTTPError,
-        HFValidationError,
         OfflineModeIsEnabled,
     )
 
@@ -232,7 +237,7 @@ def attempt(action: Callable[[], T], where: str) -> T:
             return action()
         except OfflineModeIsEnabled as error:
             raise HubError(explain(error, where)) from None
-        except (transport, EntryNotFoundError, OSError, HFValidationError, ValueError) as error:
+        except (transport, EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
             wait = retry_after(error, pause)
             pause *= 2
             if wait is None or time.monotonic() + wait > deadline:
@@ -265,10 +270,10 @@ def response_of(error: BaseException) -> Any:
 
 
 def origin_of(error: BaseException) -> BaseException:
-    """Return the error behind the client's "not in the cache either"."""
+    """Return the error behind the client's "not in the cache either" or "while uploading"."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+    if isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
         return error.__cause__
     return error
 
