@@ -27,6 +27,7 @@ from fer_zoo.training import (
 )
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights import is_address
+from fer_zoo.weights.address import IMAGENET
 
 
 @main.command()
@@ -40,7 +41,7 @@ from fer_zoo.weights import is_address
     type=click.Path(path_type=Path),
     help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
 )
-@click.option("--weights", help="Start from weights: default, a tag or a checkpoint.")
+@click.option("--weights", help="Start from weights: default, a tag, a file, hf-hub:..., imagenet.")
 @click.option("--new-head", is_flag=True, help="With --weights: other classes than theirs.")
 @click.option("--ferplus", is_flag=True, help="FER+'s eight classes: fer2013new.csv by the csv.")
 @click.option("--teacher", help="Trained model to learn from: --set distill=0.5.")
@@ -139,12 +140,14 @@ def _start(
         if new_head:
             raise ArgumentError("--new-head is for --weights; without them the head is new anyway")
         return model
-    network = fer_zoo.create(model, weights=weights)
+    new_head = new_head or weights == IMAGENET
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        shape: dict[str, Any] = {"num_classes": len(labels), "head": "reset"} if new_head else {}
+        network = fer_zoo.create(model, weights=weights, **shape)
     if new_head:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network.reset_classifier(len(labels))
-    elif {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
+        return network.train()
+    if {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
         raise ArgumentError(
             f"the weights know {network.labels}, the faces are {labels}: pass --new-head to put a "
             "new last layer on"

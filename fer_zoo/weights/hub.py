@@ -20,7 +20,6 @@ from fer_zoo.weights.checkpoint import Checkpoint
 from fer_zoo.weights.repository import (
     Fetched,
     open_repository,
-    read_repository_config,
 )
 
 PATIENCE = 60.0
@@ -152,14 +151,6 @@ def open_hub(
             f"{address}: {error}. What was downloaded is removed; if loading again says the same, "
             "the repository is not what it was, or something changes it on its way"
         ) from None
-
-
-def read_hub_config(
-    address: Address, *, endpoint: str | None = None, token: str | None = None
-) -> dict[str, Any]:
-    """Return what a repository's `config.json` says of the model, without its weights."""
-    repository = Repository(address, endpoint=endpoint, token=token)
-    return read_repository_config(repository.fetch, str(address))
 
 
 def upload(

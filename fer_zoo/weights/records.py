@@ -175,5 +175,8 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
     tag = tag.removeprefix(f"{model}.")
     if tag not in [record.tag for record in found]:
         tags = [record.tag for record in found]
-        raise UnknownNameError(f"{model!r} has no weights {tag!r}, only {tags} and 'default'")
+        raise UnknownNameError(
+            f"{model!r} has no weights {tag!r}, only {tags} and 'default'; a file ends in "
+            ".safetensors, a folder begins with ./, a repository with hf-hub:"
+        )
     return WEIGHTS[f"{model}.{tag}"]
