@@ -60,7 +60,7 @@ def mutations(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     word = draw(st.sampled_from(words))
 
     def mutate(content: bytes) -> bytes:
-        header = 8 + int.from_bytes(content[:8], "little")
+        header = min(8 + int.from_bytes(content[:8], "little"), len(content))  # all of a text
         at = int(place * (header if near or kind in ("header", "word") else len(content)))
         if kind == "bits":
             return content[:at] + bytes([content[at] ^ noise[0]]) + content[at + 1 :]
@@ -98,7 +98,7 @@ def run(test: Callable[[object], None], strategy: st.SearchStrategy) -> int:
         max_examples=500,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink],
+        phases=[Phase.generate],  # what fails is printed; making it smaller may take minutes
         suppress_health_check=list(HealthCheck),
     )
     @given(strategy)
@@ -227,10 +227,7 @@ def test_a_damaged_repository_never_loads_other_numbers(tmp_path: Path):
 
     def case(drawn) -> None:
         name, mutate = drawn
-        try:
-            content = mutate(files[name])
-        except (IndexError, ValueError):  # a text has no header to damage
-            return
+        content = mutate(files[name])
         (tmp_path / name).write_bytes(content)
         try:
             again = fer_zoo.load(tmp_path)

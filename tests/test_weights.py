@@ -109,6 +109,8 @@ def test_one_grammar_everywhere(tmp_path: Path):
     with pytest.raises(WeightsError, match="is not the recorded"):
         fer_zoo.load(f"{folder}#sha256={PIN}")
     with pytest.raises(CheckpointError, match="no such folder"):
+        fer_zoo.load(str(tmp_path / "none" / "x"))
+    with pytest.raises(CheckpointError, match="no such file"):
         fer_zoo.load(tmp_path / "none" / "x")
     with pytest.raises(ArgumentError, match="holds 'resnet18_025', not 'vgg19_025'"):
         fer_zoo.create("vgg19_025", weights="resnet18_025.fer2013")
