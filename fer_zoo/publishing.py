@@ -61,7 +61,7 @@ def push_to_hub(
         token: one that may write; `HF_TOKEN` or the stored one if not given.
 
     Returns:
-        `hf-hub:org/name@commit#sha256=...`, the address of exactly these weights.
+        An address for `load`, with the commit and the sha256 of exactly these weights.
 
     Raises:
         HubError: it could not be uploaded; the repository is as it was.

@@ -188,7 +188,7 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
     if not model.temperature:
         model.provenance.pop("calibration", None)
     if isinstance(fusion, str) and any(True for _ in model.fusion.parameters()):
-        tensors, heads = read_checkpoint(record.path, sha256=record.sha256)
+        tensors, heads = read_checkpoint(record.path.resolve(), sha256=record.sha256)
         if fusion not in heads["fusions"]:
             raise ArgumentError(
                 f"{record.address} holds fitted heads for {sorted(heads['fusions'])}, none for "
@@ -222,7 +222,8 @@ def _open_local(where: Address) -> Iterator[Checkpoint]:
 def _open_bundled(record: WeightsRecord) -> Iterator[Checkpoint]:
     if not record.path.exists():
         raise WeightsError(f"{record.path} is missing: reinstall fer-zoo")
-    with open_checkpoint(record.path, sha256=record.sha256) as checkpoint:
+    # Some installers make links; with the sha256 known, where they lead does not matter.
+    with open_checkpoint(record.path.resolve(), sha256=record.sha256) as checkpoint:
         yield checkpoint
 
 

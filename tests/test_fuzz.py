@@ -244,10 +244,23 @@ def test_a_damaged_repository_never_loads_other_numbers(tmp_path: Path):
     print(f"\n{run(case, kinds)} damaged repositories")
 
 
+class Anything:
+    """A digest that equals any other."""
+
+    def hexdigest(self) -> "Anything":
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+
 def test_the_fuzzer_notices_what_it_looks_for(whole, tmp_path: Path, monkeypatch):
     """Without the seal, damage in the data would load: the fuzzer must find that."""
     path, content = tmp_path / "m.safetensors", whole["plain-float32"]
-    monkeypatch.setattr(Container, "_check_seal", lambda self, raw: None)
+    monkeypatch.setattr(Container, "_hash", lambda self, seal=None: Anything())
     path.write_bytes(content)
     expected = read_checkpoint(path)[0]
 

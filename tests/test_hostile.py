@@ -297,6 +297,25 @@ def test_every_single_byte_is_sealed(tmp_path: Path):
             fer_zoo.load(path)
 
 
+def test_a_seal_that_is_written_otherwise_is_no_way_around_it(tiny: Path):
+    """The same JSON in other bytes, and other data: found by fuzzing."""
+    content = tiny.read_bytes()
+    for before, after in (
+        (rb'"sha256\":', rb'"sha256\" :'),
+        (rb'"sha256\":', rb'"\u0073ha256\":'),
+        (rb"{\"format\": 2, ", rb"{ \"format\": 2, "),
+        (rb'"fer_zoo":"{', rb'"fer_zoo": "{'),
+    ):
+        changed = content.replace(before, after, 1)
+        assert changed != content
+        grown = len(after) - len(before)
+        header = int.from_bytes(content[:8], "little") + grown
+        changed = header.to_bytes(8, "little") + changed[8:-1] + b"\x01"
+        tiny.write_bytes(changed)
+        with pytest.raises(CheckpointError, match="a seal that is not where it was put"):
+            fer_zoo.load(tiny)
+
+
 def test_a_pinned_file_is_checked_before_it_is_parsed(tiny: Path):
     import hashlib
 

@@ -195,8 +195,9 @@ def parse_config(file: Container) -> dict[str, Any]:
     version = config.pop("format", None)
     if type(version) is not int or version not in FORMATS:
         refuse(f"format {version!r:.40}, this fer_zoo knows {FORMATS}")
-    if (config.pop("sha256", None) is None) != (version == 1):
-        refuse(f"format {version} with or without a seal")
+    # JSON can say the same in other bytes: then the seal was not found, nor checked.
+    if config.pop("sha256", None) != file.seal or (file.seal is None) != (version == 1):
+        refuse(f"format {version} with a seal that is not where it was put")
     return config
 
 

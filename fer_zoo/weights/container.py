@@ -65,6 +65,7 @@ class Container:
     Attributes:
         metadata: text by name.
         entries: the tensors by name.
+        seal: the sha256 that the file was sealed with, None if it has no seal.
 
     Raises:
         CheckpointError: it is no such file; the message says why.
@@ -92,8 +93,7 @@ class Container:
                     raise WeightsError(f"{path}: sha256 {found} is not the recorded {sha256}")
             raw = self._header()
             self.metadata, self.entries = self._parse(raw)
-            if sha256 is None and sealed:
-                self._check_seal(raw)
+            self.seal = self._check_seal(raw, check=sha256 is None and sealed)
         except BaseException:
             self._file.close()
             raise
@@ -174,18 +174,18 @@ class Container:
             self._refuse(f"{name:.80} has {end - start:,} bytes, which its shape {shape} does not")
         return Entry(dtype, tuple(shape), start, end)
 
-    def _check_seal(self, raw: bytes) -> None:
-        where = raw.find(SEAL)
-        if where < 0:
-            return
-        where += 8 + len(SEAL)
-        self._file.seek(where)
-        said, found = self._file.read(len(UNSEALED)), self._hash(where).hexdigest()
-        if said != found.encode():
+    def _check_seal(self, raw: bytes, check: bool) -> str | None:
+        """Return the seal, held against the bytes if `check`."""
+        where = raw.find(SEAL) + len(SEAL)
+        if where < len(SEAL):
+            return None
+        said = raw[where : where + len(UNSEALED)].decode(errors="replace")
+        if check and said != self._hash(8 + where).hexdigest():
             raise CheckpointError(
                 f"{self.path}: damaged or changed after it was written: its bytes do not have the "
                 "sha256 that it was sealed with; use another copy"
             )
+        return said
 
     def _hash(self, seal: int | None = None) -> Any:
         """Return the sha256 of the whole file, with a seal of zeros if `seal` says where it is."""
