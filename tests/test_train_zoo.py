@@ -215,15 +215,78 @@ def test_a_shipment(tmp_path: Path):
     assert {p.name.split(".")[0] for p in ship.iterdir()} == {"two"}
     assert len(list(ship.iterdir())) <= 4
     shipment.send(groups, ship, name="two", part=30_000, parts=8)
-    (ship / "two.tar.02").unlink()
-    with pytest.raises(tarfile.TarError):
+    next(ship.glob("two.tar.02of*")).unlink()
+    with pytest.raises(tarfile.TarError, match=r"two has \d of its \d parts"):
         shipment.receive(ship, tmp_path / "broken")
     shutil.rmtree(ship)
     ship.mkdir()
-    with tarfile.open(ship / "evil.tar.00", "w") as archive:
+    with tarfile.open(ship / "evil.tar.00of01", "w") as archive:
         archive.add(files["a"], "../evil")
     with pytest.raises(tarfile.TarError, match="no place"):
         shipment.receive(ship, tmp_path / "to")
+
+
+def test_a_shipment_that_was_cut_short_leaves_the_one_before(tmp_path: Path, monkeypatch):
+    """A kill between two parts, as a machine that is taken away does it, costs only the newest."""
+    import shipment
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"1" * 60_000)
+    second.write_bytes(b"2" * 60_000)
+    ship, written = tmp_path / "ship", []
+
+    def killed(path: Path):
+        if len(written) == 2:
+            raise SystemExit
+        written.append(path)
+        return shipment_replacing(path)
+
+    shipment_replacing = shipment.replacing
+    assert shipment.send([{"a": first}], ship, name="zoo-1", part=20_000) == []
+    before = len(list(ship.iterdir()))
+    monkeypatch.setattr(shipment, "replacing", killed)
+    with pytest.raises(SystemExit):
+        shipment.send([{"a": second}], ship, name="zoo-2", part=20_000)
+    monkeypatch.undo()
+    assert len(list(ship.iterdir())) == before + 2
+    assert shipment.receive(ship, tmp_path / "to") == ["a"]
+    assert (tmp_path / "to" / "a").read_bytes() == first.read_bytes()
+    shipment.send([{"a": second}], ship, name="zoo-3", part=20_000)
+    assert {path.name.split(".")[0] for path in ship.iterdir()} == {"zoo-3"}
+
+
+def test_a_run_that_came_further_elsewhere_takes_the_place_of_this_one(tmp_path: Path):
+    """Its files are never mixed with those of an earlier point of it, or of another run."""
+    import shipment
+
+    def run(root: Path, epochs: int, **files: str) -> dict[str, Path]:
+        folder = root / "stage" / "model" / "seed0"
+        folder.mkdir(parents=True)
+        rows = "".join(f"{i},{root.name}\n" for i in range(epochs))
+        for name, text in {"history.csv": "epoch\n" + rows, **files}.items():
+            (folder / name).write_text(text)
+        return {str(path.relative_to(root)): path for path in folder.iterdir()}
+
+    def arrived(ship: str, files: dict[str, Path], home: Path) -> dict[str, str]:
+        shipment.send([files], tmp_path / ship, name="zoo-1")
+        shipment.receive(tmp_path / ship, home)
+        assert not list(home.glob(".*"))
+        return {p.name: p.read_text() for p in home.glob("stage/model/seed0/*")}
+
+    home = tmp_path / "home"
+    run(home, 3, best="3 epochs", last="3 epochs")
+    done = run(tmp_path / "done", 9, best="9 epochs", **{"result.json": "{}"})
+    small = {name: path for name, path in done.items() if not name.endswith("best")}
+    less = run(tmp_path / "less", 2, best="2 epochs", last="2 epochs")
+    other = run(tmp_path / "other", 9, more="another run", **{"result.json": "{}"})
+    before = {p.name: p.read_text() for p in home.glob("stage/model/seed0/*")}
+    assert arrived("a", less, home) == before
+    # The half-trained state goes, although what takes its place came without a network.
+    assert set(arrived("b", small, home)) == {"history.csv", "result.json"}
+    assert arrived("c", done, home)["best"] == "9 epochs"  # the same run: what is missing comes
+    assert "more" not in arrived("d", other, home)
+    assert "9,done" not in arrived("d", other, home)["history.csv"]
+    assert "8,done" in arrived("d", other, home)["history.csv"]
 
 
 def test_the_packed_figures_are_those_of_the_stored_bytes(tmp_path: Path):
