@@ -6,11 +6,13 @@ Each stage of `benchmarks/zoo.toml` trains its networks in RUNS/STAGE/MODEL/seed
 goes on where the last one ended, also in the middle of a run. How many epochs a stage's minutes
 allow is measured before its first run and kept from then on. A finished run is measured on
 PublicTest with one view and ten, and leaves its best network, its scores and a line in RUNS/log.md.
-A stage with teachers also leaves what they, averaged, say of every training face.
+Where a later stage learns from it, it also leaves what it says of every training face.
 
 With `--budget`, training stops after so many minutes. `--ship FOLDER` keeps what another machine
-needs to go on in at most four files of 16 MiB there, written anew after every run, and unpacks what
-it finds there first. On a GPU that is lent for ten minutes at a time:
+needs to go on in at most eight files of 16 MiB there, written anew after every run, and unpacks
+what it finds there first. Networks travel in int8, those that would be bundled first; where there
+is no room for all, the figures and answers of the others go on without them. On a GPU that is lent
+for ten minutes at a time:
 
     python benchmarks/train_zoo.py --data fer2013.csv --budget 9 --ship OUT
 
@@ -21,13 +23,11 @@ says what they win over the bundled ones. `--limit` and `--epochs` make a rehear
 import argparse
 import json
 import logging
-import statistics
 import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,9 @@ import torch
 from budget import deadline
 from shipment import receive, send
 from thesis import go_on_from
-from torch import Tensor
 from training import faces_per_second
-from zoo_plan import Product, Stage, read_plan
+from zoo_log import accuracy, ten_views, training_log
+from zoo_plan import Job, Product, Stage, read_plan
 
 import fer_zoo
 from fer_zoo._files import replacing
@@ -49,35 +49,22 @@ from fer_zoo.fusion import Average
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.training import read_history
 from fer_zoo.training.distributed import joined
-from fer_zoo.training.objective import write_answers
-from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+from fer_zoo.training.objective import read_teacher, write_answers
+from fer_zoo.weights.checkpoint import write_checkpoint
+from fer_zoo.weights.storage import storage_dtype
 
 PLAN = Path(__file__).parent / "zoo.toml"
 TEN_VIEWS = {"fer40_center": "fer40_tencrop"}
 log = logging.getLogger("train_zoo")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of one stage."""
-
-    stage: Stage
-    model: str
-    seed: int
-    folder: Path
-
-    @property
-    def result(self) -> dict[str, Any] | None:
-        """What it came to, once it is finished and measured."""
-        path = self.folder / "result.json"
-        return json.loads(path.read_text()) if path.is_file() else None
-
-
 class Zoo:
     """The runs of a plan, below one folder."""
 
-    def __init__(self, stages: list[Stage], options: argparse.Namespace) -> None:
-        self.stages = {stage.name: stage for stage in stages}
+    def __init__(
+        self, stages: list[Stage], products: list[Product], options: argparse.Namespace
+    ) -> None:
+        self.stages, self.products = {stage.name: stage for stage in stages}, products
         self.runs: Path = options.runs
         self.options = options
         self.begun = time.monotonic()
@@ -171,29 +158,47 @@ class Zoo:
         """Return the finished runs that a stage learns from."""
         return [job for name in stage.teacher for job in self.jobs(name) if job.result]
 
+    def mute_teachers(self, stage: Stage) -> list[Job]:
+        """Return the teachers that can no longer be asked: neither answers nor network are here."""
+        if (self.runs / stage.name / "teacher.safetensors").is_file():
+            return []
+        jobs = [job for job in self.teachers(stage) if not job.network.is_file()]
+        return [job for job in jobs if not (job.folder / "answers.safetensors").is_file()]
+
     def teacher(self, stage: Stage) -> Path | None:
         """Return the file of what the teachers of a stage, averaged, say of each training face."""
         if not stage.teacher:
             return None
         path = self.runs / stage.name / "teacher.safetensors"
         if not path.is_file():
-            jobs = self.teachers(stage)
-            networks = [fer_zoo.load(job.folder / "best.safetensors") for job in jobs]
-            model = fer_zoo.create_ensemble(networks, device=self.options.device).eval()
-            data = self.faces(stage.data, "train")
+            jobs, data = self.teachers(stage), self.faces(stage.data, "train")
             log.info("%s learns from %s", stage.name, ", ".join(str(job.folder) for job in jobs))
-            answers = fuse(model, member_scores(model, data.images, progress=True))
-            write_answers(path, answers, data, model.labels)
+            said = [read_teacher(self.answers(job), data) for job in jobs]
+            labels = said[0][1]
+            average = Average(len(jobs), len(labels))
+            write_answers(path, average(torch.stack([s for s, _ in said])), data, labels)
+        return path
+
+    def answers(self, job: Job) -> Path:
+        """Return the file of what a finished run says of each training face."""
+        path = job.folder / "answers.safetensors"
+        if not path.is_file():
+            model = fer_zoo.load(job.network, device=self.options.device)
+            data = self.faces(job.stage.data, "train")
+            scores = member_scores(model, data.images, progress=True)
+            write_answers(path, fuse(model, scores), data, model.labels)
         return path
 
     def measure(self, job: Job) -> None:
         """Score a finished run on PublicTest and write down what it came to."""
-        model = fer_zoo.load(job.folder / "best.safetensors", device=self.options.device)
+        model = fer_zoo.load(job.network, device=self.options.device)
         public = self.faces(job.stage.data, "public")
         presets = [p for p in (model.preset, TEN_VIEWS.get(model.preset)) if p]
         scores = {p: member_scores(model, public.images, preset=p, progress=True) for p in presets}
         config = {"labels": model.labels, "scores_for": public.fingerprint}
         write_checkpoint(job.folder / "scores.safetensors", scores, config)
+        if any(job.stage.name in stage.teacher for stage in self.stages.values()):
+            self.answers(job)
         run = model.provenance
         seconds = sum(epoch.seconds for epoch in read_history(job.folder / "history.csv"))
         found: dict[str, Any] = {"stage": job.stage.name, "model": job.model, "seed": job.seed}
@@ -206,6 +211,9 @@ class Zoo:
         """Train and measure what is missing of some stages."""
         for stage in map(self.stages.get, names):
             missing = [job for job in self.jobs(stage.name) if not job.result]
+            if missing and (mute := self.mute_teachers(stage)):
+                self.tell_absent(f"{stage.name} is left out: it learns from runs that", mute)
+                continue
             try:
                 epochs = self.epochs(stage) if missing else 0
             except DataError as error:
@@ -222,111 +230,84 @@ class Zoo:
     def keep(self) -> None:
         """Write the log and, where it is asked for, the shipment."""
         with replacing(self.runs / "log.md") as temporary:
-            temporary.write_text(self.log())
+            temporary.write_text(training_log(self))
         if self.options.ship:
             with tempfile.TemporaryDirectory() as folder:
                 groups = self._to_ship(Path(folder))
                 left = send(groups, self.options.ship, name=f"zoo-{time.time_ns()}")
             if left:
-                log.warning("no room in %s for %s", self.options.ship, ", ".join(left))
+                log.warning(
+                    "no room in %s for %s: they stay in %s, and elsewhere only an earlier shipment "
+                    "may have them",
+                    self.options.ship, ", ".join(left), self.runs,
+                )  # fmt: skip
 
     def _to_ship(self, folder: Path) -> Iterator[dict[str, Path]]:
-        """Yield what another machine needs: figures, teachers, networks, and states of runs."""
-        small = ("log.md", "*/epochs.json", "*/teacher.safetensors", "*/*/*/result.json")
-        for pattern in (*small, "*/*/*/history.csv", "*/*/*/scores.safetensors"):
-            for path in sorted(self.runs.glob(pattern)):
-                yield {str(path.relative_to(self.runs)): path}
+        """Yield what another machine needs: figures and answers, networks, and states of runs."""
+
+        def group(where: Path, *names: str) -> dict[str, Path]:
+            paths = [where / name for name in names]
+            return {p.relative_to(self.runs).as_posix(): p for p in paths if p.is_file()}
+
+        yield group(self.runs, "log.md")
+        for name in self.stages:
+            yield group(self.runs / name, "epochs.json", "teacher.safetensors")
         jobs = [job for name in self.stages for job in self.jobs(name)]
-        for i, job in enumerate(reversed([job for job in jobs if job.result])):
+        done = [job for job in jobs if job.result]
+        for job in done:
+            yield group(
+                job.folder,
+                "result.json", "history.csv", "scores.safetensors", "answers.safetensors",
+            )  # fmt: skip
+        # Those that would be bundled now go first, then the newest.
+        picked = [job for product in self.products for job in self.best(product)[0].values()]
+        networks = [job for job in reversed(done) if job.network.is_file()]
+        for i, job in enumerate(sorted(networks, key=lambda job: job not in picked)):
             path = folder / f"{i}.safetensors"
-            best = job.folder / "best.safetensors"
-            fer_zoo.save(fer_zoo.load(best), path, dtype=torch.float16)
-            yield {str(best.relative_to(self.runs)): path}
+            fer_zoo.save(fer_zoo.load(job.network), path, dtype="int8")
+            yield {job.network.relative_to(self.runs).as_posix(): path}
         for job in jobs:
-            state = [job.folder / f"{n}.safetensors" for n in ("best", "last")]
-            if not job.result and all(path.is_file() for path in state):
-                yield {str(path.relative_to(self.runs)): path for path in state}
+            state = group(job.folder, "best.safetensors", "last.safetensors", "history.csv")
+            if not job.result and len(state) == 3:
+                yield state
 
-    def log(self) -> str:
-        """Return what was expected and what came out, as Markdown."""
-        lines, count = ["# Training log", ""], 0
-        for name, stage in self.stages.items():
-            jobs = [job for job in self.jobs(name) if job.result]
-            if not jobs:
-                continue
-            changes = ", ".join(f"{k} = {v}" for k, v in stage.changes.items())
-            what = f"recipe `{stage.recipe}`{' with ' + changes if changes else ''}"
-            what += f", taught by {', '.join(stage.teacher)}" if stage.teacher else ""
-            lines += [f"## {name}", "", f"{what}. Expected: {stage.expected}.", ""]
-            lines += ["| network | seed | epochs (best) | minutes | one view % | ten views % |"]
-            lines += ["|---" * 6 + "|"]
-            for job in jobs:
-                found, count = job.result or {}, count + 1
-                cells = [job.model, job.seed, f"{found['epochs']} ({found['best_epoch']})"]
-                cells += [found["minutes"], *percent(found["accuracy"].values())]
-                lines.append(f"| {' | '.join(map(str, cells))} |")
-            for model in stage.models:
-                own = [job.result["accuracy"].values() for job in jobs if job.model == model]
-                if len(own) > 1:
-                    views = list(zip(*own, strict=True))
-                    for what, of in (("mean", statistics.fmean), ("deviation", statistics.stdev)):
-                        cells = percent([of(view) for view in views])
-                        lines.append(f"| {model}, {what} of seeds | | | | {' | '.join(cells)} |")
-            if len(jobs) > 1:
-                together = percent(self.together(jobs).values())
-                lines.append(f"| all {len(jobs)}, averaged | | | | {' | '.join(together)} |")
-            lines.append("")
-        lines += [f"{count} runs were compared on PublicTest, which also chose each one's epoch."]
-        return "\n".join(lines) + "\n"
-
-    def together(self, jobs: list[Job]) -> dict[str, float]:
-        """Return the accuracy of the mean of some runs' probabilities, by preset."""
-        public = self.faces(jobs[0].stage.data, "public")
-        stored = [read_checkpoint(job.folder / "scores.safetensors") for job in jobs]
-        labels = stored[0][1]["labels"]
-        found = {}
-        for preset in stored[0][0]:
-            scores = torch.cat([tensors[preset] for tensors, _ in stored])
-            found[preset] = accuracy(Average(len(jobs), len(labels))(scores), public, labels)
-        return found
-
-    def bundle(self, product: Product, folder: Path) -> None:
-        """Pack the best runs of a product's members, or say why not."""
+    def best(self, product: Product) -> tuple[dict[str, Job], dict[str, int]]:
+        """Return the best run of each member whose network is there, and how many were finished."""
         best: dict[str, Job] = {}
         runs = {name: 0 for name in fer_zoo.models.get_spec(product.model).members}
         for job in (job for name in product.stages for job in self.jobs(name) if job.result):
             runs[job.model] += 1
             last = best.get(job.model)
-            if last is None or ten_views(job) > ten_views(last):
+            if job.network.is_file() and (last is None or ten_views(job) > ten_views(last)):
                 best[job.model] = job
+        return best, runs
+
+    def tell_absent(self, why: str, jobs: list[Job]) -> None:
+        """Say which finished runs came without their network, and where it may be."""
+        log.warning(
+            "%s came here without their networks, %s: --ship with an earlier shipment that has "
+            "them adds them",
+            why, ", ".join(str(job.network) for job in jobs),
+        )  # fmt: skip
+
+    def bundle(self, product: Product, folder: Path) -> None:
+        """Pack the best runs of a product's members, or say why not."""
+        best, runs = self.best(product)
+        finished = [job for name in product.stages for job in self.jobs(name) if job.result]
+        if absent := [job for job in finished if not job.network.is_file()]:
+            self.tell_absent(f"{product.model}.{product.tag} is picked without runs that", absent)
         if set(runs) - set(best):
-            log.warning("%s: no run of %s yet", product.model, sorted(set(runs) - set(best)))
+            log.warning("%s: no network of %s yet", product.model, sorted(set(runs) - set(best)))
             return
         bundle_weights.pack(
             product.model,
-            {name: best[name].folder / "best.safetensors" for name in runs},
+            {name: best[name].network for name in runs},
             self.faces(best[next(iter(best))].stage.data, "public"),
             folder,
             tag=product.tag,
-            dtype=getattr(torch, product.dtype),
+            dtype=storage_dtype(product.dtype),
             chosen={m: f"; best of {n} runs, ten views" for m, n in runs.items() if n > 1},
         )
-
-
-def ten_views(job: Job) -> float:
-    """Return the accuracy of a finished run under the most views."""
-    return list((job.result or {})["accuracy"].values())[-1]
-
-
-def accuracy(scores: Tensor, public: FaceDataset, labels: Any) -> float:
-    """Return the share of faces that scores `(N, K)` label right, from 0 to 1."""
-    return float((scores.argmax(1) == public.targets_for(labels)).float().mean())
-
-
-def percent(values: Any) -> list[str]:
-    """Return one cell for one view and one for ten; a preset without ten views has none."""
-    cells = [f"{100 * value:.2f}" for value in values]
-    return [*cells, ""] if len(cells) == 1 else cells
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -368,7 +349,7 @@ def main() -> None:
     if options.ship:
         found = receive(options.ship, options.runs)
         log.info("unpacked %d files from %s", len(found), options.ship)
-    zoo = Zoo(stages, options)
+    zoo = Zoo(stages, products, options)
     with deadline(options.budget) as limit:
         try:
             if options.budget != 0:
@@ -379,7 +360,7 @@ def main() -> None:
                 raise
             log.warning("the budget of %g minutes is spent; the same call goes on", options.budget)
     zoo.keep()
-    print(zoo.log())
+    print(training_log(zoo))
     for product in products if options.bundle else []:
         zoo.bundle(product, options.bundle)
 

@@ -1,5 +1,6 @@
-"""The plan of `benchmarks/train_zoo.py`: what `zoo.toml` may say."""
+"""The plan of `benchmarks/train_zoo.py`: what `zoo.toml` may say, and the runs of it."""
 
+import json
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,27 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Job:
+    """One run of one stage."""
+
+    stage: Stage
+    model: str
+    seed: int
+    folder: Path
+
+    @property
+    def network(self) -> Path:
+        """Its best epoch; not there where it was too large for a shipment."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What it came to, once it is finished and measured."""
+        path = self.folder / "result.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+
+@dataclass(frozen=True)
 class Product:
     """An ensemble to bundle, from the best runs of some stages."""
 
@@ -54,6 +76,8 @@ def read_plan(path: Path) -> tuple[list[Stage], list[Product]]:
         needed = [*stage.teacher, *([stage.continues] if stage.continues else [])]
         if stage.name in before or not set(needed) <= set(before):
             raise ArgumentError(f"{path}: {stage.name!r} stands twice, or before one of {needed}")
+        if others := {s.data for s in stages if s.name in needed} - {stage.data}:
+            raise ArgumentError(f"{path}: {stage.name!r} learns of {stage.data} from {others}")
         before.append(stage.name)
     for product in products:
         if not set(product.stages) <= set(before) or content:

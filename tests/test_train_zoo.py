@@ -170,6 +170,48 @@ def test_what_does_not_fit_is_left_out(zoo, caplog):
     assert "students is left out: no run of ['first'] is finished" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+def test_networks_that_fit_no_shipment_stop_nothing(zoo, tmp_path: Path, monkeypatch, caplog):
+    """Students learn from stored answers, bundling takes what is there, and a message says more."""
+    import train_zoo
+
+    def cramped(groups, folder, *, name):
+        groups = list(groups)
+        light = [group for group in groups if not any("best" in name for name in group)]
+        room = sum(path.stat().st_size + 3 * 512 for group in light for path in group.values())
+        return send(groups, folder, name=name, part=room + 20 * 512, parts=1)
+
+    send, ship, bundle = train_zoo.send, tmp_path / "ship", tmp_path / "bundle"
+    monkeypatch.setattr(train_zoo, "send", cramped)
+    home = zoo("--stages", "first", "--ship", ship)
+    assert f"no room in {ship} for first/" in caplog.text
+    away = zoo("--ship", ship, "--bundle", bundle, runs="away")
+    assert not list(away.glob("first/*/*/best.safetensors"))
+    assert {r["stage"] for r in results(away).values()} == {"first", "students"}
+    said, _ = read_checkpoint(away / "students" / "teacher.safetensors")
+    data = fer_zoo.data.FER2013(tmp_path / "fer2013.csv", "train")
+    mean = fer_zoo.create_ensemble([fer_zoo.load(p) for p in sorted(home.glob("*/*/*/best*"))])
+    own = fer_zoo.inference.fuse(mean, fer_zoo.inference.member_scores(mean, data.images))
+    assert (said["scores"] - own).abs().max() < 1e-5
+    assert "pair_test.fer2013 is picked without runs that came here without" in caplog.text
+    record = json.loads((bundle / "test_tiny.fer2013.json").read_text())
+    assert record["recipe"]["distill"] == 0.7
+
+    # Without answers and networks there is nothing to learn from; with the networks there is again.
+    for path in (*away.glob("first/*/*/answers*"), away / "students" / "teacher.safetensors"):
+        path.unlink()
+    shutil.rmtree(away / "students" / "test_tiny")
+    zoo(runs="away")
+    assert "students is left out: it learns from runs that came here without" in caplog.text
+    assert str(Path("first/test_tiny/seed0/best.safetensors")) in caplog.text
+    monkeypatch.undo()
+    monkeypatch.setattr(train_zoo, "faces_per_second", lambda *_: 5000.0)
+    earlier = tmp_path / "earlier"
+    zoo("--budget", 0, "--ship", earlier)
+    zoo("--ship", earlier, runs="away")
+    assert "students/test_tiny/seed2" in results(away)
+
+
 def test_a_plan_that_cannot_be_followed(tmp_path: Path):
     import train_zoo
     import zoo_plan
@@ -185,6 +227,7 @@ def test_a_plan_that_cannot_be_followed(tmp_path: Path):
         ("minutes = 5", "hours = 5", "hours"),
         ('recipe = "strong"', 'recipe = "storng"', "storng"),
         ('stages = ["first", "students"]', 'stages = ["frist"]', "frist"),
+        ("seeds = [2]", 'data = "ferplus"', "learns of ferplus"),
     ):
         plan.write_text(good.replace(old, new))
         with pytest.raises((ArgumentError, fer_zoo.errors.UnknownNameError), match=why):
