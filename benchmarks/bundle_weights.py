@@ -6,11 +6,11 @@
 `--runs` holds one folder per member of `--model`, as `fer-zoo train NAME --output runs/NAME` leaves
 them; `benchmarks/train_zoo.py --bundle` packs what it trained by the same code. Each member is
 stored in `--dtype` and read back before anything is measured, so the figures are those of the
-stored bytes. The fusions are fitted on PublicTest, which no
-member was trained on, and judged by cross-validation on it; plain averaging stays the default
-unless a fitted one is better there. Temperatures are fitted on PublicTest too, for a fitted fusion
-on its cross-validated scores, and stored in the records. At the end the packed ensemble is compared
-with the bundled one, face by face.
+stored bytes. The fusions are fitted on PublicTest, which no member was trained on, and judged by
+cross-validation on it; plain averaging stays the default unless a fitted one is better there by
+more than chance (McNemar's test, p < 0.05). Temperatures are fitted on PublicTest too, for a fitted
+fusion on its cross-validated scores, and stored in the records. At the
+end the packed ensemble is compared with the bundled one, face by face.
 
 What a stored precision costs in accuracy is measured on the same faces (benchmarks/storage.py): one
 that costs more than 0.1 points is not used, but the next wider one. The records have the cost of
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import binomtest
 from storage import cheapest, storage_costs, stored_dtype
 from torch import Tensor
 
@@ -46,6 +47,8 @@ from fer_zoo.weights.storage import STORAGE
 ENSEMBLE = "ensemble_r18_vgg19_025"
 MEASURED = ("fer40_center", "fer40_tencrop")
 FUSIONS = ("average", "weighted", "stacked")
+SIGNIFICANT = 0.05
+"""p of McNemar's test below which a fitted fusion becomes the default."""
 NOT_IN_RECORDS = ("recall", "recall_interval", "confusion")
 Scores = dict[str, Tensor]
 
@@ -172,7 +175,7 @@ def pack(
 
     found = predictions(members, public)
     targets = public.targets_for(members[0].labels)
-    tensors, heads, rows, temperatures = {}, {}, [], {}
+    tensors, heads, rows, temperatures, hits = {}, {}, [], {}, {}
     for fusion in FUSIONS:
         model = fer_zoo.create_ensemble(members, fusion=fusion).eval()
         model.name = ensemble
@@ -188,12 +191,11 @@ def pack(
             tensors |= {f"{fusion}.{key}": value for key, value in state}
         metrics, temperatures[fusion] = measured(model, public, found, selection)
         rows += metrics
+        hits[fusion] = held_out_scores(model, found, targets)[preset].argmax(1) == targets
         print(fusion, "measured")
-    bound = [row for row in rows if row["preset"] == preset]
-    best = max(bound, key=lambda row: row.get("cross_validated_accuracy", row["accuracy"]))
     path = output / f"{ensemble}.{tag}.safetensors"
     write_checkpoint(path, tensors, {"fusions": heads})
-    values = {"metrics": rows, "fusion": best["fusion"], "temperature": temperatures}
+    values = {"metrics": rows, "fusion": default_fusion(hits), "temperature": temperatures}
     values["members"] = [f"{name}.{tag}" for name in runs]
     values["storage"] = stored_as | {"costs": costs[""]}
     write_record(ensemble, path, public, **common, **values)
@@ -206,6 +208,22 @@ def pack(
             f"{100 * new.accuracy:.2f} % ({100 * change.difference:+.2f} points, p = "
             f"{change.p_value:.2g}, n = {change.n})"
         )
+
+
+def default_fusion(hits: dict[str, Tensor]) -> str:
+    """Return the fusion that is best on held-out faces: the average unless chance is ruled out.
+
+    Args:
+        hits: by fusion, whether each face `(N,)` was labelled right by a fusion that did not see
+            it; that of `"average"` among them.
+    """
+    best, average = "average", hits["average"]
+    for name, own in hits.items():
+        won, lost = int((own & ~average).sum()), int((average & ~own).sum())
+        significant = won > lost and binomtest(won, won + lost).pvalue < SIGNIFICANT
+        if significant and own.sum() > hits[best].sum():
+            best = name
+    return best
 
 
 def bundled(ensemble: str, tag: str, public: FaceDataset) -> dict[str, Evaluation]:

@@ -13,6 +13,9 @@ from fer_zoo.transforms import PRESETS, Augmentation
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import harness
+import startup
+
 
 def small_csv(folder: Path, public: int = 35) -> Path:
     """Write stripes as a fer2013.csv of three classes' worth of Training and PublicTest."""
@@ -142,3 +145,40 @@ def test_the_peers_transforms_do_what_ours_do(name):
         assert any(torch.allclose(picture[0], crop, atol=1e-6) for crop in crops)
     strong = Augmentation(padding=4, scale=(0.8, 1.2), rotate=10, contrast=0.2, erase=0.5)
     assert peers.pil_transform(preset, strong)(peers.Image.new("L", (48, 48))).shape == (1, 40, 40)
+
+
+def test_a_fresh_process_tells_its_times_and_its_peak():
+    found = startup.run("import json", "[0] * 5_000_000")
+    assert found.imports < found.then + 1
+    assert 40e6 < found.peak < 150e6  # the list, and not the 300 MB of this very process
+    assert found.size == 0
+    with pytest.raises(RuntimeError, match="No module named 'no_such'"):
+        startup.run("import no_such", "None")
+    assert startup.parse("a warning\n[1.5, 0.25, 1000, 40]\n") == startup.Start(1.5, 0.25, 1000, 40)
+
+
+def test_startup_ratios_are_those_of_paired_rounds(tmp_path: Path, monkeypatch, capsys):
+    def pretend(imports: str, then: str) -> startup.Start:
+        if "nonsense" in then:
+            raise RuntimeError("unknown model 'nonsense'")
+        loads = "weights" in then
+        return startup.Start(
+            2.2 if "fer_zoo" in imports else 2.0, 0.4 if loads else 0.0, 300 + 42 * loads, 20
+        )
+
+    monkeypatch.setattr(startup, "run", pretend)
+    output = tmp_path / "s.jsonl"
+    startup.main(["--models", "test_tiny", "nonsense", "--repeats", "3", "--output", str(output)])
+    rows = {row["mode"]: row for row in harness.read_rows(output)}
+    assert rows["import torch"]["ratio"] is None
+    assert rows["import fer_zoo"]["ratio"][1] == pytest.approx(1.1)
+    assert rows["import fer_zoo"]["repeats"] == 3
+    loaded = rows['fer_zoo.create("ensemble_r18_vgg19_025", weights="default")']
+    assert loaded["ratio"][1] == pytest.approx(1.3)
+    assert loaded["then_s"] == [0.4, 0.4, 0.4]
+    assert (loaded["added_bytes"], loaded["size_ratio"]) == (42, 2.1)
+    assert rows['fer_zoo.create("nonsense")']["status"] == "failed"
+    printed = capsys.readouterr().out
+    assert "failed: unknown model 'nonsense'" in printed
+    assert len(rows) == printed.count("\n| `")
+    assert 'fer_zoo.load("vgg19.safetensors")' in rows

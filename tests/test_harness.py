@@ -20,7 +20,6 @@ import harness
 import inference
 import measuring
 import modes
-import startup
 import tables
 from peers import NotAvailableError, timm_network, torchvision_network
 
@@ -97,6 +96,30 @@ def test_cells_are_timed_in_turns_and_tell_all(tmp_path: Path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("| `test_tiny` |") == 6
     assert {p.suffix for p in output.parent.iterdir()} == {".jsonl", ".png"}
+
+
+def test_a_ratio_says_how_many_times_as_fast_a_cell_is():
+    """Two times the speed of a baseline is 2, and only float32 is a baseline."""
+    times = {
+        ("torchvision", "float32"): [2.0, 4.0, 6.0],
+        ("eager", "float32"): [1.0, 2.0, 3.0],
+        ("eager", "bfloat16"): [4.0, 8.0, 12.0],
+    }
+    found = inference.ratios(("eager", "float32"), times)
+    assert found == {"torchvision": [2.0, 2.0, 2.0]}
+    slower = inference.ratios(("eager", "bfloat16"), times)
+    assert slower == {"torchvision": [0.5, 0.5, 0.5], "eager": [0.25, 0.25, 0.25]}
+
+
+def test_batches_rotate_and_all_cells_get_the_same_one():
+    """A cell that sees one batch again and again is timed with it in the cache."""
+    seen: dict[str, list[int]] = {"a": [], "b": []}
+    runners = {key: measuring.Runner(lambda x, k=key: seen[k].append(int(x[0]))) for key in seen}
+    batches = [torch.full((1,), i) for i in range(3)]
+    measuring.take_turns(runners, batches, CPU, repeats=6, budget=0.01)
+    assert seen["a"] == seen["b"]
+    # A quick call is made twice in its round, once untimed.
+    assert seen["a"][:10] == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1]
 
 
 def test_a_wrong_answer_has_no_speed(tmp_path: Path, capsys):
@@ -284,43 +307,6 @@ def test_the_docs_have_tables_with_and_without_results(tmp_path: Path):
     assert "**Inference**" in shown
     assert shown.count("| `test_tiny` | 1 |") == 2
     assert "torch 2." in shown
-
-
-def test_a_fresh_process_tells_its_times_and_its_peak():
-    found = startup.run("import json", "[0] * 5_000_000")
-    assert found.imports < found.then + 1
-    assert 40e6 < found.peak < 150e6  # the list, and not the 300 MB of this very process
-    assert found.size == 0
-    with pytest.raises(RuntimeError, match="No module named 'no_such'"):
-        startup.run("import no_such", "None")
-    assert startup.parse("a warning\n[1.5, 0.25, 1000, 40]\n") == startup.Start(1.5, 0.25, 1000, 40)
-
-
-def test_startup_ratios_are_those_of_paired_rounds(tmp_path: Path, monkeypatch, capsys):
-    def pretend(imports: str, then: str) -> startup.Start:
-        if "nonsense" in then:
-            raise RuntimeError("unknown model 'nonsense'")
-        loads = "weights" in then
-        return startup.Start(
-            2.2 if "fer_zoo" in imports else 2.0, 0.4 if loads else 0.0, 300 + 42 * loads, 20
-        )
-
-    monkeypatch.setattr(startup, "run", pretend)
-    output = tmp_path / "s.jsonl"
-    startup.main(["--models", "test_tiny", "nonsense", "--repeats", "3", "--output", str(output)])
-    rows = {row["mode"]: row for row in harness.read_rows(output)}
-    assert rows["import torch"]["ratio"] is None
-    assert rows["import fer_zoo"]["ratio"][1] == pytest.approx(1.1)
-    assert rows["import fer_zoo"]["repeats"] == 3
-    loaded = rows['fer_zoo.create("ensemble_r18_vgg19_025", weights="default")']
-    assert loaded["ratio"][1] == pytest.approx(1.3)
-    assert loaded["then_s"] == [0.4, 0.4, 0.4]
-    assert (loaded["added_bytes"], loaded["size_ratio"]) == (42, 2.1)
-    assert rows['fer_zoo.create("nonsense")']["status"] == "failed"
-    printed = capsys.readouterr().out
-    assert "failed: unknown model 'nonsense'" in printed
-    assert len(rows) == printed.count("\n| `")
-    assert 'fer_zoo.load("vgg19.safetensors")' in rows
 
 
 def test_the_gpu_paths_with_a_pretended_gpu(monkeypatch):

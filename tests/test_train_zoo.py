@@ -7,6 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import fer_zoo
 from conftest import ROOT
@@ -345,9 +346,12 @@ def test_the_packed_figures_are_those_of_the_stored_bytes(tmp_path: Path):
             name, train_faces, validation=judge, output=tmp_path / name, seed=seed, epochs=2,
             recipe="strong", batch_size=16,
         ).checkpoint  # fmt: skip
-    bundle_weights.pack("pair_test", best, judge, tmp_path / "out", tag="stripes")
+    pack = bundle_weights.pack
+    pack("pair_test", best, judge, tmp_path / "out", tag="stripes", dtype=torch.int8)
     record = json.loads((tmp_path / "out" / "pair_test.stripes.json").read_text())
     members = [fer_zoo.load(tmp_path / "out" / f"{name}.stripes.safetensors") for name in best]
+    assert record["storage"]["dtype"] in ("int8", "float16", "bfloat16", "float32")
+    assert {row["dtype"] for row in record["storage"]["costs"]} == {"int8"}
     for row in record["metrics"]:
         if row["fusion"] == "average":
             model = fer_zoo.create_ensemble(members)
@@ -355,6 +359,26 @@ def test_the_packed_figures_are_those_of_the_stored_bytes(tmp_path: Path):
             assert row["accuracy"] == pytest.approx(found.accuracy, abs=1e-5)
             assert row["n"] == 210
     assert "PublicTest" in record["metrics"][2]["selection"]
+
+
+@pytest.mark.parametrize(("more", "default"), [(1, "average"), (5, "average"), (6, "stacked")])
+def test_a_fitted_fusion_must_win_by_more_than_chance(more, default):
+    """Six faces of six that differ are p = 0.03, five of five 0.06."""
+    import bundle_weights
+
+    average = torch.arange(100) < 60
+    hits = {"average": average, "weighted": average, "stacked": torch.arange(100) < 60 + more}
+    assert bundle_weights.default_fusion(hits) == default
+    assert bundle_weights.default_fusion({**hits, "stacked": ~average}) == "average"
+
+
+def test_all_bundled_weights_are_small():
+    """What every user downloads with the package."""
+    from fer_zoo.weights.records import BUNDLED
+
+    sizes = [path.stat().st_size for path in BUNDLED.glob("*.safetensors")]
+    assert sizes
+    assert sum(sizes) <= 36e6
 
 
 def test_teachers_answers_are_of_these_faces(tmp_path: Path):
