@@ -493,8 +493,8 @@ def test_a_hostile_file_takes_no_memory(tiny: Path, tmp_path: Path, kind):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
 def test_loading_takes_the_memory_of_the_model_once(tiny: Path, tmp_path: Path):
-    """Not the file and the model: 80 MB of weights load in 100 MB more than before."""
+    """Not the file and the model: 80 MB of weights load in 108 MB more than before."""
     path = fer_zoo.save(fer_zoo.create("vgg19"), tmp_path / "large.safetensors")
     size = path.stat().st_size
     assert size > 80e6
-    assert load_with(int(1.25 * size), path, tiny) == "loaded vgg19"
+    assert load_with(int(1.35 * size), path, tiny) == "loaded vgg19"
