@@ -94,7 +94,7 @@ def test_loading_is_strict():
     wrong["bn1.num_batches_tracked"] = torch.tensor(0.0)
     with pytest.raises(StateDictError) as caught:
         fer_zoo.load_state_dict(model, wrong)
-    for says in ("missing fc.bias", "unexpected extra", "(8, 64), the model's is (7, 64)", "int64"):
+    for says in ("missing fc.bias", "unexpected extra", "(8, 96), the model's is (7, 96)", "int64"):
         assert says in str(caught.value)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 

@@ -279,7 +279,7 @@ def test_a_refused_state_dict_leaves_the_model_as_it_was():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     ones = {k: torch.ones_like(v) for k, v in before.items()}
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN"):
-        fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 64), torch.nan)})
+        fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 96), torch.nan)})
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 

@@ -97,7 +97,7 @@ class Predictor:
         chosen = PRESETS[preset] if isinstance(preset, str) else preset
         self.batch_size = batch_size
         self._runner: Any = model
-        if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(SUFFIXES):
+        if isinstance(model, str | os.PathLike) and os.fspath(model).lower().endswith(SUFFIXES):
             self._runner = Exported(model)
         if isinstance(self._runner, Optimized | Exported):
             given = {"weights": weights, "fusion": fusion, "device": device}
