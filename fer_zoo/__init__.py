@@ -25,7 +25,15 @@ from fer_zoo.evaluation import (
 from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
 from fer_zoo.factory import create, create_ensemble, create_transform, load, save
 from fer_zoo.fusion import Fusion, register_fusion
-from fer_zoo.inference import Optimized, Prediction, Predictor, calibrate, export, optimize
+from fer_zoo.inference import (
+    FaceDetector,
+    Optimized,
+    Prediction,
+    Predictor,
+    calibrate,
+    export,
+    optimize,
+)
 from fer_zoo.models import ModelSpec
 from fer_zoo.training import (
     Recipe,
@@ -45,6 +53,7 @@ __all__ = [
     "Augmentation",
     "Comparison",
     "Evaluation",
+    "FaceDetector",
     "Fusion",
     "ModelSpec",
     "Optimized",
