@@ -20,6 +20,7 @@ from fer_zoo.evaluation import (
     compare,
     evaluate,
     plot_confusion,
+    plot_fusion,
     plot_reliability,
 )
 from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
@@ -83,6 +84,7 @@ __all__ = [
     "load_state_dict",
     "optimize",
     "plot_confusion",
+    "plot_fusion",
     "plot_history",
     "plot_reliability",
     "plot_robustness",

@@ -115,6 +115,10 @@ class DataReport:
     notes: tuple[str, ...]
     images: Tensor = field(repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        found = f"{len(self.constant)} blank, {len(self.exact)} exact, {len(self.near)} near groups"
+        return f"DataReport({self.name!r}, n = {len(self.images)}: {found}; to_markdown() tells)"
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the images as plain values, ready for JSON."""
         plain = asdict(replace(self, images=self.images[:0]))

@@ -108,6 +108,14 @@ class Evaluation:
     scores: Tensor = field(repr=False, compare=False, kw_only=True)
     targets: Tensor = field(repr=False, compare=False, kw_only=True)
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"Evaluation({self.title!r} on {self.data} {self.split or ''}, {self.preset}: "
+            f"accuracy {100 * self.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f}), "
+            f"macro-F1 {100 * self.macro_f1:.2f} %, ECE {100 * self.ece:.2f} %, n = {self.n})"
+        ).replace(" , ", ", ")
+
     @property
     def title(self) -> str:
         """What to call the model, with the fusion of an ensemble."""

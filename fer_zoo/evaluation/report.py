@@ -47,6 +47,9 @@ class Report:
     results: tuple[Evaluation, ...]
     robustness: Robustness | None = None
 
+    def __repr__(self) -> str:
+        return f"Report({', '.join(map(repr, self.results))})"
+
     @property
     def gain(self) -> Comparison | None:
         """One view against ten, where both were measured."""

@@ -37,6 +37,13 @@ class FusionFit:
     held_out_nll: float
     temperature: float | None
 
+    def __repr__(self) -> str:
+        report = self.report
+        return (
+            f"FusionFit({report.fusion!r} on {report.split!r}, n = {report.n}: held out "
+            f"{100 * self.held_out_accuracy:.2f} %, averaging {100 * self.average_accuracy:.2f} %)"
+        )
+
 
 def fit_fusion(
     model: Ensemble,

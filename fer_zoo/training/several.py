@@ -50,6 +50,13 @@ class EnsembleResult:
     fit: FusionFit | None
     checkpoint: Path
 
+    def __repr__(self) -> str:
+        shares = {
+            name: f"{100 * run.best.val_accuracy:.2f} %" for name, run in self.members.items()
+        }
+        fused = "" if self.fit is None else f", {self.fit!r}"
+        return f"EnsembleResult({shares}{fused}, checkpoint={str(self.checkpoint)!r})"
+
 
 @dataclass(frozen=True)
 class SeedsResult:
@@ -68,6 +75,12 @@ class SeedsResult:
     std: float
     soup_accuracy: float
     soup: Path
+
+    def __repr__(self) -> str:
+        return (
+            f"SeedsResult({len(self.runs)} seeds: {100 * self.mean:.2f} % +- {100 * self.std:.2f}, "
+            f"soup {100 * self.soup_accuracy:.2f} %, soup={str(self.soup)!r})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""

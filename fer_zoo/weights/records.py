@@ -49,6 +49,11 @@ class WeightsRecord:
     temperature: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        best = max(self.metrics, key=lambda row: row["accuracy"], default=None)
+        shown = f", {_figure(best)}" if best else ""
+        return f"WeightsRecord({self.address!r}, {len(self.labels)} classes{shown})"
+
     @property
     def address(self) -> str:
         """`model.tag`, unique among all weights."""
@@ -63,6 +68,12 @@ class WeightsRecord:
         """Return what a model made from these weights remembers of them."""
         names = ("metrics", "recipe", "data", "licence", "calibration")
         return {"weights": self.address} | {name: getattr(self, name) for name in names}
+
+
+def _figure(row: dict[str, Any]) -> str:
+    fusion = f"{row['fusion']}, " if row.get("fusion") else ""
+    where = f"{row.get('split', '')}, {fusion}{row.get('views', '?')} views, n = {row.get('n')}"
+    return f"{100 * row['accuracy']:.2f} % ({where.removeprefix(', ')})"
 
 
 BUNDLED = Path(str(resources.files("fer_zoo.weights"))) / "bundled"
