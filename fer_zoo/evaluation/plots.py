@@ -194,9 +194,7 @@ def plot_fusion(model: Ensemble) -> Any:
             for i, (n, w) in enumerate(zip(names, parts, strict=True), 1)
         }
     else:
-        raise ArgumentError(
-            f"{fusion.name!r} has no weights to plot; fer_zoo.plot_fusion shows weighted and stacked"
-        )
+        raise ArgumentError(f"{fusion.name!r} has no weights to plot; weighted and stacked have")
     width, height = 1.6 + 0.62 * len(columns), 1.6 + 0.46 * len(rows)
     figure = new_figure(max(width, 3.4) * len(panels) + 0.8, height)
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
