@@ -23,7 +23,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -n -W -q -b doctest docs docs/_build/doctest
 
 clean:
-	rm -rf $(VENV) docs/_build
+	rm -rf $(VENV) docs/_build docs/gallery
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,13 @@
 """Sphinx settings; the tables are made from the registries while the docs are built."""
 
+import logging
+import os
 import sys
 from pathlib import Path
+
+# Before anything draws: figures go into the pages, and bars would fill them.
+os.environ |= {"MPLBACKEND": "agg", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"}
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples")]
 
 import fer_zoo
 from fer_zoo.models import get_spec
@@ -17,9 +23,25 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
 ]
+logging.getLogger("fer_zoo").setLevel(logging.WARNING)
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/\d\d_",
+    "ignore_pattern": r"(picture|render_faces)\.py",
+    "capture_repr": ("_repr_html_", "__repr__"),
+    "ignore_repr_types": r"matplotlib",
+    "image_scrapers": ("matplotlib", "gallery_figures"),
+    "abort_on_example_error": True,
+    "show_memory": False,
+    "download_all_examples": False,
+    "copyfile_regex": r"render_faces\.py",
+    "within_subsection_order": "FileNameSortKey",
+}
 html_theme = "furo"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst"]
 myst_enable_extensions = ["substitution", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"

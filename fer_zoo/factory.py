@@ -1,7 +1,7 @@
 """Where specs, weights and presets meet: `create`, `create_ensemble`, `save`, `load`."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def create_ensemble(
         >>> model(torch.zeros(2, 1, 40, 40)).shape
         torch.Size([2, 7])
     """
-    if isinstance(members, str) or not isinstance(members, Sequence):
+    if isinstance(members, str) or not isinstance(members, Iterable):
         raise ArgumentError(f"members must be a list of names or models, got {members!r:.80}")
     if weights is not None and not any(isinstance(m, str) for m in members):
         raise ArgumentError(f"weights={weights!r} is for members given by name; none is")

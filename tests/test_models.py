@@ -297,3 +297,10 @@ def test_repr_says_what_it_is():
     assert isinstance(fer_zoo.create("ensemble_r18_vgg19_025"), Ensemble)
     assert isinstance(fer_zoo.create("test_tiny"), ResNet)
     assert np.prod(fer_zoo.create("test_tiny").fc.weight.shape) == 64 * 7
+
+
+def test_an_ensemble_of_an_ensembles_members():
+    """As `with_fusion` recommends: the members are a ModuleList."""
+    model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
+    other = fer_zoo.create_ensemble(model.members, fusion="max")
+    assert other.members[0] is model.members[0]
