@@ -104,7 +104,27 @@ def _performance() -> str:
     return results()
 
 
+def _commands() -> str:
+    """Return the help of every command, as the command line prints it."""
+    import click
+
+    from fer_zoo.cli import main
+
+    parts = []
+
+    def add(command: click.Command, name: str) -> None:
+        context = click.Context(command, info_name=name, max_content_width=88)
+        parts.append(f"### {name}\n\n```text\n{command.get_help(context)}\n```")
+        for sub, child in sorted(getattr(command, "commands", {}).items()):
+            add(child, f"{name} {sub}")
+
+    for name, command in sorted(main.commands.items()):
+        add(command, f"fer-zoo {name}")
+    return "\n\n".join(parts)
+
+
 myst_substitutions = {
+    "commands": _commands(),
     "models": _models(),
     "performance": _performance(),
     "presets": _presets(),

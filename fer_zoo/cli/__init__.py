@@ -6,7 +6,7 @@ import sys
 import click
 import torch
 
-from fer_zoo.cli import commands, data, evaluation, training  # noqa: F401 (each adds its commands)
+from fer_zoo.cli import commands, data, evaluation, export, training  # noqa: F401 (each adds its commands)
 from fer_zoo.cli.options import main
 from fer_zoo.errors import FerZooError
 from fer_zoo.plugins import load_plugins
@@ -22,7 +22,7 @@ def run() -> None:
     try:
         load_plugins()
         with logging_redirect_tqdm():
-            main(standalone_mode=False)
+            main(prog_name="fer-zoo", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

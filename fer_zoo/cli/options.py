@@ -1,6 +1,8 @@
 """The command group, and the options that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,6 +10,20 @@ import fer_zoo
 
 DEFAULT_MODEL = "ensemble_r18_vgg19_025"
 
+
+def names(lister: Callable[[str], list[str]]) -> Callable[..., list[str]]:
+    """Return what completes a name in a shell, by the function that lists the names."""
+
+    def complete(context: Any, parameter: Any, incomplete: str) -> list[str]:
+        return lister(f"{incomplete}*")
+
+    return complete
+
+
+model_argument = click.argument("model", shell_complete=names(fer_zoo.list_models))
+models_argument = click.argument(
+    "models", nargs=-1, required=True, shell_complete=names(fer_zoo.list_models)
+)
 data_option = click.option(
     "--data",
     "root",
@@ -19,8 +35,16 @@ limit_option = click.option("--limit", type=click.IntRange(1), help="Use this ma
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 device_option = click.option("--device", help="cpu, cuda, ...; CUDA where there is one.")
 weights_option = click.option("--weights", help="Tag, for a model given by name.")
-fusion_option = click.option("--fusion", help="Another fusion than the default: fer-zoo list.")
-preset_option = click.option("--preset", help="Another transform than the weights' own.")
+fusion_option = click.option(
+    "--fusion",
+    help="Another fusion than the default: fer-zoo list.",
+    shell_complete=names(fer_zoo.list_fusions),
+)
+preset_option = click.option(
+    "--preset",
+    help="Another transform than the weights' own.",
+    shell_complete=names(fer_zoo.list_presets),
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
