@@ -7,10 +7,10 @@ from pathlib import Path
 
 # Before anything draws: figures go into the pages, and bars would fill them.
 os.environ |= {"MPLBACKEND": "agg", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"}
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples")]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("examples", "benchmarks"))]
 
 import fer_zoo
-from fer_zoo.models import get_spec
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights import WEIGHTS
 
@@ -41,6 +41,9 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["zoo.css"]
+html_js_files = ["zoo.js"]
 exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst"]
 myst_enable_extensions = ["substitution", "dollarmath"]
 myst_heading_anchors = 3
@@ -50,22 +53,12 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 doctest_test_doctest_blocks = ""
 add_module_names = False
 default_role = "code"
-nitpick_ignore_regex = [("py:.*", r"(abc|collections|pathlib|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(abc|collections|numpy|pathlib|torch)\..*")]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _models() -> str:
-    from fer_zoo.models import count_parameters
-
-    rows = []
-    for name in fer_zoo.list_models():
-        spec, size = get_spec(name), count_parameters(fer_zoo.create(name))
-        rows.append([f"`{name}`", f"{size / 1e6:.2f} M", f"`{spec.preset}`", spec.description])
-    return _table(["model", "parameters", "preset", "what"], rows)
 
 
 def _weights() -> str:
@@ -98,10 +91,17 @@ def _presets() -> str:
 
 
 def _performance() -> str:
-    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
     from tables import results
 
     return results()
+
+
+def _zoo() -> str:
+    from harness import RESULTS, read_rows
+    from zoo_table import zoo_table
+
+    rows = [row for path in sorted(RESULTS.glob("*.jsonl")) for row in read_rows(path)]
+    return zoo_table([row for row in rows if row["kind"] == "inference"])
 
 
 def _commands() -> str:
@@ -125,8 +125,8 @@ def _commands() -> str:
 
 myst_substitutions = {
     "commands": _commands(),
-    "models": _models(),
     "performance": _performance(),
     "presets": _presets(),
     "weights": _weights(),
+    "zoo": _zoo(),
 }

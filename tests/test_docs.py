@@ -47,6 +47,42 @@ def test_the_readmes_figures_are_the_records(monkeypatch):
         pytest.fail("run: python benchmarks/readme_figures.py")
 
 
+def test_every_object_of_the_api_reference_has_an_example():
+    import importlib
+    import inspect
+
+    found = re.findall(r"auto(?:function|class):: (\S+)", (ROOT / "docs/api.md").read_text())
+    assert len(found) > 80
+    for path in found:
+        module, _, name = path.rpartition(".")
+        thing = getattr(importlib.import_module(module), name)
+        assert ">>>" in inspect.getdoc(thing), path
+
+
+def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import zoo_table
+
+    row = {"model": "resnet18_025", "status": "ok", "dtype": "float32", "environment": {}}
+    row["environment"] = {"gpu": "", "cpu": "a chip", "cores": 2, "date": "2026-11-24"}
+    rows = [row | {"batch_size": n, "images_per_s": 100.0 * n} for n in (1, 2, 64)]
+    table = zoo_table.zoo_table(rows)
+    cells = re.findall(r"<td>(.*?)</td>", table)
+    width = len(zoo_table.HEAD)
+    lines = [cells[i : i + width] for i in range(0, len(cells), width)]
+    shown = {re.sub("<.*?>", "", line[0].replace("<br>", " ")): line for line in lines}
+    assert {name.split()[0] for name in shown} == {
+        name for name in fer_zoo.list_models(exclude="test_*")
+    }
+    (mine,) = (line for name, line in shown.items() if name.startswith("resnet18_025 "))
+    record = fer_zoo.get_weights("resnet18_025")
+    assert f"{100 * record.metrics[0]['accuracy']:.2f} (" in mine[4]
+    assert mine[2] == "0.70"
+    assert mine[3] == "0.11"  # 0.055 G multiplications with an addition each
+    assert mine[8] == "100 / 6,400"
+    assert "a chip, 2 cores" in table
+
+
 def test_every_command_in_the_readme_exists():
     from fer_zoo.cli import main
 

@@ -8,6 +8,7 @@ import fer_zoo
 from fer_zoo.cli.options import fusion_option, json_option, main, model_argument, weights_option
 from fer_zoo.cli.show import print_json
 from fer_zoo.errors import ArgumentError
+from fer_zoo.inference.exported import SUFFIXES
 
 
 @main.command()
@@ -32,9 +33,9 @@ def export(
 
     Example: fer-zoo export ensemble_r18_vgg19_025 faces.onnx
     """
-    predictor = fer_zoo.Predictor(model, weights=weights, fusion=fusion, device="cpu")
-    if not isinstance(predictor.model, fer_zoo.models.Classifier):
+    if model.endswith(SUFFIXES):
         raise ArgumentError(f"{model} is exported already")
+    predictor = fer_zoo.Predictor(model, weights=weights, fusion=fusion, device="cpu")
     path = fer_zoo.export(predictor.model, output, preset="outside" if views else "inside")
     if as_json:
         size = path.stat().st_size

@@ -223,7 +223,13 @@ def evaluate(
 def score_metrics(
     scores: Tensor, targets: Tensor, labels: tuple[str, ...], *, temperature: float = 1.0
 ) -> dict[str, Any]:
-    """Return the metrics of `Evaluation` for scores `(N, K)` and targets `(N,)`."""
+    """Return the metrics of `Evaluation` for scores `(N, K)` and targets `(N,)`.
+
+    Example:
+        >>> scores, targets = torch.eye(2)[[0, 1, 1, 0]] * 9, torch.tensor([0, 1, 1, 1])
+        >>> score_metrics(scores, targets, ("calm", "tense"))["accuracy"]
+        0.75
+    """
     metrics, stats, _ = _libraries()
     guesses, truth, indices = scores.argmax(1).numpy(), targets.numpy(), range(len(labels))
     right, n = guesses == truth, len(truth)

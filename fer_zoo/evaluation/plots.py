@@ -133,6 +133,16 @@ def plot_recalls(evaluations: Sequence[Evaluation]) -> Any:
 
     Args:
         evaluations: on the same faces, e.g. with one view and with ten.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> figure = plot_recalls([fer_zoo.evaluate(model, faces)])
+        >>> figure.axes[0].get_xlabel()
+        'recall in %, with its 95 % interval'
     """
     first = evaluations[0]
     figure = new_figure(6.4, 1.5 + (0.2 + 0.24 * len(evaluations)) * len(first.labels))
@@ -200,7 +210,7 @@ def plot_fusion(model: Ensemble) -> Any:
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     limit = max(float(w.abs().max()) for w in panels.values())
     for axes, (title, weights) in zip(grid, panels.items(), strict=True):
-        image = axes.imshow(weights, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
+        image = axes.imshow(weights.tolist(), cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
         for i, row in enumerate(weights.tolist()):
             for j, value in enumerate(row):
                 colour = "white" if abs(value) > 0.65 * limit else "black"

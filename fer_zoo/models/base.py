@@ -24,6 +24,13 @@ class Classifier(nn.Module, ABC):
         num_classes: width of the head.
         num_features: width of the vector in front of the head.
         in_channels: 1 for gray, 3 for RGB.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> features = model.forward_features(torch.zeros(2, 1, 40, 40))
+        >>> model.forward_head(features, pre_logits=True).shape, model.num_features
+        (torch.Size([2, 128]), 128)
     """
 
     name: str = ""

@@ -26,6 +26,12 @@ class TimmMember(Classifier):
 
     Shape:
         `(B, in_channels, H, W)` to `(B, num_classes)`.
+
+    Example:
+        >>> import torch
+        >>> member = TimmMember("resnet10t", num_classes=7)
+        >>> member(torch.zeros(2, 1, 40, 40)).shape
+        torch.Size([2, 7])
     """
 
     model: Any

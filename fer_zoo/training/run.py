@@ -62,6 +62,13 @@ class TrainResult:
         history: one entry per epoch.
         best: the entry of the best epoch.
         checkpoint: file of the best model, for `fer_zoo.load`.
+
+    Example:
+        >>> import fer_zoo
+        >>> epoch = Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5)
+        >>> model = fer_zoo.create("test_tiny")
+        >>> TrainResult(model, [epoch], epoch, Path("runs/best.safetensors")).best.val_accuracy
+        0.3
     """
 
     model: Classifier

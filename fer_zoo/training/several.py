@@ -43,6 +43,12 @@ class EnsembleResult:
         fit: how the fusion was fitted, with its accuracy on faces it was not fitted on; None for a
             fusion that has nothing to fit.
         checkpoint: file of the ensemble, for `fer_zoo.load`.
+
+    Example:
+        >>> import fer_zoo
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025")
+        >>> EnsembleResult(model, {}, None, Path("runs/pair/ensemble.safetensors"))
+        EnsembleResult({}, checkpoint='runs/pair/ensemble.safetensors')
     """
 
     model: Ensemble
@@ -68,6 +74,10 @@ class SeedsResult:
         std: their sample standard deviation.
         soup_accuracy: of the network whose weights are the mean of the runs' best weights.
         soup: its file.
+
+    Example:
+        >>> SeedsResult({}, 0.694, 0.003, soup_accuracy=0.701, soup=Path("soup.safetensors"))
+        SeedsResult(0 seeds: 69.40 % +- 0.30, soup 70.10 %, soup='soup.safetensors')
     """
 
     runs: dict[int, TrainResult]

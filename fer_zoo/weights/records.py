@@ -32,6 +32,11 @@ class WeightsRecord:
         fusion: for ensembles, the fusion used where none is asked for.
         temperature: by fusion (`""` for a network), then by preset; see `Classifier.temperature`.
         calibration: the faces that the temperatures were fitted on.
+
+    Example:
+        >>> record = get_weights("vgg19_025")
+        >>> record.address, record.preset, record.metrics[0]["n"]
+        ('vgg19_025.fer2013', 'fer40_center', 3589)
     """
 
     model: str
