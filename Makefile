@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
@@ -21,6 +21,11 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -n -W -q -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -n -W -q -b doctest docs docs/_build/doctest
+
+# A few minutes; benchmarks/inference.py without arguments measures everything.
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/inference.py --models resnet18_025 --repeats 10 --budget 2 \
+	  --output build/bench.jsonl $(BENCH)
 
 clean:
 	rm -rf $(VENV) docs/_build docs/gallery

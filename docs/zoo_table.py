@@ -98,7 +98,8 @@ def _speed(name: str, fusion: str, speeds: list[dict]) -> str:
     if fusion not in ("", "average"):
         return "as average"
     own = [r for r in speeds if r["model"] == name and r["status"] == "ok"]
-    own = [r for r in own if r["dtype"] in ("float32", "fp32")]
+    peers = ("torchvision", "timm")  # those rows are their networks, not ours
+    own = [r for r in own if r["dtype"] == "float32" and r["mode"] not in peers]
     if not own:
         return "-"
     sizes = sorted({r["batch_size"] for r in own})

@@ -1,6 +1,7 @@
 """What the README says runs, and its figures are the records'."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,6 +39,45 @@ def test_the_readmes_fine_tuning_runs(monkeypatch, tmp_path: Path):
     assert (tmp_path / "runs/mine/best.safetensors").exists()
 
 
+def test_the_readmes_commands_run(monkeypatch, tmp_path: Path):
+    """All of them in their order, in a folder with the examples and with drawn faces as my_faces."""
+    import os
+    import subprocess
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from render_faces import draw_folder
+
+    classes = {"amused": "happy", "bored": "neutral", "startled": "surprise"}
+    for part, count, seed in (("train", 8, 0), ("val", 6, 1)):
+        draw_folder(tmp_path / "my_faces" / part, classes, count, seed=seed)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    text = README[README.index("On the command line") :].replace("\\\n", " ")
+    commands = re.findall(r"^\$ fer-zoo (.*?)(?:\s+#.*)?$", text, re.M)
+    assert len(commands) == 8
+    for command in commands:
+        words = shlex.split(
+            command.replace("--recipe finetune", "--recipe finetune --set epochs=1")
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "fer_zoo", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, command + done.stdout + done.stderr
+    predict = fer_zoo.Predictor(tmp_path / "mine.onnx")
+    assert predict.labels == tuple(classes)
+    assert (tmp_path / "card" / "card.md").is_file()
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_the_readmes_figures_are_the_records(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     sys.modules.pop("readme_figures", None)
@@ -63,9 +103,10 @@ def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     import zoo_table
 
-    row = {"model": "resnet18_025", "status": "ok", "dtype": "float32", "environment": {}}
+    row = {"model": "resnet18_025", "status": "ok", "dtype": "float32", "mode": "eager"}
     row["environment"] = {"gpu": "", "cpu": "a chip", "cores": 2, "date": "2026-11-24"}
     rows = [row | {"batch_size": n, "images_per_s": 100.0 * n} for n in (1, 2, 64)]
+    rows.append(rows[0] | {"mode": "timm", "images_per_s": 9e9})
     table = zoo_table.zoo_table(rows)
     cells = re.findall(r"<td>(.*?)</td>", table)
     width = len(zoo_table.HEAD)
