@@ -13,12 +13,11 @@ from fer_zoo.weights import WEIGHTS
 
 HEAD = {
     "model": "name for fer_zoo.create; below it the tag of its weights and the fusion",
-    "what": "",
     "parameters, M": "learned values in millions",
     "GFLOPs": "floating-point operations for one view, a multiplication and an addition as two",
-    "PublicTest %, one view": "accuracy with its 95 % Wilson interval",
-    "PublicTest %, ten views": "accuracy with its 95 % Wilson interval",
-    "PrivateTest %": "accuracy with its 95 % Wilson interval, scored once",
+    "PublicTest %, one view": "accuracy and its 95 % Wilson interval; cross-validated where fitted",
+    "PublicTest %, ten views": "accuracy and its 95 % Wilson interval; cross-validated where fitted",
+    "PrivateTest %": "accuracy and its 95 % Wilson interval, scored once",
     "ECE %": "expected calibration error with one view, 15 bins, with the temperature",
     "faces/s": "one view, float32, batches of one and of many; machine: below the table",
     "file, MB": "bytes of the weights, those of the members included",
@@ -48,12 +47,12 @@ def _rows(name: str, speeds: list[dict]) -> list[list[str]]:
     with torch.device("meta"):
         model = fer_zoo.create(name).eval()
     fixed = [f"{count_parameters(model) / 1e6:.2f}", f"{_flops(model) / 1e9:.2f}"]
-    what = html.escape(spec.description)
+    what = f'<div class="zoo-what">{html.escape(spec.description)}</div>'
     addresses = fer_zoo.list_weights(name)
     if not addresses:
         note = '<br><span class="zoo-note">no weights yet</span>'
         unknown = ["-", "-", "-", "-", _speed(name, "", speeds), "-"]
-        return [[f"<code>{name}</code>{note}", what, *fixed, *unknown]]
+        return [[f"<code>{name}</code>{note}{what}", *fixed, *unknown]]
     rows = []
     for address in addresses:
         record = WEIGHTS[address]
@@ -61,9 +60,9 @@ def _rows(name: str, speeds: list[dict]) -> list[list[str]]:
         for fusion in fusions:
             found = [row for row in record.metrics if row.get("fusion", "") == fusion]
             note = f"trained: {record.tag}{f', {fusion}' if fusion else ''}"
+            own = what if fusion in ("", record.fusion) else ""
             cells = [
-                f'<code>{name}</code><br><span class="zoo-note">{html.escape(note)}</span>',
-                what,
+                f'<code>{name}</code><br><span class="zoo-note">{html.escape(note)}</span>{own}',
                 *fixed,
                 _accuracy(found, "public", 1),
                 _accuracy(found, "public", 10),
@@ -90,7 +89,12 @@ def _accuracy(rows: list[dict], split: str, views: int | None) -> str:
     for row in rows:
         if row["split"] == split and views in (None, row["views"]):
             low, high = (100 * bound for bound in row["interval"])
-            return f"{100 * row['accuracy']:.2f} ({low:.1f} to {high:.1f})"
+            shown = f"{100 * row['accuracy']:.2f}<br><small>{low:.1f} to {high:.1f}</small>"
+            held_out = row.get("cross_validated_accuracy")
+            if held_out is None:
+                return shown
+            # A fusion that was fitted on these faces: what it does on faces it was not fitted on.
+            return f"{100 * held_out:.2f}<br><small>held out; fitted {shown}</small>"
     return "not scored" if split == "private" else "-"
 
 

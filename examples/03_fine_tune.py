@@ -13,8 +13,8 @@ import fer_zoo
 
 classes = {"amused": "happy", "bored": "neutral", "startled": "surprise"}
 folder = mkdtemp()
-draw_folder(f"{folder}/train", classes, 40, seed=0)
-draw_folder(f"{folder}/val", classes, 20, seed=1)
+for part, count, seed in (("train", 40, 0), ("val", 20, 1)):
+    draw_folder(f"{folder}/{part}", classes, count, seed=seed)
 
 # %%
 # Five lines. The stem keeps what it learned from FER2013 (``freeze=1``), and each stage learns at

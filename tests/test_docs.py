@@ -40,7 +40,7 @@ def test_the_readmes_fine_tuning_runs(monkeypatch, tmp_path: Path):
 
 
 def test_the_readmes_commands_run(monkeypatch, tmp_path: Path):
-    """All of them in their order, in a folder with the examples and with drawn faces as my_faces."""
+    """All of them in their order, in a folder with the examples and drawn faces as my_faces."""
     import os
     import subprocess
 
@@ -117,11 +117,13 @@ def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
     }
     (mine,) = (line for name, line in shown.items() if name.startswith("resnet18_025 "))
     record = fer_zoo.get_weights("resnet18_025")
-    assert f"{100 * record.metrics[0]['accuracy']:.2f} (" in mine[4]
-    assert mine[2] == "0.70"
-    assert mine[3] == "0.11"  # 0.055 G multiplications with an addition each
-    assert mine[8] == "100 / 6,400"
+    assert f"{100 * record.metrics[0]['accuracy']:.2f}<br>" in mine[3]
+    assert mine[1] == "0.70"
+    assert mine[2] == "0.11"  # 0.055 G multiplications with an addition each
+    assert mine[7] == "100 / 6,400"
     assert "a chip, 2 cores" in table
+    (fitted,) = (line for name, line in shown.items() if "stacked" in name)
+    assert "held out; fitted" in fitted[3]
 
 
 def test_every_command_in_the_readme_exists():

@@ -29,7 +29,7 @@ document.addEventListener("DOMContentLoaded", () => {
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       const text = (row) => row.cells[i].textContent;
-      rows.sort((a, b) => i < 2 ? text(b).localeCompare(text(a)) : number(b, i) - number(a, i));
+      rows.sort((a, b) => i < 1 ? text(b).localeCompare(text(a)) : number(b, i) - number(a, i));
       if (up) rows.reverse();
       body.append(...rows);
     };
