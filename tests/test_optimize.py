@@ -194,7 +194,7 @@ def test_a_wrong_engine_is_not_used(labelled, monkeypatch, caplog):
     monkeypatch.setattr(engines.TorchEngine, "_run", lambda self, x: right(self, x) * 1.5)
     fast = fer_zoo.optimize(labelled)
     assert fast.engine == "onnxruntime"
-    assert "torch differs by" in caplog.text
+    assert "torch differs from the model by" in caplog.text
     monkeypatch.setattr(runtime, "_onnx_installed", lambda: False)
     with pytest.raises(OptimizeError, match="no engine gives the answers of 'test_tiny'"):
         fer_zoo.optimize(labelled)
@@ -445,3 +445,49 @@ def test_export_is_quiet(labelled, tmp_path: Path, capfd, caplog):
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "")
     assert not [record for record in caplog.records if record.name.startswith("onnx")]
+
+
+def test_a_predictor_looks_for_a_faster_engine_once_it_has_worked_for_a_while(
+    gray, monkeypatch, caplog
+):
+    """Not for a few faces; then once, and only for an engine that gives the same answers."""
+    caplog.set_level("INFO", logger="fer_zoo")
+    monkeypatch.setattr(runtime, "TRIAL", 0.01)
+    right = engines.TorchEngine.scores
+
+    def slow(self, *how):
+        time.sleep(0.03)
+        return right(self, *how)
+
+    monkeypatch.setattr(engines.TorchEngine, "scores", slow)
+    model = fer_zoo.create("resnet18_025", weights="default")
+    faces = list(gray[:, 0].numpy())
+    quick = fer_zoo.Predictor(model)
+    before = [quick(faces) for _ in range(3)][-1]
+    assert quick._runner.engine == "torch"
+    monkeypatch.setattr(runtime, "PATIENCE", 0.05)
+    predict, changed = fer_zoo.Predictor(model), fer_zoo.Predictor(model)
+    for _ in range(3):
+        found = predict(faces)
+    assert predict._runner.engine == "onnxruntime"
+    assert caplog.text.count("goes on with onnxruntime") == 1
+    for one, other in zip(before, found, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    with torch.no_grad():  # a snapshot stays one
+        model.get_classifier().weight.mul_(2)
+    for _ in range(3):
+        later = changed(faces)
+    assert changed._runner.engine == "torch"
+    assert [p.probabilities for p in later] == [
+        pytest.approx(p.probabilities, abs=1e-5) for p in before
+    ]
+
+
+def test_a_network_that_cannot_be_exported_runs_in_torch(labelled, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("no such operator\nand more")
+
+    monkeypatch.setattr(engines, "to_onnx", broken)
+    fast = fer_zoo.optimize(labelled)
+    assert fast.engine == "torch"
+    assert "has no onnxruntime engine: no such operator" in caplog.text

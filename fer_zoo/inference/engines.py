@@ -1,10 +1,8 @@
 """Engines: what turns faces into calibrated scores, in torch or in onnxruntime."""
 
-import io
 import logging
 import tempfile
 from collections import OrderedDict
-from contextlib import redirect_stderr, redirect_stdout
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol
@@ -278,7 +276,7 @@ def to_onnx(
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), torch.no_grad():
+        with torch.no_grad():
             program = torch.onnx.export(
                 module.eval(),
                 (example,),

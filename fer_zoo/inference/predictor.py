@@ -27,8 +27,10 @@ class Predictor:
     """A model, its preset and its labels: images in, one `Prediction` each out.
 
     The networks are folded (see `fer_zoo.optimize`) when the predictor is made; what is done to the
-    model afterwards does not reach it. Batches of any size are split, and split further where
-    memory ends. Files are decoded in threads while the networks compute.
+    model afterwards does not reach it. Once it has worked on a CPU for ten seconds, and onnxruntime
+    is installed, it spends a few on trying that, and goes on with what is faster. Batches of any
+    size are split, and split further where memory ends. Files are decoded in threads while the
+    networks compute.
 
     Args:
         model: a registry name (built with `weights`), the path of a checkpoint or of an exported

@@ -2,6 +2,8 @@
 
 import importlib.util
 import logging
+import math
+import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +14,7 @@ from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, OptimizeError
 from fer_zoo.inference.engines import EagerEngine, Engine, OnnxEngine, TorchEngine
-from fer_zoo.inference.scoring import BatchSize, evaluating, predict_scores
+from fer_zoo.inference.scoring import BatchSize, evaluating
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
@@ -21,6 +23,8 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05, tor
 """Largest difference in a probability from the model's own answer, by what is computed in."""
 LEAST_INT8 = 32  # faces that int8's scales are measured on
 TRIAL = 0.3  # seconds that an engine is timed for, per batch size
+QUICK = 0.05  # seconds; a quicker call is made once untimed just before it is timed
+PATIENCE = 10.0  # seconds of work after which a predictor spends some on finding a faster engine
 
 
 class Optimized:
@@ -53,6 +57,8 @@ class Optimized:
         self.report: dict[str, Any] = {}
         self._engines, self._plain = engines, plain
         self._sizes: dict[int, BatchSize] = {}
+        self._worked = 0.0
+        self._patience = math.inf
 
     @property
     def engine(self) -> str:
@@ -78,7 +84,22 @@ class Optimized:
         engine = self._engine_for(min(len(images) * recipe.num_views, batch_size))
         # What was exported knows one transform.
         engine = engine if recipe.name == self.preset.name else self._plain
-        return engine.scores(images, recipe, size)
+        begun = time.perf_counter()
+        found = engine.scores(images, recipe, size)
+        self._worked += time.perf_counter() - begun
+        if self._worked > self._patience and recipe.name == self.preset.name:
+            self._patience = math.inf
+            self._look_for_faster(images[: max(1, batch_size // recipe.num_views)])
+        return found
+
+    def _look_for_faster(self, faces: Tensor) -> None:
+        """Race onnxruntime against torch on faces, and go on with what wins."""
+        with evaluating(self.model):
+            rivals = _in_onnx(self.model, self.preset, faces)
+            kept, _ = _checked(self._plain, rivals, faces, self.preset, TOLERANCE[torch.float32])
+        if kept:
+            self._engines, times = _fastest([self._plain, *kept], faces, self.preset)
+            log.info("%s goes on with %s: %s", self.name, self.engine, times)
 
     def _engine_for(self, views: int) -> Engine:
         """Return the engine that won at the nearest number of views, by ratio."""
@@ -111,9 +132,9 @@ def optimize(
         example: faces like those to come, as many as usual: uint8 `(B, H, W)` or `(B, 1, H, W)`.
             64 random ones if not given.
         dtype: what the networks compute in; float32 if not given. `torch.bfloat16` is much faster
-            on GPUs and on CPUs with matrix units, and moves probabilities in the second decimal.
-            `torch.int8`, on a CPU with onnxruntime, is the fastest for single faces; its scales
-            are measured on the example, which must be `LEAST_INT8` real faces or more.
+            on GPUs and on CPUs with bfloat16 arithmetic, and moves probabilities in the second
+            decimal. `torch.int8`, on a CPU with onnxruntime, is the fastest for single faces; its
+            scales are measured on the example, which must be `LEAST_INT8` real faces or more.
         compile: run the networks through `torch.compile`; no if not given. It takes a minute, and
             pays for large batches on GPUs.
         cuda_graph: on CUDA, record the work of small batches and replay it; yes if not given.
@@ -153,35 +174,37 @@ def optimize(
         built: list[Engine] = [plain]
         if wanted == torch.int8:
             built = [OnnxEngine(model, preset, faces, int8=True)]
-        elif {wanted, like.dtype} == {torch.float32} and like.device.type == "cpu":
-            built += [OnnxEngine(model, preset, faces)] if _onnx_installed() else []
-    kept, report = _checked(model, built, faces, preset, TOLERANCE[wanted])
+        elif wanted == torch.float32:
+            built += _in_onnx(model, preset, faces)
+        own = EagerEngine(model)
+        kept, report = _checked(own, built, faces, preset, TOLERANCE[wanted])
     if not kept:
         raise OptimizeError(
             f"no engine gives the answers of {model.name!r}: {report} (allowed "
             f"{TOLERANCE[wanted]}); use the model as it is, or dtype=torch.float32"
         )
-    count = len(faces) * preset.num_views
-    best, times = {count: kept[0]}, {}
-    for n in {1, len(faces)} if len(kept) > 1 else ():
-        views = n * preset.num_views
-        times[views] = _race(kept, faces[:n], preset)
-        best[views] = min(kept, key=lambda engine: times[views][engine.name])
+    best, times = _fastest(kept, faces, preset)
     trusted = plain in kept or wanted == torch.int8
-    found = Optimized(model, preset, best, plain if trusted else EagerEngine(model))
+    found = Optimized(model, preset, best, plain if trusted else own)
     found.report = report[found.engine] | {"milliseconds": times}
     return found
 
 
 def folded(model: Classifier, preset: Preset) -> Optimized:
-    """Return a model in torch's engine, or as it is if that gives other answers."""
+    """Return a model in torch's engine, or as it is if that gives other answers.
+
+    After `PATIENCE` seconds of work on a CPU it looks once whether onnxruntime is faster: making
+    the file takes a few seconds, which a few faces would not earn back.
+    """
     faces, dtype = _faces(2), next(model.parameters()).dtype
+    own = EagerEngine(model)
     with evaluating(model):
         engine: Engine = _in_torch(model, preset, faces, dtype)
-    kept, report = _checked(model, [engine], faces, preset, TOLERANCE.get(dtype, 1e-4))
-    engine = kept[0] if kept else EagerEngine(model)
+        kept, report = _checked(own, [engine], faces, preset, TOLERANCE.get(dtype, 1e-4))
+    engine = kept[0] if kept else own
     found = Optimized(model, preset, {1: engine}, engine)
     found.report = report["torch"]
+    found._patience = PATIENCE
     return found
 
 
@@ -193,21 +216,43 @@ def _in_torch(
     return TorchEngine(model, views, dtype=dtype, **options)
 
 
+def _in_onnx(model: Classifier, preset: Preset, faces: Tensor) -> list[Engine]:
+    """Return onnxruntime's engine for a float32 model on the CPU, or nothing where it has none."""
+    like = next(model.parameters())
+    if like.device.type != "cpu" or like.dtype != torch.float32 or not _onnx_installed():
+        return []
+    try:
+        return [OnnxEngine(model, preset, faces)]
+    except Exception as error:  # torch's exporter raises whatever a network of timm's makes it
+        log.warning("%s has no onnxruntime engine: %s", model.name, str(error).split("\n")[0])
+        return []
+
+
+def _fastest(
+    engines: Sequence[Engine], faces: Tensor, preset: Preset
+) -> tuple[dict[int, Engine], dict[int, dict[str, float]]]:
+    """Return the faster engine for one face and for these faces, by views, and its race."""
+    counts = dict.fromkeys([1, len(faces)] if len(engines) > 1 else [])
+    times = {n * preset.num_views: _race(engines, faces[:n], preset) for n in counts}
+    best = {n: min(engines, key=lambda engine: found[engine.name]) for n, found in times.items()}
+    return best or {len(faces) * preset.num_views: engines[0]}, times
+
+
 def _checked(
-    model: Classifier, engines: Sequence[Engine], faces: Tensor, preset: Preset, tolerance: float
+    own: Engine, engines: Sequence[Engine], faces: Tensor, preset: Preset, tolerance: float
 ) -> tuple[list[Engine], dict[str, dict[str, float]]]:
-    """Return the engines that give the model's own answers, and how near each comes."""
-    own = predict_scores(model, faces, preset=preset).softmax(1)
+    """Return the engines that give the answers of `own`, and how near each comes."""
+    truth = own.scores(faces, preset, BatchSize(256)).softmax(1)
     kept, report = [], {}
     for engine in engines:
         found = engine.scores(faces, preset, BatchSize(256)).softmax(1)
-        difference = float((found - own).abs().max())
-        agreement = float((found.argmax(1) == own.argmax(1)).float().mean())
+        difference = float((found - truth).abs().max())
+        agreement = float((found.argmax(1) == truth.argmax(1)).float().mean())
         report[engine.name] = {"max_difference": difference, "agreement": agreement}
         if difference <= tolerance:  # false for a NaN, too
             kept.append(engine)
         else:
-            log.warning("%s differs by %.2g in %s: not used", engine.name, difference, model.name)
+            log.warning("%s differs from the model by %.2g: not used", engine.name, difference)
     return kept, report
 
 
@@ -217,11 +262,13 @@ def _race(engines: Sequence[Engine], faces: Tensor, preset: Preset) -> dict[str,
     begun, size = time.perf_counter(), BatchSize(256)
     while time.perf_counter() - begun < TRIAL * len(engines) or len(times[engines[0].name]) < 4:
         for engine in engines:
+            # Threads of the engine before may still wait in a loop for work.
+            if not times[engine.name] or times[engine.name][-1] < 1000 * QUICK:
+                engine.scores(faces, preset, size)
             start = time.perf_counter()
             engine.scores(faces, preset, size)
             times[engine.name].append(1000 * (time.perf_counter() - start))
-    # The first call warms up.
-    return {name: sorted(t[1:])[len(t[1:]) // 2] for name, t in times.items()}
+    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def _faces(n: int) -> Tensor:
