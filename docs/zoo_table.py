@@ -94,13 +94,13 @@ def _accuracy(rows: list[dict], split: str, views: int | None) -> str:
             if held_out is None:
                 return shown
             # A fusion that was fitted on these faces: what it does on faces it was not fitted on.
-            return f"{100 * held_out:.2f}<br><small>held out; fitted {shown}</small>"
+            return f"{100 * held_out:.2f}<br><small>held out; fitted</small><br>{shown}"
     return "not scored" if split == "private" else "-"
 
 
 def _speed(name: str, fusion: str, speeds: list[dict]) -> str:
     if fusion not in ("", "average"):
-        return "as average"
+        return "same"
     own = [r for r in speeds if r["model"] == name and r["status"] == "ok"]
     peers = ("torchvision", "timm")  # those rows are their networks, not ours
     own = [r for r in own if r["dtype"] == "float32" and r["mode"] not in peers]
