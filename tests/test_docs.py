@@ -132,3 +132,18 @@ def test_every_command_in_the_readme_exists():
     used = set(re.findall(r"fer-zoo (\w+)", README))
     assert used <= set(main.commands)
     assert {"predict", "train", "fuse", "evaluate"} <= used
+
+
+def test_the_block_of_contributing_is_a_model():
+    """It is run in a process of its own, so that its name is free in this one."""
+    import subprocess
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    code = block + "print(fer_zoo.create('resnet18_wide', num_classes=3).num_classes)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "3", done.stderr
+    targets = re.findall(r"^\$ make (\w+)", text, re.M)
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets == ["test", "lint", "docs", "bench"]
+    assert all(f"\n{target}:" in makefile for target in targets)
