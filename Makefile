@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-oldest lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
@@ -11,6 +11,10 @@ demo: $(VENV)/.demo
 # One thread in each of a few processes: the networks of the tests are too small for more.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# The Hub's client is of two kinds, 1.x and 2.x: the oldest that is admitted, too.
+test-oldest: $(VENV)/.oldest
+	PYTHONPATH=$(VENV)/oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_hub.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -40,3 +44,9 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.oldest: $(VENV)/.dev
+	rm -rf $(VENV)/oldest
+	$(BIN)/python -m pip install --disable-pip-version-check -q --target $(VENV)/oldest \
+		"$$(sed -n 's/ *"\(huggingface-hub\)>=\([0-9.]*\)",/\1==\2/p' pyproject.toml)"
+	touch $@

@@ -12,6 +12,10 @@ unless a fitted one is better there. Temperatures are fitted on PublicTest too, 
 on its cross-validated scores, and stored in the records. At the end the packed ensemble is compared
 with the bundled one, face by face.
 
+What a stored precision costs in accuracy is measured on the same faces (benchmarks/storage.py): one
+that costs more than 0.1 points is not used, but the next wider one. The records have the cost of
+int8 in any case.
+
 `--remeasure` leaves the weights as they are and measures the bundled bytes again: temperatures and
 figures are written anew, and an accuracy that is not the recorded one is an error.
 """
@@ -23,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from storage import cheapest, storage_costs, stored_dtype
 from torch import Tensor
 
 import fer_zoo
@@ -36,6 +41,7 @@ from fer_zoo.training import cross_validate
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.checkpoint import write_checkpoint
 from fer_zoo.weights.records import BUNDLED, WEIGHTS, WeightsRecord, get_weights
+from fer_zoo.weights.storage import STORAGE
 
 ENSEMBLE = "ensemble_r18_vgg19_025"
 MEASURED = ("fer40_center", "fer40_tencrop")
@@ -97,7 +103,8 @@ def write_record(model: str, path: Path, public: FaceDataset, **values: Any) -> 
     """Write the record beside the file it describes."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     faces = {"data": public.name, "split": public.split, "n": len(public)}
-    record = {"model": model, "file": path.name, "sha256": digest, "licence": "Apache-2.0"} | values
+    record = {"model": model, "file": path.name, "sha256": digest, "size": path.stat().st_size}
+    record |= {"source": "bundled", "licence": "Apache-2.0"} | values
     record["calibration"] = faces | {"fingerprint": public.fingerprint}
     with replacing(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
@@ -122,15 +129,26 @@ def pack(
         public: the faces to measure and fit on, that no member was trained on.
         output: folder for the files and records.
         tag: of all these weights.
-        dtype: what the members are stored in.
+        dtype: what the members are stored in, unless it costs too much.
         preset: the transform bound to the weights.
         chosen: by member, what to add to the record on how this run was selected.
     """
     before = bundled(ensemble, tag, public)
     members: list[Classifier] = []
     common: dict[str, Any] = {"tag": tag, "preset": preset}
-    for name, path in runs.items():
-        trained = fer_zoo.load(path)
+    originals = {name: fer_zoo.load(path) for name, path in runs.items()}
+    precise = predictions(list(originals.values()), public)
+    costs = storage_costs(
+        list(originals.values()),
+        precise,
+        public,
+        dict.fromkeys((torch.int8, dtype)),
+        predictions,
+        "float32",
+    )
+    dtype = cheapest(costs, dtype, preset)
+    stored_as = {"dtype": str(dtype).removeprefix("torch.")}
+    for name, trained in originals.items():
         run = trained.provenance
         common["labels"] = trained.labels
         faces = f"{run['data']['name']} Training ({run['data']['n']:,} faces)"
@@ -148,6 +166,7 @@ def pack(
         )
         recipe = run["recipe"] | {"best_epoch": run["epoch"]}
         values = common | {"metrics": metrics, "recipe": recipe, "temperature": {"": temperature}}
+        values |= {"storage": stored_as | {"costs": costs[name]}}
         write_record(name, stored, public, **values)
         print(name, "packed")
 
@@ -176,6 +195,7 @@ def pack(
     write_checkpoint(path, tensors, {"fusions": heads})
     values = {"metrics": rows, "fusion": best["fusion"], "temperature": temperatures}
     values["members"] = [f"{name}.{tag}" for name in runs]
+    values["storage"] = stored_as | {"costs": costs[""]}
     write_record(ensemble, path, public, **common, **values)
     print(json.dumps(rows, indent=1))
     for measure, old in before.items():
@@ -201,17 +221,24 @@ def remeasure(record: WeightsRecord, public: FaceDataset, output: Path) -> None:
     addresses = [address.rsplit(".", 1) for address in record.members]
     members = [fer_zoo.create(name, weights=tag) for name, tag in addresses]
     found = predictions(members, public)
+    kind = stored_dtype(get_weights(record.members[0]).path)
+    costs = storage_costs(members, found, public, [torch.int8], predictions, kind)
     for i, address in enumerate(record.members):
         own = {preset: scores[i : i + 1] for preset, scores in found.items()}
-        _write_again(output / f"{address}.json", {"": (members[i], own)}, public)
+        storage = {"dtype": kind, "costs": costs[members[i].name]}
+        _write_again(output / f"{address}.json", {"": (members[i], own)}, public, storage)
     ensembles = {
         f: (fer_zoo.create(record.model, weights=record.tag, fusion=f), found) for f in FUSIONS
     }
-    _write_again(output / f"{record.address}.json", ensembles, public)
+    storage = {"dtype": kind, "costs": costs[""]}
+    _write_again(output / f"{record.address}.json", ensembles, public, storage)
 
 
 def _write_again(
-    path: Path, models: dict[str, tuple[Classifier, Scores]], public: FaceDataset
+    path: Path,
+    models: dict[str, tuple[Classifier, Scores]],
+    public: FaceDataset,
+    storage: dict[str, Any],
 ) -> None:
     before = json.loads(path.read_text())
     rows, temperatures = [], {}
@@ -223,8 +250,8 @@ def _write_again(
                 if a.get(key) != b.get(key):
                     raise SystemExit(f"{path}: {key} was {a.get(key)}, is {b.get(key)} now")
         rows += new
-    kept = {k: v for k, v in before.items() if k not in ("model", "file", "sha256")}
-    values = kept | {"metrics": rows, "temperature": temperatures}
+    kept = {k: v for k, v in before.items() if k not in ("model", "file", "sha256", "size")}
+    values = kept | {"metrics": rows, "temperature": temperatures, "storage": storage}
     write_record(before["model"], path.with_suffix(".safetensors"), public, **values)
     print(path.name, "written")
 
@@ -237,7 +264,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--remeasure", action="store_true", help="keep the weights")
     parser.add_argument("--output", type=Path, default=BUNDLED)
-    parser.add_argument("--dtype", default="float16", choices=("float32", "float16", "bfloat16"))
+    parser.add_argument("--dtype", default="float16", choices=(*STORAGE,))
     options = parser.parse_args()
     public = FER2013(options.data, "public")
     if options.remeasure:

@@ -13,6 +13,7 @@ sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("examples", "b
 import fer_zoo
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights import WEIGHTS
+from fer_zoo.weights.address import GRAMMAR
 
 project = "fer_zoo"
 author = "the fer_zoo authors"
@@ -82,6 +83,19 @@ def _weights() -> str:
     return "\n\n".join(parts)
 
 
+def _records() -> str:
+    head = ["weights", "file", "stored as", "int8", "int8 costs, one view / ten views", "sha256"]
+    rows = []
+    for address, record in WEIGHTS.items():
+        costs = {row["preset"]: row for row in record.storage["costs"] if row["dtype"] == "int8"}
+        small = costs[record.preset]["size"]
+        gains = " / ".join(f"{100 * row['gain']:+.2f}" for row in costs.values())
+        size = record.size + sum(WEIGHTS[member].size for member in record.members)
+        rows.append([f"`{address}`", f"{size / 1e6:.2f} MB", record.storage["dtype"]])
+        rows[-1] += [f"{small / 1e6:.2f} MB", f"{gains} points", f"`{record.sha256[:16]}`..."]
+    return _table(head, rows)
+
+
 def _presets() -> str:
     rows = [
         [f"`{p.name}`", f"{p.size} px of {p.resize}", str(p.num_views), p.average, p.description]
@@ -127,6 +141,8 @@ def _commands() -> str:
 
 myst_substitutions = {
     "commands": _commands(),
+    "addresses": f"```text\n{GRAMMAR}\n```",
+    "records": _records(),
     "performance": _performance(),
     "presets": _presets(),
     "weights": _weights(),

@@ -24,7 +24,7 @@ from fer_zoo.evaluation import (
     plot_reliability,
 )
 from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
-from fer_zoo.factory import create, create_ensemble, create_transform, load, save
+from fer_zoo.factory import create, create_ensemble, create_transform
 from fer_zoo.fusion import Fusion, register_fusion
 from fer_zoo.inference import (
     FaceDetector,
@@ -36,6 +36,8 @@ from fer_zoo.inference import (
     optimize,
 )
 from fer_zoo.models import ModelSpec
+from fer_zoo.publishing import publish, push_to_hub
+from fer_zoo.saving import load, save
 from fer_zoo.training import (
     Recipe,
     fit_fusion,
@@ -46,6 +48,7 @@ from fer_zoo.training import (
 )
 from fer_zoo.transforms import Augmentation, Preset
 from fer_zoo.weights import get_weights, list_weights, load_state_dict
+from fer_zoo.weights.convert import convert
 from fer_zoo.weights.imagenet import load_imagenet
 
 __version__ = "0.1.0"
@@ -65,6 +68,7 @@ __all__ = [
     "Robustness",
     "calibrate",
     "compare",
+    "convert",
     "create",
     "create_ensemble",
     "create_transform",
@@ -88,6 +92,8 @@ __all__ = [
     "plot_history",
     "plot_reliability",
     "plot_robustness",
+    "publish",
+    "push_to_hub",
     "register_fusion",
     "register_model",
     "register_preset",

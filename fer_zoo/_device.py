@@ -1,8 +1,13 @@
 """Where to compute."""
 
+from typing import TypeVar
+
 import torch
+from torch import nn
 
 from fer_zoo.errors import ArgumentError
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def resolve_device(device: torch.device | str | None) -> torch.device:
@@ -20,3 +25,14 @@ def resolve_device(device: torch.device | str | None) -> torch.device:
         reason = str(error).splitlines()[0]
         raise ArgumentError(f"device {device!r} cannot be used here: {reason}") from None
     return found
+
+
+def place(model: M, device: torch.device | str | None, dtype: torch.dtype | None) -> M:
+    """Move a model to a device and a dtype, where they are given.
+
+    Raises:
+        ArgumentError: there is no such device here, or models are not kept in such a dtype.
+    """
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
+    return model.to(device=None if device is None else resolve_device(device), dtype=dtype)

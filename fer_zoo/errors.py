@@ -13,6 +13,7 @@
     ├── CheckpointError           a file that is not a usable checkpoint
     │   └── StateDictError        tensors that do not fit the model
     ├── WeightsError              weights that are not there, or not the right ones
+    │   └── HubError              a Hub that does not give them, or does not take them
     ├── TrainingError             a run that cannot start or go on
     ├── OptimizeError             a faster form of a model that would give other answers
     └── MissingDependencyError    an optional package is not installed (also ImportError)
@@ -69,6 +70,10 @@ class StateDictError(CheckpointError):
 
 class WeightsError(FerZooError):
     """Trained weights do not exist, or are not the recorded ones."""
+
+
+class HubError(WeightsError):
+    """The Hub cannot be reached, refuses, or lacks what was asked for; the message says which."""
 
 
 class TrainingError(FerZooError):

@@ -1,34 +1,20 @@
-"""Where specs, weights and presets meet: `create`, `create_ensemble`, `save`, `load`."""
+"""Where specs, weights and presets meet: `create`, `create_ensemble`, `create_transform`."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 
-from fer_zoo._device import resolve_device
-from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
-from fer_zoo.fusion import FUSIONS, Fusion, create_fusion
-from fer_zoo.models import (
-    MODELS,
-    Classifier,
-    Ensemble,
-    ModelSpec,
-    build_network,
-    get_spec,
-)
-from fer_zoo.models.base import check_temperature
+from fer_zoo._device import place
+from fer_zoo.errors import ArgumentError
+from fer_zoo.fusion import Fusion
+from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, build_network, get_spec
+from fer_zoo.models.ensemble import assemble, with_fusion
+from fer_zoo.saving import load_address, load_record
 from fer_zoo.transforms import PRESETS, Preset, Transform
-from fer_zoo.weights.checkpoint import (
-    is_file_address,
-    load_state_dict,
-    read_checkpoint,
-    write_checkpoint,
-)
-from fer_zoo.weights.records import WeightsRecord, get_weights, verified_path
-
-Path_ = str | os.PathLike[str]
+from fer_zoo.weights.address import Address, parse_address
+from fer_zoo.weights.container import PICKLES, refuse_pickle
+from fer_zoo.weights.imagenet import download_imagenet
+from fer_zoo.weights.records import get_weights
 
 
 def create_transform(
@@ -64,18 +50,22 @@ def create(
     weights: str | None = None,
     fusion: str | Fusion | None = None,
     num_classes: int | None = None,
+    head: str | None = None,
     in_channels: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Classifier:
-    """Build a model by name; the network is never touched.
+    """Build a model by name; only `weights` that say so touch the network.
 
     Args:
         name: a name from `list_models()`, or `timm/<any>`.
-        weights: None for an untrained model, `"default"`, a tag from `list_weights(name)`, or the
-            path of a `.safetensors` checkpoint of this model.
+        weights: None for an untrained model, `"default"`, a tag from `list_weights(name)`, a file
+            or folder, `"hf-hub:org/name@revision"`, or `"imagenet"`: what torchvision or timm
+            publish for this network, downloaded and verified by them, under a fresh head.
         fusion: for ensembles, a name from `list_fusions()` or a `Fusion`.
-        num_classes: width of the head; 7 if not given. With weights it must be theirs.
+        num_classes: width of the head; 7 if not given. With weights it must be theirs, or `head`
+            says to put a new one on.
+        head: `"reset"` for a fresh, untrained head on the body of the weights.
         in_channels: 1 for gray (default) or 3 for RGB. With weights it must be theirs.
         device: where the parameters live.
         dtype: what they are kept in.
@@ -87,44 +77,97 @@ def create(
     Raises:
         UnknownNameError: nothing has that name.
         ArgumentError: arguments contradict each other or the weights.
+        CheckpointError: the weights are a file that cannot be used.
+        WeightsError: the weights are not there, or not the right ones.
 
     Example:
         >>> model = create("resnet18_025", num_classes=3)
         >>> model(torch.zeros(2, 1, 40, 40)).shape
         torch.Size([2, 3])
+        >>> create("resnet18_025", weights="fer2013", num_classes=8, head="reset").labels is None
+        True
     """
     spec = get_spec(name)
-    if weights is not None and not isinstance(weights, str):
-        raise ArgumentError(f"weights is None, 'default', a tag or a path, got {weights!r}")
     if fusion is not None and not spec.members:
         raise ArgumentError(
             f"{name!r} is a single network and has no fusion; "
             f"fer_zoo.create_ensemble([{name!r}, ...], fusion=...) makes an ensemble"
         )
-    if weights is not None:
-        model = _create_trained(spec, weights, fusion)
-        for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
-            if asked is not None and asked != getattr(model, key):
-                call = f"fer_zoo.create({name!r}, weights={weights!r})"
-                then = (
-                    "then model.reset_classifier(n)" if key == "num_classes" else "with gray input"
-                )
-                raise ArgumentError(
-                    f"{key}={asked} contradicts the weights, which have {key}="
-                    f"{getattr(model, key)}; use {call}, {then}"
-                )
-        return _placed(model, device, dtype).eval()
+    if head not in (None, "reset"):
+        raise ArgumentError(f"head is 'reset' for a fresh one, or left out, got {head!r}")
+    if weights is None:
+        if head is not None:
+            raise ArgumentError("head='reset' is for weights; without them the head is new anyway")
+        return place(_untrained(spec, fusion, num_classes, in_channels), device, dtype)
+    where = parse_address(weights)
+    if where.kind == "imagenet":
+        model = _from_imagenet(spec, num_classes, in_channels)
+        return place(model, device, dtype).eval()
+    model = _trained(spec, where, fusion)
+    if head == "reset":
+        model.reset_classifier(spec.num_classes if num_classes is None else num_classes)
+    call = f"fer_zoo.create({name!r}, weights={weights!r}"
+    if num_classes not in (None, model.num_classes):
+        raise ArgumentError(
+            f"num_classes={num_classes} contradicts the weights, which have {model.num_classes}: "
+            f'{call}, num_classes={num_classes}, head="reset") keeps their body and puts a new, '
+            "untrained head on it"
+        )
+    if in_channels not in (None, model.in_channels):
+        raise ArgumentError(
+            f"in_channels={in_channels} contradicts the weights, which have {model.in_channels}: "
+            f"use {call}), with {'gray' if model.in_channels == 1 else 'RGB'} input"
+        )
+    return place(model, device, dtype).eval()
+
+
+def _untrained(
+    spec: ModelSpec,
+    fusion: str | Fusion | None,
+    num_classes: int | None,
+    in_channels: int | None,
+) -> Classifier:
+    if not spec.members:
+        return build_network(spec.name, num_classes=num_classes, in_channels=in_channels)
+    classes = spec.num_classes if num_classes is None else num_classes
+    channels = spec.in_channels if in_channels is None else in_channels
+    members = [build_network(m, num_classes=classes, in_channels=channels) for m in spec.members]
+    model = assemble(members, spec.fusion if fusion is None else fusion)
+    model.name, model.preset = spec.name, spec.preset
+    return model
+
+
+def _trained(spec: ModelSpec, where: Address, fusion: str | Fusion | None) -> Classifier:
+    """Return the model with the weights at an address, if they are of this model."""
+    if where.kind in ("tag", "record"):
+        model_name = spec.name if where.kind == "tag" else where.place
+        record = get_weights(model_name, where.place if where.kind == "tag" else "default")
+        if record.model != spec.name:
+            raise _other_model(str(where), record.model, spec.name)
+        return load_record(record, fusion)
+    if where.kind == "file" and any(where.place.endswith(suffix) for suffix in PICKLES):
+        refuse_pickle(where.place, spec.name)
+    model = load_address(where)
+    if model.name != spec.name:
+        raise _other_model(str(where), model.name, spec.name)
+    return model if fusion is None else with_fusion(model, fusion)
+
+
+def _other_model(where: str, found: str, asked: str) -> ArgumentError:
+    return ArgumentError(
+        f"{where} holds {found!r}, not {asked!r}; fer_zoo.load({where!r}) builds what it holds"
+    )
+
+
+def _from_imagenet(spec: ModelSpec, num_classes: int | None, in_channels: int | None) -> Classifier:
     if spec.members:
-        classes = spec.num_classes if num_classes is None else num_classes
-        channels = spec.in_channels if in_channels is None else in_channels
-        members = [
-            build_network(m, num_classes=classes, in_channels=channels) for m in spec.members
-        ]
-        model = _assemble(members, spec.fusion if fusion is None else fusion)
-        model.name, model.preset = name, spec.preset
-    else:
-        model = build_network(name, num_classes=num_classes, in_channels=in_channels)
-    return _placed(model, device, dtype)
+        raise ArgumentError(
+            f"{spec.name!r} is an ensemble: start its members from ImageNet one by one, and "
+            "fer_zoo.create_ensemble them once they are trained"
+        )
+    model = build_network(spec.name, num_classes=num_classes, in_channels=in_channels)
+    download_imagenet(model)
+    return model
 
 
 def create_ensemble(
@@ -143,7 +186,7 @@ def create_ensemble(
     Args:
         members: names (built as `create` does) or networks, any number, no ensembles.
         fusion: a name from `list_fusions()` or a `Fusion`.
-        weights: for members given by name: None, `"default"`, or a tag they all have.
+        weights: for members given by name: None, `"default"`, `"imagenet"`, or a tag they all have.
         preset: the transform of the ensemble; needed where the members' presets differ.
         num_classes: for members given by name.
         in_channels: for members given by name.
@@ -168,7 +211,7 @@ def create_ensemble(
     for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
         if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
-    model = _assemble(built, fusion)
+    model = assemble(built, fusion)
     presets = {m.preset for m in built}
     if preset is None and len(presets) > 1:
         raise ArgumentError(
@@ -178,202 +221,5 @@ def create_ensemble(
     model.preset = PRESETS[preset].name if preset else model.preset
     model.name = "+".join(m.name for m in built)
     model.train(any(m.training for m in built))
-    _placed(model, device, dtype)
-    return model
-
-
-def _assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
-    if isinstance(fusion, str):
-        classes = members[0].num_classes if members else 1
-        fusion = create_fusion(fusion, max(len(members), 1), classes)
-    if not isinstance(fusion, Fusion):
-        raise ArgumentError(f"fusion must be a name or a fer_zoo.Fusion, got {fusion!r:.80}")
-    return Ensemble(members, fusion)
-
-
-def _placed(
-    model: Classifier, device: torch.device | str | None, dtype: torch.dtype | None
-) -> Classifier:
-    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
-    return model.to(device=None if device is None else resolve_device(device), dtype=dtype)
-
-
-def _create_trained(spec: ModelSpec, weights: str, fusion: str | Fusion | None) -> Classifier:
-    if is_file_address(weights):
-        model = load(weights)
-        if model.name != spec.name:
-            raise ArgumentError(
-                f"{weights} holds {model.name!r}, not {spec.name!r}; "
-                f"fer_zoo.load({str(weights)!r}) builds what it holds"
-            )
-        return model if fusion is None else with_fusion(model, fusion)
-    record = get_weights(spec.name, weights)
-    if not spec.members:
-        return _from_record(record)
-    members = [_from_record(get_weights(*tag.rsplit(".", 1))) for tag in record.members]
-    name = fusion if isinstance(fusion, str) else record.fusion
-    model = _assemble(members, fusion if isinstance(fusion, Fusion) else name)
-    model.name, model.preset = spec.name, record.preset
-    model.provenance = record.provenance()
-    if not isinstance(fusion, Fusion):
-        model.temperature = dict(record.temperature.get(name, {}))
-    if not model.temperature:
-        model.provenance.pop("calibration")
-    if not isinstance(fusion, Fusion) and any(True for _ in model.fusion.parameters()):
-        tensors, heads = read_checkpoint(verified_path(record))
-        if name not in heads["fusions"]:
-            raise ArgumentError(
-                f"{record.address} holds fitted heads for {sorted(heads['fusions'])}, none for "
-                f"{name!r}; pass a fitted Fusion, or fit one on the members' logits"
-            )
-        model.fusion = create_fusion(
-            name, len(members), model.num_classes, **heads["fusions"][name]
-        )
-        prefix = f"{name}."
-        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        load_state_dict(model.fusion, own)
-    return model
-
-
-def _from_record(record: WeightsRecord) -> Classifier:
-    model = load(verified_path(record))
-    model.preset, model.provenance = record.preset, record.provenance()
-    model.temperature = dict(record.temperature.get("", {}))
-    return model
-
-
-def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
-    """Return an ensemble of the same members (shared, not copied) under another fusion.
-
-    It is uncalibrated: a temperature belongs to the scores of one fusion.
-
-    Raises:
-        ArgumentError: `model` is no ensemble, or the fusion asked for by name must be fitted.
-    """
-    if not isinstance(model, Ensemble):
-        raise ArgumentError(f"{model.name!r} is a single network and has no fusion")
-    if fusion == model.fusion.name:
-        return model
-    other = _assemble(model.members, fusion)
-    if isinstance(fusion, str) and any(True for _ in other.fusion.parameters()):
-        raise ArgumentError(
-            f"{fusion!r} has to be fitted for these members: make an ensemble of them with "
-            f"fer_zoo.create_ensemble(model.members, fusion={fusion!r}) and fer_zoo.fit_fusion it"
-        )
-    other.name, other.preset = model.name, model.preset
-    fitted = ("fusion_fit", "calibration")
-    other.provenance = {k: v for k, v in model.provenance.items() if k not in fitted}
-    return other.train(model.training)
-
-
-def save(model: Classifier, path: Path_, *, dtype: torch.dtype | None = None) -> Path:
-    """Write a model, its labels and its temperatures to one `.safetensors` file.
-
-    The file describes itself, and it appears whole or not at all.
-
-    Args:
-        model: a network or an ensemble; its architecture must be registered (or timm's).
-        path: where to; must end in `.safetensors`.
-        dtype: what floating-point tensors are stored in, e.g. `torch.float16`; as they are if
-            not given. Loading restores float32.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save(create("test_tiny"), folder + "/tiny.safetensors")
-        ...     load(path).name
-        'test_tiny'
-    """
-    if not isinstance(model, Classifier):
-        raise ArgumentError(f"save takes a model of the zoo, got {type(model).__name__}")
-    tensors = model.state_dict()
-    if dtype is not None:
-        if not dtype.is_floating_point:
-            raise ArgumentError(f"dtype must be a floating-point type, got {dtype}")
-        stored = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
-        lost = [k for k in stored if not torch.equal(stored[k].isfinite(), tensors[k].isfinite())]
-        if lost:
-            raise ArgumentError(f"{dtype} cannot hold the values of {lost[:3]}; use another dtype")
-        tensors = stored
-    write_checkpoint(path, tensors, _config(model))
-    return Path(path)
-
-
-def load(path: Path_, *, device: torch.device | str | None = None) -> Classifier:
-    """Rebuild a model, its labels and its preset from a file that `save` wrote, and only that.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        CheckpointError: no file, not a checkpoint, or one that does not fit what it says it is.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save(create("test_tiny", num_classes=3), folder + "/tiny.safetensors")
-        ...     load(path).num_classes
-        3
-    """
-    tensors, config = read_checkpoint(path)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = _build(config)
-    except (KeyError, TypeError, ValueError, LookupError) as error:
-        raise CheckpointError(f"{path}: its config cannot be built: {error}") from error
-    try:
-        load_state_dict(model, tensors)
-    except FerZooError as error:
-        raise type(error)(f"{path}: {error}") from None
-    return _placed(model, device, None).eval()
-
-
-def _config(model: Classifier) -> dict[str, Any]:
-    PRESETS[model.preset]
-    common = {
-        "name": model.name,
-        "labels": model.labels,
-        "preset": model.preset,
-        "provenance": model.provenance,
-        "temperature": check_temperature(model.temperature),
-    }
-    if isinstance(model, Ensemble):
-        name = model.fusion.name
-        if name not in FUSIONS or FUSIONS[name] is not type(model.fusion):
-            raise ArgumentError(
-                f"{type(model.fusion).__name__} is not registered; decorate it with "
-                "fer_zoo.register_fusion, so that a file can say what it holds"
-            )
-        return common | {
-            "members": [_config(m) for m in model.members],
-            "fusion": {"name": model.fusion.name, "options": model.fusion.options()},
-        }
-    if not model.name:
-        raise ArgumentError(
-            f"{type(model).__name__} has no registry name; fer_zoo.register_model it and build it "
-            "with fer_zoo.create, so that a file can say what it holds"
-        )
-    get_spec(model.name)
-    return common | {"num_classes": model.num_classes, "in_channels": model.in_channels}
-
-
-def _build(config: Mapping[str, Any]) -> Classifier:
-    if "members" in config:
-        members = [_build(member) for member in config["members"]]
-        head = config["fusion"]
-        model: Classifier = Ensemble(
-            members,
-            create_fusion(head["name"], len(members), members[0].num_classes, **head["options"]),
-        )
-    else:
-        model = build_network(
-            config["name"], num_classes=config["num_classes"], in_channels=config["in_channels"]
-        )
-        model.labels = config["labels"]
-    model.name = config["name"]
-    model.preset = PRESETS[config["preset"]].name
-    model.provenance = dict(config["provenance"])
-    # Files from before temperatures do not name them.
-    model.temperature = check_temperature(config.get("temperature", {}))
+    place(model, device, dtype)
     return model

@@ -8,7 +8,10 @@ Sources: Goodfellow et al. 2013 (arXiv 1307.0414) for FER2013, Barsoum et al. 20
 (arXiv 1608.01041) for FER+.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
 
 from fer_zoo.errors import LabelError
 
@@ -96,3 +99,50 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
             f"only in the second {sorted(set(b) - set(a))}"
         )
     return [a.index(name) for name in b]
+
+
+def align(
+    scores: Tensor, source: Sequence[str], target: Sequence[str] | Mapping[str, Sequence[str]]
+) -> Tensor:
+    """Return scores for one set of labels as scores for another.
+
+    The softmax of the result is the probability of each class of `target`, given that it is one of
+    them: classes of `source` that `target` leaves out are ruled out.
+
+    Args:
+        scores: logits or log-probabilities `(..., K)`, in the order of `source`.
+        source: the labels of the head, e.g. `model.labels`.
+        target: names in the order wanted, all of them known to `source` (aliases allowed), or
+            coarser classes, each with the names that it is made of.
+
+    Returns:
+        Scores `(..., len(target))`.
+
+    Raises:
+        LabelError: a class of `target` has no counterpart in `source`, or one of `source` is in
+            two of `target`.
+
+    Example:
+        >>> scores = torch.tensor([0.5, 0.1, 0.4]).log()
+        >>> align(scores, ["sad", "angry", "happy"], ["happiness", "sadness"]).softmax(0)
+        tensor([0.4444, 0.5556])
+        >>> moods = {"good": ["happy"], "bad": ["sad", "angry"]}
+        >>> align(scores, ["sad", "angry", "happy"], moods).exp()
+        tensor([0.4000, 0.6000])
+    """
+    known = [canonical(name) for name in check_labels(source, scores.shape[-1])]
+    check_labels(target)
+    groups = target if isinstance(target, Mapping) else {name: [name] for name in target}
+    parts = [name for names in groups.values() for name in check_labels(names)]
+    if missing := [name for name in parts if canonical(name) not in known]:
+        raise LabelError(
+            f"{missing} have no counterpart among {tuple(source)}: leave them out, or say which of "
+            "these they are made of: {'mine': ['happy', 'surprise'], ...}"
+        )
+    check_labels(parts)
+    columns = []
+    for names in groups.values():
+        members = scores[..., [known.index(canonical(name)) for name in names]]
+        # Not even rounding may change a class that stays as it is.
+        columns.append(members.logsumexp(-1) if len(names) > 1 else members[..., 0])
+    return torch.stack(columns, -1)

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import shlex
+import subprocess
 import threading
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fer_zoo
-from conftest import NETWORKS, TIMM
+from conftest import NETWORKS, TIMM, cli
 from fer_zoo.errors import (
     ArgumentError,
     CheckpointError,
@@ -134,9 +136,12 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path: Path):
     ):
         with pytest.raises(CheckpointError, match="is a pickle") as caught:
             use()
-    command = str(caught.value).splitlines()[1].strip().replace("'resnet18'", "'resnet18_025'")
-    program = command.removeprefix('python -c "').removesuffix('"')
-    exec(program, {})
+    with pytest.raises(CheckpointError, match="is a pickle") as caught:
+        fer_zoo.create("resnet18_025", weights=str(path))
+    command = shlex.split(str(caught.value).splitlines()[1])
+    assert command[0] == "fer-zoo"
+    done = subprocess.run(cli(*command[1:]), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     again = fer_zoo.load(path.with_suffix(".safetensors"))
     x = torch.rand(2, 1, 40, 40)
     with torch.no_grad():

@@ -6,7 +6,14 @@ import sys
 import click
 import torch
 
-from fer_zoo.cli import commands, data, evaluation, export, training  # noqa: F401 (each adds its commands)
+from fer_zoo.cli import (  # noqa: F401 (each adds its commands)
+    commands,
+    data,
+    evaluation,
+    export,
+    training,
+    weights,
+)
 from fer_zoo.cli.options import main
 from fer_zoo.errors import FerZooError
 from fer_zoo.plugins import load_plugins

@@ -22,7 +22,7 @@ from fer_zoo.cli.options import (
 )
 from fer_zoo.cli.show import out, prediction_row, prediction_table, print_facts, print_json, wide
 from fer_zoo.models import Ensemble, count_parameters, get_spec
-from fer_zoo.weights import WEIGHTS, is_file_address
+from fer_zoo.weights import WEIGHTS, is_address
 
 
 @main.command("list")
@@ -53,18 +53,22 @@ def list_(pattern: str, weights: bool, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def info(name: str, as_json: bool) -> None:
-    """Say everything known of a model by name, or of a checkpoint file.
+    """Say everything known of a model by name, or of weights by their address.
 
     Example: fer-zoo info ensemble_r18_vgg19_025
     """
-    if is_file_address(name):
+    facts: dict[str, Any]
+    if name in WEIGHTS:
+        model, facts = fer_zoo.load(name), WEIGHTS[name].to_dict()
+    elif is_address(name):
         model = fer_zoo.load(name)
-        facts: dict[str, Any] = {"file": name, "name": model.name, "preset": model.preset}
-        facts |= {"labels": model.labels, "provenance": model.provenance}
+        facts = {"address": name, "name": model.name, "preset": model.preset}
+        facts |= {"labels": model.labels, "temperature": model.temperature}
+        facts["provenance"] = model.provenance
     else:
         model = fer_zoo.create(name)
         facts = get_spec(name).describe()
-        facts["weights"] = {a: WEIGHTS[a].provenance() for a in fer_zoo.list_weights(name)}
+        facts["weights"] = {a: WEIGHTS[a].to_dict() for a in fer_zoo.list_weights(name)}
     facts["parameters"] = count_parameters(model)
     if isinstance(model, Ensemble):
         facts["fusion"] = repr(model.fusion).splitlines()[0]
@@ -76,7 +80,7 @@ def info(name: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or checkpoint.")
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or address.")
 @weights_option
 @fusion_option
 @preset_option

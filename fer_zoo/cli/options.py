@@ -34,7 +34,9 @@ data_option = click.option(
 limit_option = click.option("--limit", type=click.IntRange(1), help="Use this many faces only.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 device_option = click.option("--device", help="cpu, cuda, ...; CUDA where there is one.")
-weights_option = click.option("--weights", help="Tag, for a model given by name.")
+weights_option = click.option(
+    "--weights", help="For a model given by name: a tag, file, folder or hf-hub:org/name@revision."
+)
 fusion_option = click.option(
     "--fusion",
     help="Another fusion than the default: fer-zoo list.",

@@ -35,7 +35,8 @@ from fer_zoo.training import (
     train_seeds,
 )
 from fer_zoo.transforms import PRESETS
-from fer_zoo.weights import is_file_address
+from fer_zoo.weights import is_address
+from fer_zoo.weights.address import IMAGENET
 
 
 @main.command()
@@ -49,7 +50,7 @@ from fer_zoo.weights import is_file_address
     type=click.Path(path_type=Path),
     help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
 )
-@click.option("--weights", help="Start from weights: default, a tag or a checkpoint.")
+@click.option("--weights", help="Start from weights: default, a tag, a file, hf-hub:..., imagenet.")
 @click.option("--new-head", is_flag=True, help="With --weights: other classes than theirs.")
 @click.option("--ferplus", is_flag=True, help="FER+'s eight classes: fer2013new.csv by the csv.")
 @click.option("--teacher", help="Trained model to learn from: --set distill=0.5.")
@@ -107,7 +108,7 @@ def train(
         judge = judge.subset(max(limit // 8, 1)) if limit else judge
     options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
     options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
-    is_ensemble = not is_file_address(model) and bool(get_spec(model).members)
+    is_ensemble = not is_address(model) and bool(get_spec(model).members)
     for name, given in (("--weights", weights), ("--teacher", teacher), ("--seeds", seeds)):
         if is_ensemble and given:
             raise ArgumentError(f"{name} is for one network; train the members one by one")
@@ -162,18 +163,20 @@ def _start(
     model: str, weights: str | None, labels: tuple[str, ...], new_head: bool, seed: int
 ) -> str | Classifier:
     """Return what training starts from: a name, or a network with weights."""
-    if is_file_address(model):
+    if is_address(model):
         raise ArgumentError(f"name the network: fer-zoo train NAME --weights {model}")
     if weights is None:
         if new_head:
             raise ArgumentError("--new-head is for --weights; without them the head is new anyway")
         return model
-    network = fer_zoo.create(model, weights=weights)
+    new_head = new_head or weights == IMAGENET
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        shape: dict[str, Any] = {"num_classes": len(labels), "head": "reset"} if new_head else {}
+        network = fer_zoo.create(model, weights=weights, **shape)
     if new_head:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network.reset_classifier(len(labels))
-    elif {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
+        return network.train()
+    if {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
         raise ArgumentError(
             f"the weights know {network.labels}, the faces are {labels}: pass --new-head to put a "
             "new last layer on"

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from fer_zoo._device import resolve_device
 from fer_zoo.errors import ArgumentError, InputError, LabelError
-from fer_zoo.factory import create, load, with_fusion
+from fer_zoo.factory import create
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.exported import SUFFIXES, Exported
 from fer_zoo.inference.photographs import DECODERS, Detector, label_photographs
 from fer_zoo.inference.prediction import Prediction, Predictions
 from fer_zoo.inference.runtime import Optimized, folded
 from fer_zoo.models import Classifier
+from fer_zoo.models.ensemble import with_fusion
+from fer_zoo.saving import load
 from fer_zoo.transforms import PRESETS, Preset, to_gray
-from fer_zoo.weights import is_file_address
+from fer_zoo.weights import is_address
 
 
 class Predictor:
@@ -206,13 +208,13 @@ def _build(
         built = model
     elif isinstance(model, str | os.PathLike):
         name, device = os.fspath(model), resolve_device(device)
-        if is_file_address(name):
+        if is_address(name):
             built = load(name)
         else:
             built = create(name, weights=weights or "default", fusion=fusion)
     else:
         raise ArgumentError(f"expected a model, a name or a path, got {model!r:.80}")
-    if isinstance(model, Classifier) or is_file_address(os.fspath(model)):
+    if isinstance(model, Classifier) or is_address(os.fspath(model)):
         if weights is not None:
             raise ArgumentError(f"weights={weights!r} is for a model given by name")
         built = built if fusion is None else with_fusion(built, fusion)

@@ -142,3 +142,37 @@ def label_orders(members: Sequence[Classifier]) -> list[list[int]]:
         else list(range(first.num_classes))
         for m in members
     ]
+
+
+def assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
+    """Return an ensemble under a fusion, or under a new one by name."""
+    if isinstance(fusion, str):
+        classes = members[0].num_classes if members else 1
+        fusion = create_fusion(fusion, max(len(members), 1), classes)
+    if not isinstance(fusion, Fusion):
+        raise ArgumentError(f"fusion must be a name or a fer_zoo.Fusion, got {fusion!r:.80}")
+    return Ensemble(members, fusion)
+
+
+def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
+    """Return an ensemble of the same members (shared, not copied) under another fusion.
+
+    It is uncalibrated: a temperature belongs to the scores of one fusion.
+
+    Raises:
+        ArgumentError: `model` is no ensemble, or the fusion asked for by name must be fitted.
+    """
+    if not isinstance(model, Ensemble):
+        raise ArgumentError(f"{model.name!r} is a single network and has no fusion")
+    if fusion == model.fusion.name:
+        return model
+    other = assemble(model.members, fusion)
+    if isinstance(fusion, str) and any(True for _ in other.fusion.parameters()):
+        raise ArgumentError(
+            f"{fusion!r} has to be fitted for these members: make an ensemble of them with "
+            f"fer_zoo.create_ensemble(model.members, fusion={fusion!r}) and fer_zoo.fit_fusion it"
+        )
+    other.name, other.preset = model.name, model.preset
+    fitted = ("fusion_fit", "calibration")
+    other.provenance = {k: v for k, v in model.provenance.items() if k not in fitted}
+    return other.train(model.training)

@@ -110,8 +110,16 @@ def timm_spec(name: str) -> ModelSpec:
     def build(*, num_classes: int, in_channels: int) -> Classifier:
         return TimmMember(architecture, num_classes=num_classes, in_channels=in_channels)
 
+    known = timm.get_pretrained_cfg(architecture)
+
+    def key(name: str) -> str:
+        value = getattr(known, name, None)
+        return f"model.{value}" if isinstance(value, str) else ""
+
     return ModelSpec(
         name=name,
+        first_conv=f"{stem}.weight" if (stem := key("first_conv")) else "",
+        classifier=key("classifier"),
         build=build,
         description=f"timm's {architecture} with a gray stem",
         source="https://github.com/huggingface/pytorch-image-models",

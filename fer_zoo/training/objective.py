@@ -12,15 +12,17 @@ from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
-from fer_zoo.factory import create, load
+from fer_zoo.factory import create
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.labels import index_map
 from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.saving import load
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import hash_state
 from fer_zoo.transforms import PRESETS, Augmentation
 from fer_zoo.transforms.mix import mix
-from fer_zoo.weights.checkpoint import is_file_address, read_checkpoint, write_checkpoint
+from fer_zoo.weights import is_address, parse_address
+from fer_zoo.weights.checkpoint import read_checkpoint, read_config, write_checkpoint
 
 Teacher = Classifier | str | os.PathLike[str]
 
@@ -165,11 +167,11 @@ def read_teacher(
         return teacher
     if not isinstance(teacher, str | os.PathLike):
         raise ArgumentError(f"teacher is a model, a name or a path, got {teacher!r:.80}")
-    if not is_file_address(os.fspath(teacher)):
+    if not is_address(os.fspath(teacher)):
         return create(os.fspath(teacher), weights="default")
-    tensors, config = read_checkpoint(teacher)
-    if "scores_for" not in config:
+    if parse_address(teacher).kind != "file" or "scores_for" not in read_config(teacher):
         return load(teacher)
+    tensors, config = read_checkpoint(teacher)
     if config["scores_for"] != data.fingerprint:
         raise TrainingError(f"{teacher} holds a teacher's scores of other faces than these")
     labels: Any = config["labels"]

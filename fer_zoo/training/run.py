@@ -22,10 +22,11 @@ from fer_zoo.errors import (
     MissingDependencyError,
     TrainingError,
 )
-from fer_zoo.factory import create, load, save
+from fer_zoo.factory import create
 from fer_zoo.inference import fit_temperature, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
+from fer_zoo.saving import load, save
 from fer_zoo.training.distributed import Workers
 from fer_zoo.training.finetuning import freeze
 from fer_zoo.training.history import Board, Epoch, write_history

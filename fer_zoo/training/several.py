@@ -17,10 +17,11 @@ from torch.optim.swa_utils import update_bn
 from fer_zoo._files import replacing
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError
-from fer_zoo.factory import create_ensemble, save
+from fer_zoo.factory import create_ensemble
 from fer_zoo.inference import calibrate, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier, Ensemble, get_spec
+from fer_zoo.saving import save
 from fer_zoo.training.distributed import joined
 from fer_zoo.training.fusing import FusionFit, fit_fusion
 from fer_zoo.training.loop import train

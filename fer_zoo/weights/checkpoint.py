@@ -1,29 +1,43 @@
 """Checkpoints: one `.safetensors` file that describes itself, and nothing that is unpickled.
 
 The tensors are a state dict; the file's metadata holds one entry, `fer_zoo`, a JSON object that
-says which model they belong to. This module maps files to tensors and back; it builds no model.
+says which model they belong to and seals the file: it has the sha256 of the file itself, so that no
+byte of it can change unnoticed. This module maps files to tensors and back; it builds no model.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from fer_zoo._files import replacing
 from fer_zoo.errors import CheckpointError, StateDictError
+from fer_zoo.weights.container import (
+    MAX_HEADER,
+    SEAL,
+    UNSEALED,
+    Container,
+    Entry,
+    hash_file,
+    read_json,
+)
+from fer_zoo.weights.storage import SCALE, restore
 
-FORMAT = 1
-PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".pkl"})
+FORMATS = (1, 2)
+"""1 has no seal."""
+PREFIX = "prefix"
+"""In a config: what the names of the tensors lack, where a file keeps to another library's."""
 
 
 def write_checkpoint(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> None:
-    """Write `tensors` and `config` to one file, which appears whole or not at all.
+    """Write `tensors` and `config` to one sealed file, which appears whole or not at all.
 
     Raises:
         CheckpointError: the file cannot be written; an older one at `path` is untouched.
@@ -33,53 +47,158 @@ def write_checkpoint(
 
     if Path(path).suffix != ".safetensors":
         raise CheckpointError(f"{path}: a checkpoint's name must end in .safetensors")
+    head = {"format": FORMATS[-1], "sha256": UNSEALED.decode()}
     try:
-        metadata = {"fer_zoo": json.dumps({"format": FORMAT, **config})}
-    except TypeError as error:
+        metadata = {"fer_zoo": json.dumps({**head, **config})}
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: the config is not plain values: {error}") from None
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
         with replacing(path) as temporary:
             save_file(plain, temporary, metadata=metadata)
+            _seal(temporary)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error})") from error
 
 
-def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the config alone of the file at `path`; see `read_checkpoint`."""
-    return read_checkpoint(path, with_tensors=False)[1]
+def _seal(path: Path) -> None:
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER:
+            raise OSError(f"its header would take {length:,} bytes, {MAX_HEADER:,} are allowed")
+        where = 8 + file.read(length).index(SEAL) + len(SEAL)
+        digest = hash_file(file, where).hexdigest()
+        file.seek(where)
+        file.write(digest.encode())
 
 
-def read_checkpoint(
-    path: str | os.PathLike[str], *, with_tensors: bool = True
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the config in the file at `path`.
+class Checkpoint:
+    """The tensors and the config in one open file, or in the shards of one checkpoint.
+
+    Attributes:
+        config: what the file says of itself.
+        entries: the tensors by name, as they are once read: int8 with scales is float32.
+
+    Raises:
+        CheckpointError: the files contradict each other, or scales do not fit their weights.
+    """
+
+    def __init__(self, files: Sequence[Container], config: dict[str, Any]) -> None:
+        self.config, self.path = config, files[0].path
+        prefix = config.get(PREFIX, "")
+        if not isinstance(prefix, str):
+            raise CheckpointError(f"{self.path}: its {PREFIX} is no text")
+        self._files: dict[str, tuple[Container, str]] = {}
+        for file in files:
+            for own in file.entries:
+                name = prefix + own
+                if name in self._files:
+                    other = self._files[name][0].path
+                    raise CheckpointError(f"{file.path}: {own:.80} is in {other} too")
+                self._files[name] = file, own
+        stored = {name: file.entries[own] for name, (file, own) in self._files.items()}
+        self.entries = {k: e for k, e in stored.items() if not k.endswith(SCALE)}
+        self._scaled = {k.removesuffix(SCALE) for k in stored if k.endswith(SCALE)}
+        for name in self._scaled:
+            scale, entry = stored[name + SCALE], self.entries.get(name)
+            shape = entry.shape[:1] if entry and entry.dtype is torch.int8 else None
+            if entry is None or scale.dtype is not torch.float32 or scale.shape != shape:
+                raise CheckpointError(f"{self.path}: {name}{SCALE} fits no int8 weight")
+            self.entries[name] = Entry(torch.float32, entry.shape, entry.start, entry.end)
+
+    @property
+    def stored_names(self) -> list[str]:
+        """The names of all tensors in the files, scales included."""
+        return [own for _, own in self._files.values()]
+
+    @property
+    def num_values(self) -> int:
+        """How many numbers all tensors hold."""
+        return sum(torch.Size(entry.shape).numel() for entry in self.entries.values())
+
+    def read(self, name: str) -> Tensor:
+        """Return one tensor."""
+        tensor = self._stored(name)
+        if name not in self._scaled:
+            return tensor
+        scale = self._stored(name + SCALE)
+        if not bool(((scale > 0) & scale.isfinite()).all()):
+            raise CheckpointError(f"{self.path}: {name}{SCALE} holds what is no scale")
+        return restore(tensor, scale)
+
+    def _stored(self, name: str) -> Tensor:
+        file, own = self._files[name]
+        return file.read(own)
+
+
+@contextmanager
+def open_checkpoint(
+    path: str | os.PathLike[str], *, sha256: str | None = None, sealed: bool = True
+) -> Iterator[Checkpoint]:
+    """Open the checkpoint at `path`, its bytes checked.
 
     Raises:
         CheckpointError: there is no file, it is not safetensors, or fer_zoo did not write it.
+        WeightsError: its sha256 is not the one given.
     """
-    from safetensors import SafetensorError, safe_open
+    with Container(path, sha256=sha256, sealed=sealed) as file:
+        yield Checkpoint([file], parse_config(file))
 
-    if not Path(path).is_file():
-        raise CheckpointError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys() if with_tensors}
-    except (SafetensorError, OSError) as error:
-        _refuse_pickle(Path(path))
-        raise CheckpointError(f"{path}: not a safetensors file ({error})") from None
-    try:
-        config = json.loads(metadata["fer_zoo"])
-        known = isinstance(config, dict) and config.pop("format") == FORMAT
-    except (KeyError, ValueError):
-        known = False
-    if not known:
+
+@contextmanager
+def open_shards(
+    paths: Iterable[tuple[Path, str | None]], config: Mapping[str, Any]
+) -> Iterator[Checkpoint]:
+    """Open the shards of one checkpoint: paths, each with the sha256 it must have.
+
+    Raises:
+        CheckpointError: as of `open_checkpoint`, or a shard is of another checkpoint.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(Container(path, sha256=sha256)) for path, sha256 in paths]
+        for file in files:
+            if parse_config(file) != config:
+                raise CheckpointError(
+                    f"{file.path}: of another checkpoint than the config.json beside it"
+                )
+        yield Checkpoint(files, dict(config))
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the config alone of the file at `path`; the seal is not checked."""
+    with open_checkpoint(path, sealed=False) as checkpoint:
+        return checkpoint.config
+
+
+def read_checkpoint(
+    path: str | os.PathLike[str], *, sha256: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the config in the file at `path`; see `open_checkpoint`."""
+    with open_checkpoint(path, sha256=sha256) as checkpoint:
+        return {name: checkpoint.read(name) for name in checkpoint.entries}, checkpoint.config
+
+
+def parse_config(file: Container) -> dict[str, Any]:
+    """Return what a file's metadata says of it."""
+
+    def refuse(reason: str) -> NoReturn:
         raise CheckpointError(
-            f"{path}: safetensors, but its metadata does not say which fer_zoo model it is; "
-            "build the model and call fer_zoo.load_state_dict(model, tensors)"
+            f"{file.path}: safetensors, but its metadata does not say which fer_zoo model it is "
+            f"({reason}); build the model and call fer_zoo.load_state_dict(model, tensors)"
         )
-    return tensors, config
+
+    if "fer_zoo" not in file.metadata:
+        refuse("no entry fer_zoo")
+    config = read_json(file.metadata["fer_zoo"], lambda reason: refuse(f"its entry {reason}"))
+    if not isinstance(config, dict):
+        refuse("its entry is no JSON object")
+    version = config.pop("format", None)
+    if type(version) is not int or version not in FORMATS:
+        refuse(f"format {version!r:.40}, this fer_zoo knows {FORMATS}")
+    # JSON can say the same in other bytes: then the seal was not found, nor checked.
+    if config.pop("sha256", None) != file.seal or (file.seal is None) != (version == 1):
+        refuse(f"format {version} with a seal that is not where it was put")
+    return config
 
 
 def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -88,7 +207,8 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Stored half precision becomes the model's own dtype.
 
     Raises:
-        StateDictError: keys or shapes differ; the message lists them, and `model` is unchanged.
+        StateDictError: keys or shapes differ, or values are no numbers; the message lists them,
+            and `model` is unchanged.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -97,44 +217,70 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         2.0
     """
     own = model.state_dict()
-    problems = [f"missing {k}" for k in own if k not in tensors]
-    problems += [f"unexpected {k}" for k in tensors if k not in own]
-    problems += [
-        f"{k} has shape {tuple(tensors[k].shape)}, the model's is {tuple(own[k].shape)}"
-        for k in own
-        if k in tensors and tensors[k].shape != own[k].shape
-    ]
-    problems += [
-        f"{k} is {tensors[k].dtype}, the model's is {own[k].dtype}"
-        for k in own
-        if k in tensors and tensors[k].is_floating_point() != own[k].is_floating_point()
-    ]
+    _check_fit(model, own, tensors)
+    problems = [p for k in own if (p := _unusable(k, tensors[k], own[k]))]
     if problems:
-        shown = "\n  ".join(problems[:12])
-        more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
-        raise StateDictError(f"the tensors do not fit {_name(model)}:\n  {shown}{more}")
+        raise StateDictError(_list(problems, model))
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(tensors[key])
 
 
-def is_file_address(name: str) -> bool:
-    """Whether a model or weights are given as a file rather than by name."""
-    return Path(name).suffix in {".safetensors", *PICKLES}
+def load_checkpoint(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy a checkpoint into a new `model`, tensor by tensor, so that memory holds it once.
+
+    Raises:
+        StateDictError: as of `load_state_dict`; `model` is of no use then.
+    """
+    own = model.state_dict()
+    _check_fit(model, own, checkpoint.entries)
+    with torch.no_grad():
+        for key, value in own.items():
+            tensor = checkpoint.read(key)
+            if problem := _unusable(key, tensor, value):
+                raise StateDictError(_list([problem], model))
+            value.copy_(tensor)
 
 
-def _refuse_pickle(path: Path) -> None:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if path.suffix in PICKLES or start in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
-        target = path.with_suffix(".safetensors")
-        raise CheckpointError(
-            f"{path} is a pickle, which can run code; fer_zoo reads none. If it holds the state "
-            "dict of a model, say resnet18, this converts it:\n"
-            f"  python -c \"import torch, fer_zoo; m = fer_zoo.create('resnet18'); "
-            f"fer_zoo.load_state_dict(m, torch.load('{path}', weights_only=True)); "
-            f"fer_zoo.save(m, '{target}')\""
-        )
+def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
+    """Raise unless `found` has the names, shapes and kinds of number of `own`."""
+    problems = [f"missing {k}" for k in own if k not in found]
+    problems += [f"unexpected {k:.80}" for k in found if k not in own]
+    problems += [
+        f"{k} has shape {tuple(found[k].shape)}, the model's is {tuple(own[k].shape)}"
+        for k in own
+        if k in found and tuple(found[k].shape) != tuple(own[k].shape)
+    ]
+    problems += [
+        f"{k} is {found[k].dtype}, the model's is {own[k].dtype}"
+        for k in own
+        if k in found and found[k].dtype.is_floating_point != own[k].is_floating_point()
+    ]
+    if problems:
+        raise StateDictError(_list(problems, model))
+
+
+def _unusable(key: str, tensor: Tensor, own: Tensor) -> str:
+    """Say why the values cannot be a model's; infinities may be where the model has some itself."""
+    if not tensor.is_floating_point() or is_finite(tensor):
+        return ""
+    if bool(tensor.isnan().any()) or bool(own.isfinite().all()):
+        return f"{key} holds NaN or infinity"
+    return ""
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite; takes no memory, which `isfinite` does."""
+    if not tensor.numel():
+        return True
+    low, high = tensor.detach().aminmax()
+    return bool(low.isfinite() & high.isfinite())
+
+
+def _list(problems: Sequence[str], model: nn.Module) -> str:
+    shown = "\n  ".join(problems[:12])
+    more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
+    return f"the tensors do not fit {_name(model)}:\n  {shown}{more}"
 
 
 def _name(model: nn.Module) -> str:

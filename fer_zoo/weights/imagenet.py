@@ -1,11 +1,12 @@
 """ImageNet checkpoints of RGB networks as a start for gray ones."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError, StateDictError
-from fer_zoo.models import Classifier, get_spec
+from fer_zoo.errors import ArgumentError, StateDictError, WeightsError
+from fer_zoo.models import Classifier, TimmMember, get_spec
 from fer_zoo.weights.checkpoint import load_state_dict
 
 
@@ -41,6 +42,8 @@ def load_imagenet(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
         raise StateDictError(
             f"no {spec.first_conv!r} among the tensors: not a checkpoint of this shape"
         )
+    if not spec.classifier:
+        raise ArgumentError(f"{model.name!r} does not say where its head is")
     head = f"{spec.classifier}."
     mixed = {k: v for k, v in tensors.items() if not k.startswith(head)}
     own = model.state_dict()
@@ -51,3 +54,73 @@ def load_imagenet(model: Classifier, tensors: Mapping[str, Tensor]) -> None:
     if stem.ndim == 4 and stem.shape[1] != model.in_channels:
         mixed[spec.first_conv] = adapt_input_conv(model.in_channels, stem)
     load_state_dict(model, mixed)
+
+
+TORCHVISION = {
+    "resnet18_7x7": ("resnet18", "ResNet18_Weights"),
+    "vgg19": ("vgg19_bn", "VGG19_BN_Weights"),
+    "vgg19_fc": ("vgg19_bn", "VGG19_BN_Weights"),
+}
+"""Which of torchvision's networks has the same body, and where its weights are described."""
+
+
+def download_imagenet(model: Classifier) -> None:
+    """Start a model from the ImageNet weights that torchvision or timm publish for it.
+
+    They download and verify them (torchvision by the sha256 in the file's name, timm through the
+    Hub) and keep them in their own caches. The stem is adapted, the head stays fresh, and
+    `model.provenance` says where the body comes from.
+
+    Raises:
+        ArgumentError: neither publishes weights for this network.
+        WeightsError: they cannot be downloaded, or are not the right ones.
+    """
+    if isinstance(model, TimmMember):
+        source, tensors = _of_timm(model.name.removeprefix("timm/"))
+    elif model.name in TORCHVISION:
+        source, tensors = _of_torchvision(*TORCHVISION[model.name])
+    else:
+        raise ArgumentError(
+            f"no ImageNet weights are published for {model.name!r}: its shape is another than "
+            f"torchvision's. {', '.join(TORCHVISION)} and timm/<any> have some"
+        )
+    load_imagenet(model, tensors)
+    stem = "summed to gray" if model.in_channels == 1 else "as it was"
+    model.provenance = {"started_from": f"{source} (stem {stem}, head new)"}
+
+
+def _of_torchvision(network: str, weights: str) -> tuple[str, Mapping[str, Tensor]]:
+    from torchvision import models
+
+    entry: Any = getattr(models, weights).IMAGENET1K_V1
+    try:
+        # Only tensors are unpickled; torch holds the file against the sha256 in its name.
+        tensors = entry.get_state_dict(check_hash=True, progress=True, weights_only=True)
+    except Exception as error:  # of urllib, of pickle, of torch: all say the same to a user
+        raise WeightsError(_not_had(f"torchvision's {network}", entry.url, error)) from None
+    return f"ImageNet: torchvision {weights}.{entry.name}", tensors
+
+
+def _of_timm(architecture: str) -> tuple[str, Mapping[str, Tensor]]:
+    import timm
+
+    known = timm.get_pretrained_cfg(architecture)
+    if known is None or not known.has_weights:
+        raise ArgumentError(f"timm publishes no weights for {architecture!r}")
+    try:
+        network: Any = timm.create_model(architecture, pretrained=True)
+    except Exception as error:  # of its hub client, of its transport, of torch
+        raise WeightsError(_not_had(f"timm's {architecture}", known.hf_hub_id, error)) from None
+    tag = f".{known.tag}" if known.tag and "." not in architecture else ""
+    return (
+        f"ImageNet: timm {architecture}{tag}",
+        {f"model.{k}": v for k, v in network.state_dict().items()},
+    )
+
+
+def _not_had(what: str, where: object, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    return (
+        f"{what} weights cannot be had from {where} ({type(error).__name__}: {reason:.200}): check "
+        "the connection; once downloaded they stay in the cache"
+    )

@@ -1,8 +1,7 @@
 """Records: everything that is known of one trained state, beside its bytes."""
 
-import hashlib
-import json
-from dataclasses import dataclass, field, fields
+import re
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,9 @@ from fer_zoo.errors import ArgumentError, UnknownNameError, WeightsError
 from fer_zoo.labels import check_labels
 from fer_zoo.models.base import check_temperature
 from fer_zoo.registry import Registry
+from fer_zoo.weights.container import read_json
+
+BUNDLED_SOURCE = "bundled"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class WeightsRecord:
     Attributes:
         model: registry name of the model.
         tag: which training of it, e.g. `fer2013`.
-        file: name of the bundled file.
+        file: name of the file.
         sha256: of that file, hexadecimal.
         labels: class names of the head.
         preset: the transform it is valid with.
@@ -32,6 +34,11 @@ class WeightsRecord:
         fusion: for ensembles, the fusion used where none is asked for.
         temperature: by fusion (`""` for a network), then by preset; see `Classifier.temperature`.
         calibration: the faces that the temperatures were fitted on.
+        source: `bundled`, or `hf-hub:org/name`.
+        revision: of a repository, the commit, 40 hexadecimal digits.
+        size: of the file, in bytes.
+        storage: what the tensors are stored in (`dtype`), and what each kind of storage costs:
+            `costs`, a row for each kind and preset, with its split, n and gain in accuracy.
 
     Example:
         >>> record = get_weights("vgg19_025")
@@ -53,6 +60,34 @@ class WeightsRecord:
     fusion: str = "average"
     temperature: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    source: str = BUNDLED_SOURCE
+    revision: str = ""
+    size: int = 0
+    storage: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        bundled = self.source == BUNDLED_SOURCE
+        for name, pattern in (
+            ("sha256", "[0-9a-f]{64}"),
+            ("file", r"[\w+.-]+"),
+            ("revision", "" if bundled else "[0-9a-f]{40}"),
+        ):
+            if not re.fullmatch(pattern, getattr(self, name)):
+                raise WeightsError(f"{self.address}: {getattr(self, name)!r} is no {name}")
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the file came with the package; others are on the Hub."""
+        return self.source == BUNDLED_SOURCE
+
+    @property
+    def place(self) -> str:
+        """The address of the bytes themselves, their revision and sha256 in it."""
+        return (
+            str(self.path)
+            if self.bundled
+            else f"{self.source}@{self.revision}#sha256={self.sha256}"
+        )
 
     def __repr__(self) -> str:
         best = max(self.metrics, key=lambda row: row["accuracy"], default=None)
@@ -71,8 +106,12 @@ class WeightsRecord:
 
     def provenance(self) -> dict[str, Any]:
         """Return what a model made from these weights remembers of them."""
-        names = ("metrics", "recipe", "data", "licence", "calibration")
-        return {"weights": self.address} | {name: getattr(self, name) for name in names}
+        names = ("metrics", "recipe", "data", "licence", "calibration", "storage")
+        return {"weights": self.address} | {n: v for n in names if (v := getattr(self, n))}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain values, as `fer-zoo info --json` prints it."""
+        return {"address": self.address} | asdict(self)
 
 
 def _figure(row: dict[str, Any]) -> str:
@@ -87,7 +126,11 @@ WEIGHTS: Registry[WeightsRecord] = Registry("set of weights", "fer_zoo.list_weig
 
 def read_record(path: Path) -> WeightsRecord:
     """Return the record in the JSON file at `path`."""
-    values = json.loads(path.read_text())
+
+    def refuse(reason: str) -> Any:
+        raise WeightsError(f"{path}: {reason}")
+
+    values = read_json(path.read_text(), refuse)
     known = {f.name for f in fields(WeightsRecord)}
     if set(values) - known:
         raise WeightsError(f"{path}: unknown fields {sorted(set(values) - known)}")
@@ -119,7 +162,11 @@ def list_weights(model: str = "*") -> list[str]:
 
 
 def get_weights(model: str, tag: str = "default") -> WeightsRecord:
-    """Return the record of a model's weights; `default` is the first tag by name.
+    """Return the record of a model's weights.
+
+    Args:
+        model: registry name, or the whole address `model.tag`.
+        tag: which of the model's; `default` is the first by name, bundled ones before others.
 
     Raises:
         WeightsError: the model has no weights.
@@ -128,31 +175,24 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
     Example:
         >>> get_weights("resnet18_025").labels[3]
         'happy'
+        >>> get_weights("resnet18_025.fer2013").size
+        1417230
     """
-    tags = [WEIGHTS[address].tag for address in list_weights(model)]
-    if not tags:
+    if tag == "default" and model in WEIGHTS:
+        return WEIGHTS[model]
+    found = sorted((WEIGHTS[a] for a in list_weights(model)), key=lambda r: (not r.bundled, r.tag))
+    if not found:
         raise WeightsError(
             f"{model!r} has no trained weights here; "
             "fer_zoo.list_models(weights=True) lists the models that have"
         )
     if tag == "default":
-        tag = tags[0]
-    if tag not in tags:
-        raise UnknownNameError(f"{model!r} has no weights {tag!r}, only {tags} and 'default'")
-    return WEIGHTS[f"{model}.{tag}"]
-
-
-def verified_path(record: WeightsRecord) -> Path:
-    """Return the path of a record's file once its sha256 is the recorded one.
-
-    Raises:
-        WeightsError: the file is missing or has other bytes.
-    """
-    if not record.path.is_file():
-        raise WeightsError(f"{record.path} is missing: reinstall fer-zoo")
-    digest = hashlib.sha256(record.path.read_bytes()).hexdigest()
-    if digest != record.sha256:
-        raise WeightsError(
-            f"{record.path}: sha256 {digest} is not the recorded {record.sha256}: reinstall fer-zoo"
+        return found[0]
+    tag = tag.removeprefix(f"{model}.")
+    if tag not in [record.tag for record in found]:
+        tags = [record.tag for record in found]
+        raise UnknownNameError(
+            f"{model!r} has no weights {tag!r}, only {tags} and 'default'; a file ends in "
+            ".safetensors, a folder begins with ./, a repository with hf-hub:"
         )
-    return record.path
+    return WEIGHTS[f"{model}.{tag}"]

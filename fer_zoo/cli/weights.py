@@ -1,0 +1,57 @@
+"""The commands about weights: converting others' files, and publishing."""
+
+from pathlib import Path
+
+import click
+
+import fer_zoo
+from fer_zoo.cli.options import main
+from fer_zoo.errors import ArgumentError
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="The network it belongs to: fer-zoo list.")
+@click.option("--output", type=click.Path(path_type=Path), help="PATH with .safetensors.")
+@click.option("--labels", help="Class names of its head in order: angry,happy,...")
+@click.option("--preset", help="The transform it was trained with: fer-zoo list.")
+def convert(
+    path: Path, model: str, output: Path | None, labels: str | None, preset: str | None
+) -> None:
+    """Turn a pickled state dict (.pth, .pt, .ckpt, .t7) into a checkpoint; nothing in it is run.
+
+    Example: fer-zoo convert old.pth --model vgg19
+    --labels angry,disgust,fear,happy,sad,surprise,neutral
+    """
+    output = path.with_suffix(".safetensors") if output is None else output
+    if output.exists():
+        raise ArgumentError(f"{output} exists: name another with --output")
+    names = None if labels is None else [name.strip() for name in labels.split(",")]
+    made = fer_zoo.convert(path, model, labels=names, preset=preset)
+    for note in made.notes:
+        click.echo(note, err=True)
+    click.echo(fer_zoo.save(made.model, output))
+
+
+@main.command()
+@click.argument("organisation")
+@click.argument("pattern", default="*")
+@click.option("--upload", is_flag=True, help="Do it; without, only say what would be uploaded.")
+@click.option("--private", is_flag=True, help="Make new repositories private.")
+@click.option("--endpoint", help="Of the Hub; HF_ENDPOINT or huggingface.co if not given.")
+def publish(
+    organisation: str, pattern: str, upload: bool, private: bool, endpoint: str | None
+) -> None:
+    """Put the bundled weights on the Hub, a repository ORGANISATION/MODEL.TAG each, with its card.
+
+    Example: fer-zoo publish my-org
+    """
+    plans = fer_zoo.publish(
+        organisation, pattern, dry_run=not upload, private=private, endpoint=endpoint
+    )
+    for done in plans:
+        click.echo(done.address)
+        for name, size in done.files.items():
+            click.echo(f"  {size:>12,} bytes  {name}")
+    if not upload:
+        click.echo("nothing was uploaded: fer-zoo publish ... --upload does it", err=True)

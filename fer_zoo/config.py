@@ -1,0 +1,159 @@
+"""Models as plain values and back: what a file says of the network whose tensors it holds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
+from fer_zoo.fusion import FUSIONS, create_fusion
+from fer_zoo.models import Classifier, Ensemble, TimmMember, build_network, get_spec
+from fer_zoo.models.base import check_temperature
+from fer_zoo.transforms import PRESETS
+
+SLACK = 4 * 2**20
+"""Values a network may hold beside those in its file, in buffers that are not saved."""
+PROVENANCE = {
+    "metrics": list,
+    "recipe": dict,
+    "calibration": dict,
+    "storage": dict,
+    "fusion_fit": dict,
+    "weights": str,
+    "licence": str,
+}
+"""The types of what a file may say of its origin, where code relies on them."""
+
+
+def model_config(model: Classifier) -> dict[str, Any]:
+    """Return what builds the model again, as plain values.
+
+    Raises:
+        ArgumentError: a part of it is not registered, so that no name stands for it.
+    """
+    PRESETS[model.preset]
+    common = {
+        "name": model.name,
+        "labels": model.labels,
+        "preset": model.preset,
+        "provenance": model.provenance,
+        "temperature": check_temperature(model.temperature),
+    }
+    if isinstance(model, Ensemble):
+        name = model.fusion.name
+        if name not in FUSIONS or FUSIONS[name] is not type(model.fusion):
+            raise ArgumentError(
+                f"{type(model.fusion).__name__} is not registered; decorate it with "
+                "fer_zoo.register_fusion, so that a file can say what it holds"
+            )
+        return common | {
+            "members": [model_config(m) for m in model.members],
+            "fusion": {"name": model.fusion.name, "options": model.fusion.options()},
+        }
+    if not model.name:
+        raise ArgumentError(
+            f"{type(model).__name__} has no registry name; fer_zoo.register_model it and build it "
+            "with fer_zoo.create, so that a file can say what it holds"
+        )
+    get_spec(model.name)
+    return common | {"num_classes": model.num_classes, "in_channels": model.in_channels}
+
+
+def build_model(config: Mapping[str, Any], num_values: int) -> Classifier:
+    """Return the untrained model that a config describes.
+
+    Args:
+        config: from a file, so it may say anything.
+        num_values: how many numbers the tensors beside it hold; the model may not be much larger.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), _Budget(2 * num_values + SLACK):
+            return _build(config)
+    except Exception as error:  # builders get what the file says, so anything may come of it
+        reason = str(error) if isinstance(error, FerZooError) else repr(error)
+        raise CheckpointError(f"its config cannot be built: {reason:.400}") from error
+
+
+def timm_config(model: Classifier) -> dict[str, Any]:
+    """Return what timm needs to build the same network, empty if it has no such."""
+    architecture = model.name.removeprefix("timm/")
+    if model.name == "resnet18_7x7":
+        architecture = "resnet18"
+    elif not isinstance(model, TimmMember):
+        return {}
+    preset, spec = PRESETS[model.preset], get_spec(model.name)
+    size = [model.in_channels, preset.size, preset.size]
+    stem = spec.first_conv.removeprefix("model.").removesuffix(".weight")
+    head = spec.classifier.removeprefix("model.")
+    return {
+        "architecture": architecture,
+        "model_args": {"in_chans": model.in_channels},
+        "pretrained_cfg": {
+            "input_size": size,
+            "mean": [preset.mean] * model.in_channels,
+            "std": [preset.std] * model.in_channels,
+            "interpolation": "bilinear",
+            "crop_pct": preset.size / preset.resize,
+            "num_classes": model.num_classes,
+            "label_names": list(model.labels or ()),
+            "first_conv": stem,
+            "classifier": head,
+        },
+    }
+
+
+class _Budget(TorchDispatchMode):
+    """Stops a network from growing past `values` numbers while it is built.
+
+    A config may name any network with any number of classes; the tensors beside it say how large
+    the right one is.
+    """
+
+    def __init__(self, values: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.allowed = self.left = values
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        size = args[0] if args and isinstance(args[0], list | tuple) else ()
+        if all(isinstance(n, int) for n in size):
+            count = torch.Size(size).numel() if size else 0
+            self.left -= count
+            if self.left < 0:
+                raise CheckpointError(
+                    f"it asks for more than {self.allowed:,} values, twice what the file holds"
+                )
+        return func(*args, **(kwargs or {}))
+
+
+def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
+    if "members" in config:
+        if nested:
+            raise CheckpointError("an ensemble in an ensemble")
+        members = [_build(member, nested=True) for member in config["members"]]
+        head = config["fusion"]
+        model: Classifier = Ensemble(
+            members,
+            create_fusion(head["name"], len(members), members[0].num_classes, **head["options"]),
+        )
+    else:
+        model = build_network(
+            config["name"], num_classes=config["num_classes"], in_channels=config["in_channels"]
+        )
+        model.labels = config["labels"]
+    if not isinstance(config["name"], str):
+        raise CheckpointError(f"its name is {config['name']!r:.80}, not text")
+    model.name = config["name"]
+    model.preset = PRESETS[config["preset"]].name
+    model.provenance = dict(config["provenance"])
+    for key, kind in PROVENANCE.items():
+        if not isinstance(model.provenance.get(key, kind()), kind):
+            raise CheckpointError(f"its provenance has a {key} that is no {kind.__name__}")
+    # Files from before temperatures do not name them.
+    model.temperature = check_temperature(config.get("temperature", {}))
+    return model

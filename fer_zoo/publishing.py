@@ -1,0 +1,151 @@
+"""Publishing: trained models to the Hub, each with the card that says what is known of it."""
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from fer_zoo.errors import ArgumentError
+from fer_zoo.evaluation import Evaluation
+from fer_zoo.evaluation.model_card import make_model_card
+from fer_zoo.factory import create
+from fer_zoo.models import Classifier
+from fer_zoo.saving import save_repository
+from fer_zoo.weights.address import HUB, Address, parse_address
+from fer_zoo.weights.hub import upload
+from fer_zoo.weights.records import WEIGHTS
+from fer_zoo.weights.repository import SHARD_SIZE
+from fer_zoo.weights.storage import storage_dtype
+
+
+@dataclass(frozen=True)
+class Published:
+    """A repository, made or planned.
+
+    Attributes:
+        address: where; with the commit and the sha256 of the weights once it is uploaded.
+        files: the size in bytes of each file.
+    """
+
+    address: str
+    files: dict[str, int] = field(default_factory=dict)
+
+
+def push_to_hub(
+    model: Classifier,
+    place: str,
+    *,
+    results: Sequence[Evaluation] = (),
+    dtype: str | torch.dtype | None = None,
+    private: bool = False,
+    message: str = "",
+    shard_size: int | str = SHARD_SIZE,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Upload a model to a repository of the Hub, in one commit: weights, config and card.
+
+    Args:
+        model: a network or an ensemble that `save` takes.
+        place: `org/name`; made if there is none.
+        results: evaluations for the card; those in the model's record if not given.
+        dtype: what the weights are stored in; see `save`.
+        private: whether a new repository is.
+        message: of the commit.
+        shard_size: of one weights file at most, in bytes or as `"5GB"`.
+        endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
+        token: one that may write; `HF_TOKEN` or the stored one if not given.
+
+    Returns:
+        An address for `load`, with the commit and the sha256 of exactly these weights.
+
+    Raises:
+        HubError: it could not be uploaded; the repository is as it was.
+
+    Example:
+        >>> import fer_zoo
+        >>> push_to_hub(fer_zoo.create("test_tiny"), "no name")
+        Traceback (most recent call last):
+        fer_zoo.errors.ArgumentError: 'hf-hub:no name' is no address of weights ('no name' is no \
+org/name); write one of
+        ...
+    """
+    where = parse_address(HUB + place)
+    if where.revision or where.sha256:
+        raise ArgumentError(f"{place!r}: a commit is made on main; leave the revision out")
+    with tempfile.TemporaryDirectory() as folder:
+        digest = write_files(model, Path(folder), place, results, dtype, shard_size)
+        commit = upload(
+            Path(folder),
+            place,
+            message=message or f"{model.name} by fer_zoo",
+            private=private,
+            endpoint=endpoint,
+            token=token,
+        )
+    return str(Address("hub", place, commit, digest))
+
+
+def publish(
+    organisation: str,
+    pattern: str = "*",
+    *,
+    dry_run: bool = True,
+    private: bool = False,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> Iterator[Published]:
+    """Yield the repositories of the bundled weights, `organisation/model.tag`, one by one.
+
+    Args:
+        organisation: or user, on the Hub.
+        pattern: which of `list_weights()`, with wildcards.
+        dry_run: write the files to see that it works, and upload nothing; no network is used.
+        private: whether new repositories are.
+        endpoint: of the Hub.
+        token: one that may write.
+
+    Example:
+        >>> [plan] = publish("me", "resnet18_025.*")
+        >>> plan.address, sorted(plan.files)
+        ('hf-hub:me/resnet18_025.fer2013', ['README.md', 'config.json', 'model.safetensors'])
+    """
+    if not re.fullmatch(r"[\w.-]+", organisation):
+        raise ArgumentError(f"{organisation!r} is no organisation or user of the Hub")
+    records = [WEIGHTS[a] for a in WEIGHTS.names(pattern) if WEIGHTS[a].bundled]
+    if not records:
+        raise ArgumentError(f"no bundled weights match {pattern!r}: fer_zoo.list_weights()")
+    for record in records:
+        place = f"{organisation}/{record.address}"
+        model = create(record.model, weights=record.tag)
+        dtype = record.storage.get("dtype")
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_files(model, folder, place, (), dtype, SHARD_SIZE)
+            files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        address = HUB + place
+        if not dry_run:
+            options = {"private": private, "endpoint": endpoint, "token": token}
+            address = push_to_hub(model, place, dtype=dtype, **options)  # type: ignore[arg-type]
+        yield Published(address, files)
+
+
+def write_files(
+    model: Classifier,
+    folder: Path,
+    place: str,
+    results: Sequence[Evaluation],
+    dtype: str | torch.dtype | None,
+    shard_size: int | str,
+) -> str:
+    """Write everything a repository holds to an empty folder; return the sha256 of the weights."""
+    stored = "" if dtype is None else str(storage_dtype(dtype)).removeprefix("torch.")
+    main = save_repository(model, folder, dtype=dtype, shard_size=shard_size)
+    card = make_model_card(model, place, results=results, stored=stored)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    with main.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,251 @@
+"""`save` and `load`: models to files and back, wherever the files are."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_zoo._device import place
+from fer_zoo.config import build_model, model_config, timm_config
+from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
+from fer_zoo.fusion import Fusion, create_fusion
+from fer_zoo.models import Classifier, TimmMember
+from fer_zoo.models.ensemble import assemble, with_fusion
+from fer_zoo.weights.address import Address, not_an_address, parse_address
+from fer_zoo.weights.checkpoint import (
+    PREFIX,
+    Checkpoint,
+    is_finite,
+    load_checkpoint,
+    load_state_dict,
+    open_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from fer_zoo.weights.records import WeightsRecord, get_weights
+from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, open_repository, write_repository
+from fer_zoo.weights.storage import SCALE, pack, storage_dtype
+
+
+def save(
+    model: Classifier, path: str | os.PathLike[str], *, dtype: str | torch.dtype | None = None
+) -> Path:
+    """Write a model, its labels and its temperatures to one `.safetensors` file.
+
+    The file describes itself, it is sealed with its own sha256, and it appears whole or not at all.
+
+    Args:
+        model: a network or an ensemble; its architecture must be registered (or timm's).
+        path: where to; must end in `.safetensors`.
+        dtype: what is stored: `"float32"`, `"float16"`, `"bfloat16"`, or `"int8"` (weights only,
+            with one scale per output channel); as it is if not given. Loading restores float32.
+
+    Raises:
+        ArgumentError: the model could not be loaded again, e.g. because it holds NaN.
+        CheckpointError: the file cannot be written; an older one is untouched.
+
+    Example:
+        >>> import fer_zoo, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save(fer_zoo.create("test_tiny"), folder + "/tiny.safetensors", dtype="int8")
+        ...     load(path).name
+        'test_tiny'
+    """
+    tensors, config = _described(model, dtype)
+    write_checkpoint(path, tensors, config)
+    return Path(path)
+
+
+def save_repository(
+    model: Classifier,
+    folder: Path,
+    *,
+    dtype: str | torch.dtype | None = None,
+    shard_size: int | str = SHARD_SIZE,
+) -> Path:
+    """Write a model as the files of a repository of the Hub; `load(folder)` reads them too.
+
+    timm reads the repository as well where it has the same network: those of `timm/` and
+    `resnet18_7x7`.
+
+    Returns:
+        The file whose sha256 stands for all weights.
+    """
+    tensors, config = _described(model, dtype)
+    labels = model.labels or ()
+    others: dict[str, Any] = {
+        "num_classes": model.num_classes,
+        "num_features": model.num_features,
+        "label_names": list(labels),
+        "id2label": {str(i): name for i, name in enumerate(labels)},
+        "label2id": {name: i for i, name in enumerate(labels)},
+    }
+    if (known_to_timm := timm_config(model)) and not any(k.endswith(SCALE) for k in tensors):
+        others |= known_to_timm
+        if isinstance(model, TimmMember):
+            config[PREFIX] = "model."
+            tensors = {name.removeprefix("model."): t for name, t in tensors.items()}
+    return write_repository(folder, tensors, config, others=others, shard_size=shard_size)
+
+
+def load(
+    address: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> Classifier:
+    """Rebuild a model, its labels and its preset from where they are, and only that.
+
+    Only an address that begins with `hf-hub:` touches the network, and not even that if it names a
+    commit that the cache has.
+
+    Args:
+        address: a file that `save` wrote, a folder like a repository of the Hub,
+            `hf-hub:org/name@revision`, or one of `list_weights()`. A file or repository may be
+            pinned: `...#sha256=` and 64 digits.
+        device: where the parameters live.
+        endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
+        token: for a private repository; `HF_TOKEN` or the stored one if not given.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: no file, not a checkpoint, or one that does not fit what it says it is.
+        WeightsError: its bytes are not those promised, or the Hub does not give them (`HubError`).
+        ArgumentError: it is no address; the message explains the grammar.
+
+    Example:
+        >>> import fer_zoo, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model = fer_zoo.create("test_tiny", num_classes=3)
+        ...     load(save(model, folder + "/tiny.safetensors")).num_classes
+        3
+        >>> load("vgg19_025.fer2013").labels[3]
+        'happy'
+    """
+    where = parse_address(address)
+    if where.kind in ("tag", "imagenet"):
+        raise not_an_address(
+            address, "a tag needs its model: fer_zoo.create(model, weights=...), or model.tag"
+        )
+    if where.kind == "record":
+        return place(load_record(get_weights(where.place)), device, None)
+    return place(load_address(where, endpoint=endpoint, token=token), device, None)
+
+
+def load_address(
+    where: Address, *, endpoint: str | None = None, token: str | None = None, cached: bool = False
+) -> Classifier:
+    """Return the model in a file, a folder, or a repository of the Hub; see `load`."""
+    if where.kind == "hub":
+        from fer_zoo.weights.hub import open_hub
+
+        opened = open_hub(where, endpoint=endpoint, token=token, cached=cached)
+        with opened as (checkpoint, commit):
+            model = _from_checkpoint(checkpoint, str(where))
+        model.provenance["weights"] = str(Address("hub", where.place, commit))
+        return model
+    with _open_local(where) as checkpoint:
+        return _from_checkpoint(checkpoint, where.place)
+
+
+def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Classifier:
+    """Return the model of a record, its bytes checked; never touches the network.
+
+    Raises:
+        WeightsError: the bytes are not there, or not the recorded ones.
+    """
+    if not record.bundled:
+        try:
+            model = load_address(parse_address(record.place), cached=True)
+        except WeightsError as error:
+            raise WeightsError(
+                f"{record.address} did not come with the package, and models are built without "
+                f"the network. This downloads it, once:\n  fer_zoo.load({record.place!r})\n{error}"
+            ) from None
+        return _labelled(model if fusion is None else with_fusion(model, fusion), record)
+    if not record.members:
+        with _open_bundled(record) as checkpoint:
+            model = _from_checkpoint(checkpoint, str(record.path))
+        model.temperature = dict(record.temperature.get("", {}))
+        return _labelled(model, record)
+    return _fused(record, record.fusion if fusion is None else fusion)
+
+
+def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
+    """Return a bundled ensemble: the members' records, and a fitted head of the ensemble's."""
+    members = [load_record(get_weights(address)) for address in record.members]
+    model = assemble(members, fusion)
+    _labelled(model, record)
+    model.name = record.model
+    if not isinstance(fusion, Fusion):
+        model.temperature = dict(record.temperature.get(fusion, {}))
+    if not model.temperature:
+        model.provenance.pop("calibration", None)
+    if isinstance(fusion, str) and any(True for _ in model.fusion.parameters()):
+        tensors, heads = read_checkpoint(record.path.resolve(), sha256=record.sha256)
+        if fusion not in heads["fusions"]:
+            raise ArgumentError(
+                f"{record.address} holds fitted heads for {sorted(heads['fusions'])}, none for "
+                f"{fusion!r}; pass a fitted Fusion, or fit one on the members' logits"
+            )
+        options = heads["fusions"][fusion]
+        model.fusion = create_fusion(fusion, len(members), model.num_classes, **options)
+        prefix = f"{fusion}."
+        own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        load_state_dict(model.fusion, own)
+    return model.eval()
+
+
+def _labelled(model: Classifier, record: WeightsRecord) -> Classifier:
+    model.preset, model.provenance = record.preset, record.provenance()
+    return model
+
+
+@contextmanager
+def _open_local(where: Address) -> Iterator[Checkpoint]:
+    if where.kind == "folder":
+        folder = Path(where.place)
+        with open_repository(fetch_from(folder), str(folder), where.sha256) as checkpoint:
+            yield checkpoint
+    else:
+        with open_checkpoint(where.place, sha256=where.sha256) as checkpoint:
+            yield checkpoint
+
+
+@contextmanager
+def _open_bundled(record: WeightsRecord) -> Iterator[Checkpoint]:
+    if not record.path.exists():
+        raise WeightsError(f"{record.path} is missing: reinstall fer-zoo")
+    # Some installers make links; with the sha256 known, where they lead does not matter.
+    with open_checkpoint(record.path.resolve(), sha256=record.sha256) as checkpoint:
+        yield checkpoint
+
+
+def _from_checkpoint(checkpoint: Checkpoint, where: str) -> Classifier:
+    try:
+        model = build_model(checkpoint.config, checkpoint.num_values)
+        load_checkpoint(model, checkpoint)
+    except CheckpointError as error:
+        raise type(error)(f"{where}: {error}") from error.__cause__
+    return model.eval()
+
+
+def _described(
+    model: Classifier, dtype: str | torch.dtype | None
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return what a file of the model holds: the tensors as stored, and the config."""
+    if not isinstance(model, Classifier):
+        raise ArgumentError(f"a model of the zoo can be saved, not a {type(model).__name__}")
+    tensors: dict[str, torch.Tensor] = model.state_dict()
+    floats = {k: t for k, t in tensors.items() if t.is_floating_point()}
+    if bad := [k for k, t in floats.items() if not is_finite(t) and bool(t.isnan().any())]:
+        raise ArgumentError(f"{bad[:3]} hold NaN: such a file would not load again")
+    if dtype is not None:
+        tensors = pack(tensors, storage_dtype(dtype))
+    return tensors, model_config(model)

@@ -1,0 +1,115 @@
+"""Addresses of weights: one grammar, wherever weights are named."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fer_zoo.errors import ArgumentError
+from fer_zoo.models import MODELS
+from fer_zoo.weights.container import PICKLES
+from fer_zoo.weights.records import WEIGHTS
+
+HUB = "hf-hub:"
+IMAGENET = "imagenet"
+GRAMMAR = """\
+  default                    the model's own weights, or a tag: fer_zoo.list_weights(model)
+  model.tag                  one of fer_zoo.list_weights()
+  folder/file.safetensors    a file that fer_zoo.save wrote
+  ./folder                   a folder with config.json and model.safetensors, as on the Hub
+  hf-hub:org/name@revision   a repository of the Hub, at a commit, tag or branch (main if left out)
+  imagenet                   for create: the start that torchvision or timm publish
+Files and hf-hub: may end in #sha256=..., which they must have then."""
+"""What an address may be, as error messages and the docs show it."""
+
+_REPO = r"[A-Za-z0-9][\w.-]*"
+Kind = Literal["tag", "record", "file", "folder", "hub", "imagenet"]
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where weights are.
+
+    Attributes:
+        kind: what sort of place.
+        place: the tag, the record's address, the path, or `org/name`.
+        revision: of a repository: a commit, tag or branch.
+        sha256: what the weights must have.
+    """
+
+    kind: Kind
+    place: str
+    revision: str = ""
+    sha256: str | None = None
+
+    def __str__(self) -> str:
+        text = f"{HUB}{self.place}" if self.kind == "hub" else self.place
+        text += f"@{self.revision}" if self.revision else ""
+        return text + (f"#sha256={self.sha256}" if self.sha256 else "")
+
+
+def parse_address(text: str | os.PathLike[str]) -> Address:
+    """Return what an address says.
+
+    Raises:
+        ArgumentError: it is none; the message explains the grammar.
+
+    Example:
+        >>> parse_address("hf-hub:me/faces@v1")
+        Address(kind='hub', place='me/faces', revision='v1', sha256=None)
+        >>> parse_address("runs/best.safetensors").kind, parse_address("fer2013").kind
+        ('file', 'tag')
+    """
+    if isinstance(text, os.PathLike):
+        path = os.fspath(text)
+        return Address("folder" if os.path.isdir(path) else "file", path)
+    if not isinstance(text, str) or not text.strip() or "\0" in text:
+        raise not_an_address(text)
+    body, marked, pin = text.partition("#sha256=")
+    if marked and not re.fullmatch("[0-9a-f]{64}", pin):
+        raise not_an_address(text, "a sha256 is 64 digits of 0 to 9 and a to f")
+    sha256 = pin if marked else None
+    if body.startswith(HUB):
+        return _hub_address(text, body.removeprefix(HUB), sha256)
+    if Path(body).suffix in {".safetensors", *PICKLES}:
+        return Address("file", body, sha256=sha256)
+    if re.match(r"\w[\w+.-]+:", body):
+        raise not_an_address(text, f"{body.split(':')[0]}: is not a source that fer_zoo knows")
+    folder = "/" in body or os.sep in body or body in (".", "..")
+    if not folder and marked:
+        raise not_an_address(text, "the sha256 of a tag is in its record")
+    if folder:
+        return Address("folder", body, sha256=sha256)
+    if body in WEIGHTS:
+        return Address("record", body)
+    return Address("imagenet" if body == IMAGENET else "tag", body)
+
+
+def _hub_address(text: str, rest: str, sha256: str | None) -> Address:
+    name, at, revision = rest.partition("@")
+    if not re.fullmatch(f"{_REPO}/{_REPO}", name) or ".." in name or "--" in name:
+        raise not_an_address(text, f"{name!r} is no org/name")
+    if at and (not re.fullmatch(r"[\w./-]+", revision) or ".." in revision):
+        raise not_an_address(text, f"{revision!r} is no commit, tag or branch")
+    return Address("hub", name, revision, sha256)
+
+
+def is_address(name: str | os.PathLike[str]) -> bool:
+    """Whether a model is given by where it is (a file, a folder, the Hub, a record), not by name.
+
+    Example:
+        >>> is_address("resnet18"), is_address("timm/resnet18"), is_address("hf-hub:me/faces")
+        (False, False, True)
+    """
+    if isinstance(name, os.PathLike):
+        return True
+    if not isinstance(name, str) or name.startswith("timm/") or name in MODELS:
+        return False
+    return name.startswith(HUB) or parse_address(name).kind in ("file", "folder", "record")
+
+
+def not_an_address(text: object, reason: str = "") -> ArgumentError:
+    """Return the error for what is no address of weights."""
+    why = f" ({reason})" if reason else ""
+    return ArgumentError(f"{text!r:.200} is no address of weights{why}; write one of\n{GRAMMAR}")

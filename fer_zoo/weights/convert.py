@@ -1,0 +1,211 @@
+"""Pickled state dicts of others, read without running what is in them."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fer_zoo.errors import ArgumentError, CheckpointError
+from fer_zoo.models import Classifier, TimmMember, build_network, get_spec
+from fer_zoo.weights.checkpoint import load_state_dict
+from fer_zoo.weights.container import open_regular
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
+"""Where training scripts put the state dict: Lightning, many tutorials, timm, WuJie1010."""
+HEADS = ("fc", "linear", "classifier", "head", "logits")
+RENAMES = ((".shortcut.", ".downsample."),)
+"""Names of layers in other code, and in torchvision's. The first is kuangliu's and WuJie1010's."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A model made from another's file.
+
+    Attributes:
+        model: in evaluation mode.
+        notes: what was adapted, a line each.
+    """
+
+    model: Classifier
+    notes: list[str] = field(default_factory=list)
+
+
+def convert(
+    path: str | os.PathLike[str],
+    model: str,
+    *,
+    labels: Sequence[str] | None = None,
+    preset: str | None = None,
+) -> Conversion:
+    """Read a pickled state dict into a model of the zoo; `save` it then.
+
+    `torch.load` reads it with `weights_only=True`, which makes tensors and plain containers and
+    nothing else. Known are the wrappers and key styles of DataParallel, `torch.compile`, Lightning,
+    torchvision, timm, and the classic FER2013 code (`net`, `linear`, `shortcut`). After these
+    adaptations the tensors fit whole or not at all.
+
+    Args:
+        path: the file.
+        model: registry name of the network it belongs to.
+        labels: class names of its head in order; a pickle does not know them.
+        preset: the transform it was trained with; the model's usual one if not given.
+
+    Raises:
+        CheckpointError: the file holds something else than tensors, or cannot be read.
+        StateDictError: the tensors do not fit the model; the message lists how.
+
+    Example:
+        >>> import tempfile, fer_zoo
+        >>> old = fer_zoo.create("test_tiny").state_dict()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"net": {f"module.{k}": v for k, v in old.items()}}, f"{folder}/a.t7")
+        ...     convert(f"{folder}/a.t7", "test_tiny").notes
+        ["took 'net'", "removed 'module.' from the names",
+        'no labels: predictions need them (labels=, --labels)']
+    """
+    spec, notes = get_spec(model), list[str]()
+    if spec.members:
+        raise ArgumentError(
+            f"{model!r} is an ensemble: convert its members {spec.members} one by one, and make "
+            "the ensemble of them (fer-zoo fuse)"
+        )
+    path = Path(path)
+    with open_regular(path) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        tensors = _state_dict(_unpickled(file, path), path, notes)
+    _check_sizes(tensors, path)
+    wanted = build_network(model)
+    tensors = _renamed(tensors, wanted, notes)
+    classes, channels = _shape(tensors, wanted)
+    if channels != wanted.in_channels:
+        notes.append(f"{channels} input channels: it takes RGB images")
+    found = build_network(model, num_classes=classes, in_channels=channels)
+    state = found.state_dict()
+    counters = {k: v for k, v in state.items() if k.endswith(".num_batches_tracked")}
+    if missing := counters.keys() - tensors.keys():
+        notes.append(f"set {len(missing)} counters of batch norm to 0, which it does not have")
+    load_state_dict(found, counters | tensors)
+    if labels is None:
+        notes.append("no labels: predictions need them (labels=, --labels)")
+    found.labels = None if labels is None else tuple(labels)
+    if preset is not None:
+        from fer_zoo.transforms import PRESETS
+
+        found.preset = PRESETS[preset].name
+    found.provenance = {"started_from": f"{path.name} (sha256 {digest}), converted"}
+    return Conversion(found.eval(), notes)
+
+
+def _unpickled(file: Any, path: Path) -> Any:
+    """Return what a pickle holds, if that is tensors and plain containers."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(2) == b"PK":
+        file.seek(0)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                whole = sum(entry.file_size for entry in archive.infolist())
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: a zip file, but damaged ({error})") from None
+        # torch.save does not compress, so what would grow was not made by it.
+        if whole > size:
+            raise CheckpointError(f"{path}: {size:,} bytes that would unpack to {whole:,}")
+    file.seek(0)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a hostile pickle raises is its own choice
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise CheckpointError(
+            f"{path}: not a pickle of tensors and plain containers, and nothing else is read "
+            f"({type(error).__name__}: {reason:.300}). Where you trust it, load it with the code "
+            "that made it and save model.state_dict() alone"
+        ) from None
+
+
+def _state_dict(value: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
+    """Return the state dict in what was unpickled."""
+    if not _is_state_dict(value):
+        held = value if isinstance(value, Mapping) else {}
+        taken = next((w for w in WRAPPERS if _is_state_dict(held.get(w))), None)
+        if taken is None:
+            what = sorted(map(str, held))[:8] if held else type(value).__name__
+            raise CheckpointError(
+                f"{path}: holds no state dict, on top or as one of {WRAPPERS}, but {what}"
+            )
+        others = sorted(str(k) for k in held if k != taken)
+        notes.append(f"took {taken!r}" + (f", left {', '.join(others)[:200]}" if others else ""))
+        value = held[taken]
+    return {name: tensor.detach() for name, tensor in value.items()}
+
+
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
+
+
+def _check_sizes(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that show more values than the file has bytes for: one, repeated by strides.
+
+    Raises:
+        CheckpointError: a tensor is one.
+    """
+    size = path.stat().st_size
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.numel() * tensor.element_size() > size:
+            raise CheckpointError(f"{path}: {name} is larger than the file")
+
+
+def _renamed(tensors: dict[str, Tensor], wanted: Classifier, notes: list[str]) -> dict[str, Tensor]:
+    """Return the tensors under the names of the zoo, as far as their style is known."""
+    own = set(wanted.state_dict())
+    if isinstance(wanted, TimmMember):
+        own = {name.removeprefix("model.") for name in own}
+    while True:
+        first = {name.partition(".")[0] for name in tensors}
+        stem = next(iter(first)) + "."
+        if len(first) > 1 or any(k.startswith(stem) for k in own) or stem[:-1] in tensors:
+            break
+        tensors = {name.removeprefix(stem): t for name, t in tensors.items()}
+        notes.append(f"removed {stem!r} from the names")
+    for theirs, ours in RENAMES:
+        if any(theirs in name for name in tensors) and not any(theirs in name for name in own):
+            tensors = {name.replace(theirs, ours): t for name, t in tensors.items()}
+            notes.append(f"renamed {theirs!r} to {ours!r}")
+    head = _head_name(wanted)
+    if f"{head}.weight" not in tensors:
+        heads = [h for h in HEADS if f"{h}.weight" in tensors and f"{h}.weight" not in own]
+        if len(heads) == 1:
+            old = heads[0] + "."
+            tensors = {
+                f"{head}.{n.removeprefix(old)}" if n.startswith(old) else n: t
+                for n, t in tensors.items()
+            }
+            notes.append(f"renamed the head {heads[0]!r} to {head!r}")
+    if isinstance(wanted, TimmMember):
+        tensors = {f"model.{name}": t for name, t in tensors.items()}
+    return tensors
+
+
+def _head_name(wanted: Classifier) -> str:
+    head = wanted.get_classifier()
+    name = next((n for n, m in wanted.named_modules() if m is head), "")
+    return name.removeprefix("model.") if isinstance(wanted, TimmMember) else name
+
+
+def _shape(tensors: Mapping[str, Tensor], wanted: Classifier) -> tuple[int, int]:
+    """Return how many classes and channels the tensors are for, where they tell."""
+    prefix = "model." if isinstance(wanted, TimmMember) else ""
+    head = tensors.get(f"{prefix}{_head_name(wanted)}.weight")
+    stem = tensors.get(get_spec(wanted.name).first_conv)
+    classes = int(head.shape[0]) if head is not None and head.ndim else wanted.num_classes
+    channels = int(stem.shape[1]) if stem is not None and stem.ndim == 4 else wanted.in_channels
+    return max(classes, 1), channels if channels in (1, 3) else wanted.in_channels

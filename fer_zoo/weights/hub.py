@@ -1,0 +1,332 @@
+"""The Hub: repositories that are downloaded and uploaded. Nothing else touches the network.
+
+The installed `huggingface_hub` does the transfers, 1.x or 2.x: its cache, its locks, its tokens.
+Here are the checks: which commit, which bytes, and what to do about each way to fail.
+"""
+
+import logging
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fer_zoo.errors import HubError, WeightsError
+from fer_zoo.weights.address import HUB, Address
+from fer_zoo.weights.checkpoint import Checkpoint
+from fer_zoo.weights.repository import (
+    Fetched,
+    open_repository,
+)
+
+PATIENCE = 60.0
+"""Seconds that one request may wait for a server that is busy or gone, all attempts together."""
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+COMMIT = re.compile("[0-9a-f]{40}")
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Repository:
+    """One repository at one commit.
+
+    The commit is found out with the first file and every other file is of the same one, however
+    the branch moves meanwhile.
+
+    Args:
+        address: where.
+        endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
+        token: `HF_TOKEN` or the one that `hf auth login` stored if not given.
+        cached: use what the cache holds, and no network.
+
+    Attributes:
+        commit: 40 hexadecimal digits, once a file was fetched.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        endpoint: str | None = None,
+        token: str | None = None,
+        cached: bool = False,
+    ) -> None:
+        self.address, self.cached, self.commit = address, cached, ""
+        self._api = client(endpoint, token)
+        self._paths: list[Path] = []
+
+    def fetch(self, name: str) -> Fetched | None:
+        """Download a file unless the cache has it; None if the repository has none of that name.
+
+        Raises:
+            HubError: it cannot be had; the message says why, and what to do.
+        """
+        from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+
+        asked = self.commit or self.address.revision or "main"
+        before = self._cached_commit(name, asked)
+        try:
+            found = attempt(
+                lambda: self._api.hf_hub_download(
+                    self.address.place, name, revision=asked, local_files_only=self.cached
+                ),
+                str(self.address),
+            )
+        except RemoteEntryNotFoundError:
+            return None
+        except LocalEntryNotFoundError as error:
+            # The cache holds the commit, so what it lacks of it was not there, or never wanted.
+            if self.commit and self._is_known_missing(name):
+                return None
+            raise HubError(explain(error, str(self.address))) from None
+        self._note_commit(Path(found), asked, before)
+        path = Path(found).resolve()
+        self._paths.append(path)
+        # Git's hash of a small file is another sum; the client names large files by their sha256.
+        return Fetched(path, path.name if re.fullmatch("[0-9a-f]{64}", path.name) else None)
+
+    def discard(self) -> None:
+        """Remove the fetched files from the cache."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+    def _note_commit(self, path: Path, asked: str, before: str | None) -> None:
+        # .../snapshots/COMMIT/name
+        commit = path.parent.name
+        if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(asked) and commit != asked):
+            raise HubError(f"{self.address}: the Hub sent the commit {commit!r}, not {asked}")
+        if before is not None and before != commit:
+            warnings.warn(
+                f"{self.address} moved: it was {before[:12]} when it was cached and is "
+                f"{commit[:12]} now. To stay with one, name it: "
+                f"{HUB}{self.address.place}@{commit}",
+                stacklevel=2,
+            )
+        self.commit = commit
+
+    def _cached_commit(self, name: str, revision: str) -> str | None:
+        """Return which commit the cache knows a branch or tag as."""
+        from huggingface_hub import try_to_load_from_cache
+
+        if self.commit or COMMIT.fullmatch(revision):
+            return None
+        found = try_to_load_from_cache(self.address.place, name, revision=revision)
+        return Path(found).parent.name if isinstance(found, str) else None
+
+    def _is_known_missing(self, name: str) -> bool:
+        from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.address.place, name, revision=self.commit)
+        return found is _CACHED_NO_EXIST
+
+
+@contextmanager
+def open_hub(
+    address: Address,
+    *,
+    endpoint: str | None = None,
+    token: str | None = None,
+    cached: bool = False,
+) -> Iterator[tuple[Checkpoint, str]]:
+    """Open the checkpoint in a repository of the Hub; yield it and the commit it is of.
+
+    Raises:
+        HubError: it cannot be had.
+        WeightsError: its bytes are not those that the Hub or the address promise; they are removed
+            from the cache.
+        CheckpointError: it is no checkpoint.
+    """
+    repository = Repository(address, endpoint=endpoint, token=token, cached=cached)
+    try:
+        with open_repository(repository.fetch, str(address), address.sha256) as checkpoint:
+            yield checkpoint, repository.commit
+    except HubError:
+        raise
+    except WeightsError as error:
+        repository.discard()
+        raise WeightsError(
+            f"{address}: {error}. What was downloaded is removed; if loading again says the same, "
+            "the repository is not what it was, or something changes it on its way"
+        ) from None
+
+
+def upload(
+    folder: Path,
+    place: str,
+    *,
+    message: str,
+    private: bool = False,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Upload a folder to a repository in one commit, which is made if there is none.
+
+    Weights of an earlier commit that the folder lacks are deleted in the same commit.
+
+    Returns:
+        The commit.
+
+    Raises:
+        HubError: it could not be uploaded; the repository is as it was.
+    """
+    api = client(endpoint, token)
+    where = f"{HUB}{place}"
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def commit() -> str:
+        try:
+            done = api.upload_folder(
+                repo_id=place,
+                folder_path=folder,
+                commit_message=message,
+                delete_patterns=["*.safetensors", "*.safetensors.index.json"],
+            )
+        except ValueError as error:
+            # The commit is made, but 1.0 reads its URL as one of huggingface.co.
+            if "repo ID" not in str(error):
+                raise
+            return str(api.model_info(place).sha)
+        return str(done.oid)
+
+    try:
+        attempt(lambda: api.create_repo(place, private=private, exist_ok=True), where)
+        return attempt(commit, where)
+    except EntryNotFoundError as error:
+        raise HubError(explain(error, where)) from None
+
+
+def client(endpoint: str | None, token: str | None) -> Any:
+    """Return the client; the environment is asked now, not when its package was imported."""
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token)
+
+
+def attempt(action: Callable[[], T], where: str) -> T:
+    """Return what `action` does, tried again while the server is busy or the connection breaks.
+
+    A `Retry-After` is kept to; the client resumes what it can.
+
+    Raises:
+        HubError: it failed for good; the message says what to do.
+        EntryNotFoundError: there is no such file, which is for the caller to judge.
+    """
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+    )
+
+    # The client's own errors descend from those of its transport, httpx or httpx2.
+    transport: Any = HfHubHTTPError.__mro__[1]
+    deadline, pause = time.monotonic() + PATIENCE, 1.0
+    while True:
+        try:
+            return action()
+        except OfflineModeIsEnabled as error:
+            raise HubError(explain(error, where)) from None
+        except (transport, EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
+            wait = retry_after(error, pause)
+            pause *= 2
+            if wait is None or time.monotonic() + wait > deadline:
+                if isinstance(error, EntryNotFoundError):
+                    raise
+                raise HubError(explain(error, where)) from None
+            log.warning("%s: %s; trying again in %.0f s", where, reason_of(error), wait)
+            time.sleep(wait)
+
+
+def retry_after(error: BaseException, pause: float) -> float | None:
+    """Return how many seconds to wait before another attempt, None where none can help."""
+    response = response_of(error)
+    if response is None:
+        cause = origin_of(error)
+        module = type(cause).__module__.partition(".")[0]
+        broken = module in ("httpx", "httpx2", "httpcore", "httpcore2")
+        cut = isinstance(cause, OSError) and "Consistency check failed" in str(cause)
+        refused = "Connect" in type(cause).__name__
+        return pause if (broken and not refused) or cut else None
+    if response.status_code not in TRANSIENT:
+        return None
+    said = response.headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else pause
+
+
+def response_of(error: BaseException) -> Any:
+    """Return the server's answer behind an error, None if there was none."""
+    return getattr(origin_of(error), "response", None)
+
+
+def origin_of(error: BaseException) -> BaseException:
+    """Return the error behind the client's "not in the cache either" or "while uploading"."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    if isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
+        return error.__cause__
+    return error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in a few words what went wrong."""
+    response = response_of(error)
+    if response is not None:
+        return f"the server said {response.status_code}"
+    return f"{type(origin_of(error)).__name__}: {origin_of(error)}".splitlines()[0]
+
+
+def explain(error: BaseException, where: str) -> str:
+    """Return what a user reads: what happened, and what to type next."""
+    from huggingface_hub import constants
+    from huggingface_hub import errors as e
+
+    cause, response = origin_of(error), response_of(error)
+    status = response.status_code if response is not None else None
+    login = "log in with `hf auth login`, set HF_TOKEN, or pass token="
+    if isinstance(cause, e.GatedRepoError):
+        return f"{where} is gated (403): ask for access on its page, then {login}"
+    if isinstance(cause, e.RevisionNotFoundError):
+        return f"{where}: the repository has no such commit, tag or branch (404)"
+    if status == 401 and _token_given(response):
+        return f"{where}: the token was refused (401): {login}"
+    if isinstance(cause, e.RepositoryNotFoundError) or status == 401:
+        return f"{where}: there is no such repository ({status}), or it is private: then {login}"
+    if status == 403:
+        return f"{where}: the token may not do this (403): one with the right role is needed"
+    if status == 429:
+        said = response.headers.get("Retry-After")
+        when = f"in {said} s" if said else "later"
+        return f"{where}: too many requests (429): try again {when}; with a token more are allowed"
+    if status is not None:
+        return f"{where}: the server said {status}{_server_message(cause)}: try again later"
+    if isinstance(cause, e.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
+        return (
+            f"{where}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE=1 forbids to "
+            "download it: unset it once, or copy the cache from a machine that has it"
+        )
+    if isinstance(cause, e.LocalEntryNotFoundError):
+        return f"{where}: not in the cache {constants.HF_HUB_CACHE}"
+    if isinstance(cause, e.HFValidationError):
+        return f"{where}: {cause}"
+    if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
+        return (
+            f"{where}: the cache {constants.HF_HUB_CACHE} cannot be written ({cause.strerror}): "
+            "set HF_HUB_CACHE to a folder that can"
+        )
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return (
+            f"{where}: not downloaded to {constants.HF_HUB_CACHE} ({cause.strerror}): free some "
+            "space, or set HF_HUB_CACHE to another disk"
+        )
+    return f"{where}: no connection to the Hub ({reason_of(error)}): check it, or HF_ENDPOINT"
+
+
+def _token_given(response: Any) -> bool:
+    return "authorization" in {name.lower() for name in response.request.headers}
+
+
+def _server_message(error: Any) -> str:
+    said = getattr(error, "server_message", None)
+    return f" ({said})" if said else ""

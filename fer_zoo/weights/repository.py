@@ -1,0 +1,205 @@
+"""Repositories: a checkpoint as a folder of files, on disk or on the Hub.
+
+A repository has `config.json`, and `model.safetensors` or, for a large model, shards with the
+standard index `model.safetensors.index.json`. Each weights file is a sealed checkpoint of its own
+with the same config in it; the index names the sha256 of every shard.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from torch import Tensor
+
+from fer_zoo._files import replacing
+from fer_zoo.errors import CheckpointError, WeightsError
+from fer_zoo.weights.checkpoint import Checkpoint, open_shards, write_checkpoint
+from fer_zoo.weights.container import MAX_HEADER, open_regular, read_json
+
+CONFIG = "config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARD_SIZE = "5GB"
+
+
+class Fetched(NamedTuple):
+    """A file that is here now, and the sha256 that whoever gave it says it has."""
+
+    path: Path
+    sha256: str | None = None
+
+
+Fetch = Callable[[str], Fetched | None]
+"""Called with a file's name in the repository; returns where it is, or None if there is none."""
+
+
+@contextmanager
+def open_repository(fetch: Fetch, where: str, sha256: str | None = None) -> Iterator[Checkpoint]:
+    """Open the checkpoint in a repository, its bytes checked.
+
+    Args:
+        fetch: gives the files.
+        where: the repository's name in messages.
+        sha256: what `model.safetensors` must have or, for shards, the index.
+
+    Raises:
+        CheckpointError: files are missing, malformed, or contradict each other.
+        WeightsError: a sha256 is another.
+    """
+    config = read_repository_config(fetch, where)
+    single = fetch(SINGLE)
+    if single is not None:
+        with open_shards([(single.path, _agreed(single, sha256))], config) as checkpoint:
+            yield checkpoint
+        return
+    index = fetch(INDEX)
+    if index is None:
+        raise CheckpointError(f"{where} has neither {SINGLE} nor {INDEX}")
+    content = _read_small(index, sha256)
+    places, sums = _parse_index(content, index.path)
+    shards = []
+    for name in sorted(set(places.values())):
+        shard = fetch(name)
+        if shard is None:
+            raise CheckpointError(f"{where} lacks the shard {name}, which its index names")
+        shards.append((shard.path, _agreed(shard, sums.get(name))))
+    with open_shards(shards, config) as checkpoint:
+        if changed := set(checkpoint.stored_names) ^ set(places):
+            raise CheckpointError(
+                f"{index.path}: names other tensors than the shards hold: {sorted(changed)[:3]}"
+            )
+        yield checkpoint
+
+
+def read_repository_config(fetch: Fetch, where: str) -> dict[str, Any]:
+    """Return what `config.json` says of the model, as `fer_zoo.save` put it.
+
+    Raises:
+        CheckpointError: there is none, or fer_zoo did not write it.
+    """
+    found = fetch(CONFIG)
+    if found is None:
+        raise CheckpointError(
+            f"{where} has no {CONFIG}, so nothing says which fer_zoo model it is; "
+            "fer_zoo.push_to_hub and fer-zoo publish make repositories that load"
+        )
+    content = _read_json(_read_small(found), found.path)
+    config = content.get("fer_zoo")
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{found.path}: does not say which fer_zoo model it is; build the model and call "
+            "fer_zoo.load_state_dict(model, tensors)"
+        )
+    return config
+
+
+def fetch_from(folder: Path) -> Fetch:
+    """Return what finds files in a folder.
+
+    Links are refused, but for those of the Hub's cache, which lead to the blobs of the same
+    repository.
+    """
+    # .../models--org--name/snapshots/COMMIT/file leads to .../models--org--name/blobs/SHA256
+    blobs = folder.resolve().parent.parent / "blobs"
+
+    def fetch(name: str) -> Fetched | None:
+        path = folder / name
+        if path.is_symlink() and path.resolve().parent == blobs.resolve():
+            path = path.resolve()
+        return Fetched(path) if path.is_symlink() or path.exists() else None
+
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    return fetch
+
+
+def write_repository(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    *,
+    others: Mapping[str, Any],
+    shard_size: int | str = SHARD_SIZE,
+) -> Path:
+    """Write a checkpoint as a repository.
+
+    Args:
+        folder: an empty one.
+        tensors: as they are to be stored.
+        config: see `write_checkpoint`.
+        others: what `config.json` shall hold beside it, for other libraries.
+        shard_size: of one weights file at most, in bytes or as `"5GB"`.
+
+    Returns:
+        The file whose sha256 stands for all weights.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=shard_size)
+    sums = {}
+    for name, members in split.filename_to_tensors.items():
+        write_checkpoint(folder / name, {k: tensors[k] for k in members}, config)
+        with (folder / name).open("rb") as file:
+            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    main = folder / SINGLE
+    if split.is_sharded:
+        main = folder / INDEX
+        metadata = {"total_size": split.metadata["total_size"], "sha256": sums}
+        _write_json(main, {"metadata": metadata, "weight_map": split.tensor_to_filename})
+    _write_json(folder / CONFIG, {**others, "fer_zoo": dict(config)})
+    return main
+
+
+def _parse_index(content: bytes, path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the shard of each tensor, and the sha256 of each shard."""
+    index = _read_json(content, path)
+    metadata = index.get("metadata", {})
+    places: Any = index.get("weight_map")
+    sums: Any = metadata.get("sha256", {}) if isinstance(metadata, dict) else None
+    for table in (places, sums):
+        if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
+            raise CheckpointError(f"{path}: not the index of a sharded checkpoint")
+    names = {*places.values(), *sums}
+    if wrong := [n for n in sorted(names) if not re.fullmatch(r"\w[\w.-]*\.safetensors", n)]:
+        raise CheckpointError(f"{path}: {wrong[0]!r:.80} is no name of a shard in the same folder")
+    if not names:
+        raise CheckpointError(f"{path}: names no shard")
+    return places, sums
+
+
+def _agreed(found: Fetched, expected: str | None) -> str | None:
+    """Return the sha256 a file must have, by whoever says so."""
+    if expected and found.sha256 and expected != found.sha256:
+        raise WeightsError(f"{found.path}: sha256 {found.sha256} is not the recorded {expected}")
+    return expected or found.sha256
+
+
+def _read_small(found: Fetched, expected: str | None = None) -> bytes:
+    with open_regular(found.path) as file:
+        content: bytes = file.read(MAX_HEADER + 1)
+    if len(content) > MAX_HEADER:
+        raise CheckpointError(f"{found.path}: longer than the {MAX_HEADER:,} bytes allowed")
+    digest, wanted = hashlib.sha256(content).hexdigest(), _agreed(found, expected)
+    if wanted and digest != wanted:
+        raise WeightsError(f"{found.path}: sha256 {digest} is not the recorded {wanted}")
+    return content
+
+
+def _read_json(content: bytes, path: Path) -> dict[str, Any]:
+    def refuse(reason: str) -> NoReturn:
+        raise CheckpointError(f"{path}: {reason}")
+
+    found = read_json(content, refuse)
+    if not isinstance(found, dict):
+        refuse("is no JSON object")
+    return found
+
+
+def _write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

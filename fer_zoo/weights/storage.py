@@ -1,0 +1,81 @@
+"""What tensors are stored in: as they are, in half precision, or in int8 with scales.
+
+int8 is weight-only: each output channel of a weight has one float32 scale, stored beside it as
+`NAME:scale`, and the weight is float again once loaded. Biases and batch norm stay as they are.
+Symmetric rounding to 255 levels by the largest value of each channel, as in Krishnamoorthi 2018
+(arXiv 1806.08342, section 2.2).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fer_zoo.errors import ArgumentError
+
+SCALE = ":scale"
+STORAGE = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.int8,
+}
+"""What `fer_zoo.save(..., dtype=)` takes, by name."""
+
+
+def storage_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    """Return the type that weights are to be stored in.
+
+    Example:
+        >>> storage_dtype("bfloat16")
+        torch.bfloat16
+    """
+    found = STORAGE.get(dtype) if isinstance(dtype, str) else dtype
+    if found is torch.int8 or (isinstance(found, torch.dtype) and found.is_floating_point):
+        return found
+    raise ArgumentError(f"dtype must be one of {', '.join(STORAGE)}, got {dtype!r}")
+
+
+def pack(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return `tensors` as they are stored in `dtype`.
+
+    Raises:
+        ArgumentError: `dtype` cannot hold some of the values.
+
+    Example:
+        >>> stored = pack({"weight": torch.eye(2)}, torch.int8)
+        >>> stored["weight"].tolist(), stored["weight:scale"].shape
+        ([[127, 0], [0, 127]], torch.Size([2]))
+    """
+    if dtype is torch.int8:
+        stored: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and tensor.ndim >= 2 and tensor.numel():
+                stored[name], stored[name + SCALE] = _to_int8(tensor)
+            else:
+                stored[name] = tensor
+        return stored
+    stored = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
+    lost = [k for k in stored if not torch.equal(stored[k].isfinite(), tensors[k].isfinite())]
+    if lost:
+        raise ArgumentError(f"{dtype} cannot hold the values of {lost[:3]}; use another dtype")
+    return stored
+
+
+def restore(tensor: Tensor, scale: Tensor) -> Tensor:
+    """Return the float32 weight that an int8 tensor and its scales `(channels,)` stand for.
+
+    Example:
+        >>> restore(torch.tensor([[127, 0]], dtype=torch.int8), torch.tensor([0.5]))
+        tensor([[63.5000,  0.0000]])
+    """
+    return tensor.float().mul_(scale.reshape(-1, *[1] * (tensor.ndim - 1)))
+
+
+def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
+    flat = weight.detach().float().flatten(1)
+    scale = flat.abs().amax(1) / 127
+    # A channel of zeros has no scale of its own; any will do.
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    rounded = (flat / scale[:, None]).round().clamp(-127, 127)
+    return rounded.to(torch.int8).reshape(weight.shape), scale

@@ -1,0 +1,267 @@
+"""Pickles become checkpoints without being run; labels and heads are changed on request only."""
+
+import os
+import pickle
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import fer_zoo
+from conftest import ROOT, cli
+from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, StateDictError
+from fer_zoo.labels import FER2013, FERPLUS, align
+
+
+def same(one, other) -> bool:
+    x = torch.rand(2, one.in_channels, 40, 40)
+    with torch.no_grad():
+        return torch.equal(one.eval()(x), other.eval()(x))
+
+
+def lightning(state):
+    return {
+        "state_dict": {f"model.{k}": v for k, v in state.items()},
+        "epoch": 3,
+        "global_step": 900,
+        "pytorch-lightning_version": "2.4.0",
+        "hyper_parameters": {"lr": 0.1},
+    }
+
+
+STYLES = {
+    "plain": (lambda s: s, []),
+    "DataParallel": (lambda s: {f"module.{k}": v for k, v in s.items()}, ["removed 'module.'"]),
+    "compiled, in parallel": (
+        lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
+        ["removed 'module.'", "removed '_orig_mod.'"],
+    ),
+    "Lightning": (lightning, ["took 'state_dict', left epoch", "removed 'model.'"]),
+    "a training script": (
+        lambda s: {"net": s, "best_PublicTest_acc": torch.tensor(71.5), "epoch": 249},
+        ["took 'net', left best_PublicTest_acc, epoch"],
+    ),
+    "timm's trainer": (
+        lambda s: {"state_dict": s, "state_dict_ema": s, "arch": "resnet18"},
+        ["took 'state_dict', left arch, state_dict_ema"],
+    ),
+    "before batch norm counted": (
+        lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
+        ["counters of batch norm to 0"],
+    ),
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", ["resnet18_025", "vgg19_025", "timm/resnet10t"])
+def test_common_key_styles_convert(tmp_path: Path, style, name):
+    wrap, says = STYLES[style]
+    model = fer_zoo.create(name, num_classes=5)
+    state = model.model.state_dict() if name.startswith("timm/") else model.state_dict()
+    path = tmp_path / "old.pth"
+    torch.save(wrap(state), path)
+    made = fer_zoo.convert(path, name, labels=["a", "b", "c", "d", "e"], preset="fer44_tencrop")
+    assert same(made.model, model)
+    assert (made.model.labels, made.model.preset) == (("a", "b", "c", "d", "e"), "fer44_tencrop")
+    assert re.match(r"old\.pth \(sha256 [0-9a-f]{64}\), converted", made.model.origin)
+    told = "\n".join(made.notes)
+    assert all(text in told for text in says), told
+    assert len(made.notes) == len(says), told
+
+
+def test_the_classic_fer2013_code_converts(tmp_path: Path):
+    """WuJie1010's names: `net`, `linear`, `shortcut`, RGB, and VGG19 as `features`/`classifier`."""
+    model = fer_zoo.create("resnet18_025", in_channels=3)
+    theirs = {
+        k.replace("downsample", "shortcut").replace("fc.", "linear."): v
+        for k, v in model.state_dict().items()
+    }
+    assert {"linear.weight", "layer2.0.shortcut.0.weight"} <= set(theirs)
+    torch.save({"net": theirs, "best_PrivateTest_acc": 73.1}, tmp_path / "PrivateTest_model.t7")
+    made = fer_zoo.convert(tmp_path / "PrivateTest_model.t7", "resnet18_025", labels=FER2013)
+    assert same(made.model, model)
+    assert made.notes == [
+        "took 'net', left best_PrivateTest_acc",
+        "renamed '.shortcut.' to '.downsample.'",
+        "renamed the head 'linear' to 'fc'",
+        "3 input channels: it takes RGB images",
+    ]
+    vgg = fer_zoo.create("vgg19_025", in_channels=3)
+    assert {k.partition(".")[0] for k in vgg.state_dict()} == {"features", "classifier"}
+
+
+def test_torchvisions_own_file_is_strict(tmp_path: Path):
+    """Its stem and head are other ones: said, not dropped."""
+    from torchvision.models import resnet18
+
+    torch.save(resnet18(num_classes=7).state_dict(), tmp_path / "tv.pth")
+    made = fer_zoo.convert(tmp_path / "tv.pth", "resnet18_7x7", labels=FER2013)
+    assert made.model.in_channels == 3
+    with pytest.raises(StateDictError, match=r"conv1.weight has shape \(64, 3, 7, 7\)"):
+        fer_zoo.convert(tmp_path / "tv.pth", "resnet18")
+    with pytest.raises(StateDictError, match="missing features"):
+        fer_zoo.convert(tmp_path / "tv.pth", "vgg19")
+    state = resnet18(num_classes=7).state_dict() | {"extra.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "tv.pth")
+    with pytest.raises(StateDictError, match=r"unexpected extra\.weight"):
+        fer_zoo.convert(tmp_path / "tv.pth", "resnet18_7x7")
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def hostile(kind: str, path: Path) -> str:
+    """Write a hostile pickle, and return what is said of it."""
+    if kind == "code":
+        path.write_bytes(pickle.dumps({"fc.weight": Evil()}))
+        return "not a pickle of tensors"
+    if kind == "code in a zip":
+        torch.save({"fc.weight": Evil()}, path)
+        return "not a pickle of tensors"
+    if kind == "truncated":
+        torch.save(fer_zoo.create("test_tiny").state_dict(), path)
+        path.write_bytes(path.read_bytes()[:10_000])
+        return "a zip file, but damaged"
+    if kind == "bomb":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", b"\0" * 10**8)
+        return "bytes that would unpack to 100,000,000"
+    if kind == "strides":
+        torch.save({"fc.weight": torch.zeros(1).expand(10**6, 10**6)}, path)
+        return "fc.weight is larger than the file"
+    if kind == "sparse":
+        torch.save({"fc.weight": torch.zeros(7, 64).to_sparse()}, path)
+        return "is larger than the file|not a pickle"
+    if kind == "no tensors":
+        torch.save({"epoch": 3, "model": "resnet"}, path)
+        return r"holds no state dict.*\['epoch', 'model'\]"
+    if kind == "a list":
+        torch.save([torch.zeros(1)], path)
+        return "holds no state dict.* but list"
+    if kind == "empty":
+        path.write_bytes(b"")
+        return "not a pickle of tensors"
+    path.write_bytes(b"hello world")
+    return "not a pickle of tensors"
+
+
+KINDS = ["code", "code in a zip", "truncated", "bomb", "strides", "sparse", "no tensors", "a list"]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "empty", "text"])
+def test_a_hostile_pickle_runs_nothing(tmp_path: Path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "old.pth"
+    says = hostile(kind, path)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        fer_zoo.convert(path, "test_tiny")
+    assert str(path) in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["old.pth"]
+
+
+def test_convert_on_the_command_line(tmp_path: Path):
+    model = fer_zoo.create("vgg19_025")
+    path = tmp_path / "old model.pth"
+    torch.save({f"module.{k}": v for k, v in model.state_dict().items()}, path)
+    names = ",".join(FER2013)
+    command = cli("convert", path, "--model", "vgg19_025", "--labels", names)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "removed 'module.' from the names" in done.stderr
+    again = fer_zoo.load(done.stdout.strip())
+    assert again.labels == FER2013
+    assert same(again, model)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "exists: name another with --output" in done.stderr
+
+
+def test_an_ensemble_is_converted_by_its_members(tmp_path: Path):
+    with pytest.raises(ArgumentError, match=r"convert its members .* one by one"):
+        fer_zoo.convert(tmp_path / "x.pth", "ensemble_r18_vgg19")
+
+
+# Heads
+
+
+def test_other_classes_than_the_weights_need_the_explicit_call():
+    with pytest.raises(ArgumentError, match="num_classes=8 contradicts") as caught:
+        fer_zoo.create("resnet18_025", weights="default", num_classes=8)
+    call = re.search(r"fer_zoo\.create\(.*?\)", str(caught.value))[0]
+    assert call == (
+        "fer_zoo.create('resnet18_025', weights='default', num_classes=8, head=\"reset\")"
+    )
+    model, whole = eval(call), fer_zoo.create("resnet18_025", weights="default")
+    assert (model.num_classes, model.labels, model.temperature) == (8, None, {})
+    assert model.provenance == {"started_from": "resnet18_025.fer2013"}
+    assert torch.equal(model.layer4[1].conv2.weight, whole.layer4[1].conv2.weight)
+    same_width = fer_zoo.create("resnet18_025", weights="default", head="reset")
+    assert not torch.equal(same_width.fc.weight, whole.fc.weight)
+    ensemble = fer_zoo.create(
+        "ensemble_r18_vgg19_025", weights="default", num_classes=3, head="reset"
+    )
+    assert ensemble(torch.zeros(1, 1, 40, 40)).shape == (1, 3)
+    with pytest.raises(ArgumentError, match="is for weights"):
+        fer_zoo.create("resnet18_025", head="reset")
+    with pytest.raises(ArgumentError, match="head is 'reset'"):
+        fer_zoo.create("resnet18_025", weights="default", head="new")
+    with pytest.raises(ArgumentError, match="in_channels=3 contradicts"):
+        fer_zoo.create("resnet18_025", weights="default", in_channels=3)
+
+
+# Labels
+
+
+def test_align_reorders_by_name():
+    scores = torch.randn(4, 5, 7)
+    order = ("Happiness", "ANGER", "neutral", "fear", "sadness", "disgusted", "surprised")
+    found = align(scores, FER2013, order)
+    index = {name: i for i, name in enumerate(FER2013)}
+    for i, name in enumerate(("happy", "angry", "neutral", "fear", "sad", "disgust", "surprise")):
+        assert torch.equal(found[..., i], scores[..., index[name]])
+    assert torch.equal(align(found, order, FER2013), scores)
+
+
+def test_align_to_fewer_classes_is_conditional():
+    scores = torch.randn(6, 8).double()
+    found = align(scores, FERPLUS, FER2013).softmax(1)
+    whole = scores.softmax(1)
+    kept = [FERPLUS.index(name) for name in FER2013]
+    expected = whole[:, kept] / (1 - whole[:, [FERPLUS.index("contempt")]])
+    torch.testing.assert_close(found, expected)
+
+
+def test_align_to_coarser_classes_adds_probabilities():
+    scores = torch.randn(6, 7).double()
+    rest = ["angry", "disgust", "fear", "sadness"]
+    groups = {"positive": ["joy"], "negative": rest, "other": ["surprise", "neutral"]}
+    found, whole = align(scores, FER2013, groups).softmax(1), scores.softmax(1)
+    torch.testing.assert_close(found[:, 0], whole[:, 3])
+    torch.testing.assert_close(found[:, 1], whole[:, [0, 1, 2, 4]].sum(1))
+    torch.testing.assert_close(found[:, 2], whole[:, [5, 6]].sum(1))
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        (FERPLUS, r"\['contempt'\] have no counterpart"),
+        ({"a": ["happy"], "b": ["happiness"]}, "the same class"),
+        ({"a": []}, "non-empty names"),
+        (["happy", "joy"], "the same class"),
+        ("happy", "single string"),
+        ([], "non-empty names"),
+    ],
+)
+def test_align_refuses_what_has_no_mapping(target, says):
+    with pytest.raises(LabelError, match=says):
+        align(torch.zeros(2, 7), FER2013, target)
+
+
+def test_align_checks_the_width():
+    with pytest.raises(LabelError, match="8 classes need 8 labels"):
+        align(torch.zeros(2, 8), FER2013, FER2013)

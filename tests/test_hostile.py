@@ -1,0 +1,487 @@
+"""Hostile files: one error that names the file and the reason, bounded memory, no crash."""
+
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save_file
+
+import fer_zoo
+from conftest import ROOT
+from fer_zoo.errors import CheckpointError, StateDictError, WeightsError
+from fer_zoo.saving import save_repository
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+from fer_zoo.weights.container import MAX_HEADER, Container
+
+
+def container(header: object, data: bytes = b"") -> bytes:
+    """Return the bytes of a file with any header."""
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(raw).to_bytes(8, "little") + raw + data
+
+
+def entry(start: object, end: object, dtype: object = "F32", shape: object = (1,)) -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+MALFORMED = {
+    "empty": (b"", "it is empty"),
+    "a few bytes": (b"abc", "it has 3 bytes"),
+    "header beyond the file": (container({"a": entry(0, 4)})[:20], "would take 61 bytes, and 12"),
+    "header of petabytes": ((2**50).to_bytes(8, "little") + b"{}", "1,125,899,906,842,624 bytes"),
+    "longest length": (b"\xff" * 8 + b"{}", "18,446,744,073,709,551,615 bytes"),
+    "no JSON": (container(b"\x00\x01\x02\x03"), "is not JSON"),
+    "not UTF-8": (container(b'{"\xff": 1}'), "is not JSON"),
+    "a list": (container([1]), "no JSON object"),
+    "nested": (container(b"[" * 100_000), "is nested too deep"),
+    "nested objects": (container(b'{"a":' * 100_000), "is nested too deep"),
+    "a long number": (container(b'{"a": ' + b"9" * 10_000 + b"}"), "is not JSON"),
+    "a name twice": (container(b'{"a": 1, "a": 2}'), "names 'a' twice"),
+    "metadata of numbers": (container({"__metadata__": {"a": 1}}), "metadata is not text"),
+    "metadata no object": (container({"__metadata__": [1]}), "metadata is not text"),
+    "an entry of text": (container({"a": "b"}), "not described by"),
+    "an entry too rich": (container({"a": entry(0, 4) | {"x": 1}}, b"1234"), "not described by"),
+    "unknown type": (container({"a": entry(0, 4, "F8_E4M3")}, b"1234"), "type 'F8_E4M3', not one"),
+    "type no text": (container({"a": entry(0, 4, ["F32"])}, b"1234"), r"type \['F32'\], not one"),
+    "negative shape": (container({"a": entry(0, 4, shape=[-1])}, b"1234"), "are no sizes"),
+    "boolean shape": (container({"a": entry(0, 4, shape=[True])}, b"1234"), "are no sizes"),
+    "huge shape": (container({"a": entry(0, 4, shape=[2**70])}, b"1234"), "are no sizes"),
+    "overflowing shape": (
+        container({"a": entry(0, 4, shape=[2**62, 2**62, 2**62])}, b"1234"),
+        "has 4 bytes, which its shape",
+    ),
+    "many dimensions": (container({"a": entry(0, 4, shape=[1] * 99)}, b"1234"), "at most 32 dim"),
+    "three offsets": (
+        container({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]}}, b"1234"),
+        "two offsets",
+    ),
+    "offsets reversed": (container({"a": entry(4, 0)}, b"1234"), "outside of the file"),
+    "offsets beyond": (container({"a": entry(0, 4000, shape=[1000])}, b"12"), "outside of the"),
+    "overlap": (container({"a": entry(0, 4), "b": entry(0, 4)}, b"1234"), "b overlaps"),
+    "half overlap": (
+        container({"a": entry(0, 8, shape=[2]), "b": entry(4, 12, shape=[2])}, b"1" * 12),
+        "b overlaps",
+    ),
+    "gap": (container({"a": entry(0, 4), "b": entry(8, 12)}, b"1" * 12), "b leaves a gap"),
+    "bytes left over": (container({"a": entry(0, 4)}, b"12345"), "take 4 bytes, and it holds 5"),
+    "pickle": (pickle.dumps({"a": 1}), "is a pickle"),
+    "text": (b"hello world, this is no checkpoint", "not a safetensors file"),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_file_is_refused_with_its_name_and_the_reason(tmp_path: Path, kind):
+    content, says = MALFORMED[kind]
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    for read in (fer_zoo.load, read_checkpoint):
+        with pytest.raises(CheckpointError, match=says) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+        assert len(str(caught.value)) < 1000
+
+
+def test_a_zip_named_safetensors_is_refused(tmp_path: Path):
+    path = tmp_path / "m.safetensors"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data.pkl", b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(CheckpointError, match=r"fer-zoo convert .*m\.safetensors --model"):
+        fer_zoo.load(path)
+
+
+def test_a_header_of_gigabytes_is_not_read(tmp_path: Path):
+    """The file is as long as its header says, but sparse: it takes no disk."""
+    path = tmp_path / "m.safetensors"
+    with path.open("wb") as file:
+        file.write((4 * 2**30).to_bytes(8, "little") + b'{"a')
+        file.truncate(4 * 2**30 + 8)
+    with pytest.raises(CheckpointError, match=f"4,294,967,296 bytes, and {MAX_HEADER:,} are all"):
+        fer_zoo.load(path)
+
+
+def test_only_regular_files_are_read(tmp_path: Path):
+    real = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "real.safetensors")
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(real.name)
+    with pytest.raises(CheckpointError, match=r"link\.safetensors is a symbolic link") as caught:
+        fer_zoo.load(link)
+    said = str(caught.value).split("fer_zoo.load(")[1].removesuffix(")")
+    assert fer_zoo.load(said.strip("'")).name == "test_tiny"
+    link.unlink()
+    link.symlink_to("nowhere")
+    with pytest.raises(CheckpointError, match="is a symbolic link"):
+        fer_zoo.load(link)
+    link.unlink()
+    os.mkfifo(link)
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        fer_zoo.load(link)
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(CheckpointError, match=r"not a regular file|cannot be read"):
+        fer_zoo.load(str(link))
+    with pytest.raises(CheckpointError, match="no such file"):
+        fer_zoo.load(tmp_path / "missing.safetensors")
+
+
+def changed(path: Path, **changes: object) -> Path:
+    """Write the checkpoint at `path` again with another config, properly sealed."""
+    tensors, config = read_checkpoint(path)
+    write_checkpoint(path, tensors, config | changes)
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    model = fer_zoo.create("test_tiny")
+    model.labels = fer_zoo.labels.FER2013
+    return fer_zoo.save(model, tmp_path / "tiny.safetensors")
+
+
+CONFIGS = {
+    "unknown model": ({"name": "resnet81"}, r"unknown model 'resnet81'\. Did you mean"),
+    "unknown timm model": ({"name": "timm/nothing"}, "timm has no model 'nothing'"),
+    "path as a model": ({"name": "../../etc/passwd"}, "unknown model '../../etc/passwd'"),
+    "path as a timm model": ({"name": "timm/../x"}, "timm has no model '../x'"),
+    "name no text": ({"name": ["resnet18"]}, r"unknown model \['resnet18'\]"),
+    "name an object": ({"name": {"a": 1}}, "unknown model {'a': 1}"),
+    "name a number": ({"name": 7}, "unknown model 7"),
+    "no name": ({"name": None}, "unknown model None"),
+    "preset a path": ({"preset": "../x"}, "unknown preset '../x'"),
+    "preset no text": ({"preset": ["fer40_center"]}, "unknown preset"),
+    "a million classes": ({"num_classes": 10**6}, "more than .* values, twice what the file holds"),
+    "quintillions of classes": ({"num_classes": 10**18}, "config cannot be built"),
+    "no classes": ({"num_classes": 0}, "at least 1"),
+    "classes no number": ({"num_classes": "7"}, "whole number"),
+    "another class": ({"num_classes": 8, "labels": None}, r"\(7, 64\), the model's is \(8, 64\)"),
+    "a giant network": ({"name": "timm/vit_giant_patch14_224"}, "more than .* values, twice what"),
+    "channels": ({"in_channels": 2}, "in_channels must be 1"),
+    "labels a number": ({"labels": 5}, "cannot be built"),
+    "labels of numbers": ({"labels": [1, 2, 3, 4, 5, 6, 7]}, "non-empty names"),
+    "labels too few": ({"labels": ["a"]}, "7 classes need 7 labels"),
+    "labels doubled": ({"labels": ["happy", "happiness", *"abcde"]}, "the same class"),
+    "provenance a list": ({"provenance": [1]}, "cannot be built"),
+    "provenance odd": ({"provenance": {"recipe": "x"}}, "a recipe that is no dict"),
+    "temperature": ({"temperature": {"fer40_center": 0}}, "from 0.001 to 1000"),
+    "temperature infinite": ({"temperature": {"fer40_center": float("inf")}}, "from 0.001 to"),
+    "no members": ({"members": [], "fusion": {}}, "cannot be built"),
+    "members no list": ({"members": 7}, "cannot be built"),
+    "prefix no text": ({"prefix": 7}, "prefix is no text"),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_config_that_lies_is_refused(tiny: Path, kind):
+    changes, says = CONFIGS[kind]
+    before = torch.random.get_rng_state()
+    with pytest.raises(CheckpointError, match=says) as caught:
+        fer_zoo.load(changed(tiny, **changes))
+    assert str(tiny) in str(caught.value)
+    assert len(str(caught.value)) < 1200
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_members_without_end_are_refused(tiny: Path):
+    config = read_checkpoint(tiny)[1]
+    head = {"name": "average", "options": {}}
+    many = {"members": [config] * 2000, "fusion": head}
+    with pytest.raises(CheckpointError, match="twice what the file holds"):
+        fer_zoo.load(changed(tiny, **many))
+    nested = {"members": [{"members": [config], "fusion": head}], "fusion": head}
+    with pytest.raises(CheckpointError, match="an ensemble in an ensemble"):
+        fer_zoo.load(changed(tiny, **nested))
+
+
+def test_a_config_nested_without_end_is_refused(tmp_path: Path):
+    path = tmp_path / "m.safetensors"
+    for text in ("[" * 100_000, '{"format": 1, "format": 1}', "[]", "{}", '{"format": "2"}'):
+        save_file({"a": torch.zeros(1)}, path, metadata={"fer_zoo": text})
+        with pytest.raises(CheckpointError, match=r"m\.safetensors: safetensors, but its metadata"):
+            fer_zoo.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("fc.bias", None, "missing fc.bias"),
+        ("extra", torch.zeros(1), "unexpected extra"),
+        ("fc.bias", torch.zeros(8), r"fc.bias has shape \(8,\), the model's is \(7,\)"),
+        ("fc.bias", torch.zeros(7, dtype=torch.int64), "fc.bias is torch.int64"),
+        ("fc.bias", torch.zeros(7, dtype=torch.bool), "fc.bias is torch.bool"),
+        ("fc.bias", torch.zeros(7, dtype=torch.int8), "fc.bias is torch.int8"),
+        ("fc.bias", torch.full((7,), torch.nan), "fc.bias holds NaN"),
+        ("fc.bias", torch.full((7,), -torch.inf), "fc.bias holds NaN or infinity"),
+        ("bn1.running_var", torch.full((8,), torch.nan), "bn1.running_var holds NaN"),
+        ("bn1.num_batches_tracked", torch.tensor(0.0), "is torch.float32, the model's is torch.i"),
+        ("fc.weight:scale", torch.ones(7), "fc.weight:scale fits no int8 weight"),
+        ("nothing:scale", torch.ones(7), "nothing:scale fits no int8 weight"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(tiny: Path, name, value, says):
+    tensors, config = read_checkpoint(tiny)
+    tensors = {k: v for k, v in tensors.items() if k != name}
+    tensors |= {} if value is None else {name: value}
+    write_checkpoint(tiny, tensors, config)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        fer_zoo.load(tiny)
+    assert str(tiny) in str(caught.value)
+    with pytest.raises(CheckpointError, match=says):
+        fer_zoo.create("test_tiny", weights=str(tiny))
+
+
+def test_scales_that_are_none_are_refused(tmp_path: Path):
+    path = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.safetensors", dtype="int8")
+    with Container(path) as file:
+        tensors = {name: file.read(name) for name in file.entries}
+        config = json.loads(file.metadata["fer_zoo"])
+    config = {k: v for k, v in config.items() if k not in ("format", "sha256")}
+    for scale, says in (
+        (torch.zeros(7), "holds what is no scale"),
+        (torch.full((7,), torch.nan), "holds what is no scale"),
+        (-torch.ones(7), "holds what is no scale"),
+        (torch.ones(8), "fits no int8 weight"),
+        (torch.ones(7).double(), "fits no int8 weight"),
+    ):
+        write_checkpoint(path, tensors | {"fc.weight:scale": scale}, config)
+        with pytest.raises(CheckpointError, match=f"fc.weight:scale {says}"):
+            fer_zoo.load(path)
+
+
+def test_values_that_no_boolean_has_are_refused(tmp_path: Path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(container({"a": entry(0, 2, "BOOL", [2])}, b"\x01\x02"))
+    with Container(path) as file, pytest.raises(CheckpointError, match="a is boolean but"):
+        file.read("a")
+
+
+def test_a_refused_state_dict_leaves_the_model_as_it_was():
+    model = fer_zoo.create("test_tiny")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    ones = {k: torch.ones_like(v) for k, v in before.items()}
+    with pytest.raises(StateDictError, match=r"fc\.weight holds NaN"):
+        fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 64), torch.nan)})
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: Path):
+    model = fer_zoo.create("test_tiny")
+    with torch.no_grad():
+        model.fc.bias.fill_(torch.nan)
+    with pytest.raises(fer_zoo.errors.ArgumentError, match=r"\['fc.bias'\] hold NaN"):
+        fer_zoo.save(model, tmp_path / "m.safetensors")
+    model = fer_zoo.create("test_tiny")
+    model.provenance = {"note": "x" * MAX_HEADER}
+    with pytest.raises(CheckpointError, match="header would take"):
+        fer_zoo.save(model, tmp_path / "m.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_single_byte_is_sealed(tmp_path: Path):
+    """Other numbers, other labels, another temperature: whatever changes is noticed."""
+    model = fer_zoo.create("test_tiny")
+    model.labels, model.temperature = fer_zoo.labels.FER2013, {"fer40_center": 1.25}
+    path = fer_zoo.save(model, tmp_path / "m.safetensors")
+    whole = path.read_bytes()
+    places = [whole.index(b"happy"), whole.index(b"1.25"), len(whole) // 2, len(whole) - 1]
+    for place in places:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert load_bytes(path.read_bytes())  # safetensors itself sees nothing wrong
+        with pytest.raises(CheckpointError, match=r"m\.safetensors: damaged or changed after"):
+            fer_zoo.load(path)
+
+
+def test_a_seal_that_is_written_otherwise_is_no_way_around_it(tiny: Path):
+    """The same JSON in other bytes, and other data: found by fuzzing."""
+    content = tiny.read_bytes()
+    for before, after in (
+        (rb'"sha256\":', rb'"sha256\" :'),
+        (rb'"sha256\":', rb'"\u0073ha256\":'),
+        (rb"{\"format\": 2, ", rb"{ \"format\": 2, "),
+        (rb'"fer_zoo":"{', rb'"fer_zoo": "{'),
+    ):
+        changed = content.replace(before, after, 1)
+        assert changed != content
+        grown = len(after) - len(before)
+        header = int.from_bytes(content[:8], "little") + grown
+        changed = header.to_bytes(8, "little") + changed[8:-1] + b"\x01"
+        tiny.write_bytes(changed)
+        with pytest.raises(CheckpointError, match="a seal that is not where it was put"):
+            fer_zoo.load(tiny)
+
+
+def test_a_pinned_file_is_checked_before_it_is_parsed(tiny: Path):
+    import hashlib
+
+    digest = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    assert fer_zoo.load(f"{tiny}#sha256={digest}").name == "test_tiny"
+    tiny.write_bytes(b"not even a header")
+    with pytest.raises(WeightsError, match=f"sha256 [0-9a-f]{{64}} is not the recorded {digest}"):
+        fer_zoo.load(f"{tiny}#sha256={digest}")
+
+
+def test_ours_and_safetensors_own_reader_agree(tmp_path: Path):
+    """An independent reader gives the same bytes for every type we store."""
+    kinds = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32]
+    kinds += [torch.int16, torch.int8, torch.uint8, torch.bool]
+    tensors = {str(k): (9 * torch.randn(3, 5)).to(k) for k in kinds}
+    tensors |= {"scalar": torch.tensor(2.5), "empty": torch.zeros(0, 3), "one": torch.ones(1)}
+    path = tmp_path / "m.safetensors"
+    write_checkpoint(path, tensors, {})
+    ours, theirs = read_checkpoint(path)[0], load_bytes(path.read_bytes())
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype
+        assert torch.equal(ours[name], tensor)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    model = fer_zoo.create("test_tiny")
+    model.labels = fer_zoo.labels.FER2013
+    save_repository(model, folder, shard_size="300KB")
+    return folder
+
+
+def edit(path: Path, change) -> None:
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+INDEX = "model.safetensors.index.json"
+FOLDERS = {
+    "no config": (lambda f: (f / "config.json").unlink(), "has no config.json"),
+    "config not ours": (lambda f: (f / "config.json").write_text("{}"), "does not say which"),
+    "config no object": (lambda f: (f / "config.json").write_text("[1]"), "is no JSON object"),
+    "config bomb": (lambda f: (f / "config.json").write_text("[" * 10**5), "nested too deep"),
+    "config long": (
+        lambda f: (f / "config.json").write_bytes(b" " * (MAX_HEADER + 1)),
+        "longer than the",
+    ),
+    "config of another": (
+        lambda f: edit(f / "config.json", lambda c: c["fer_zoo"].update(preset="thesis40")),
+        "of another checkpoint than the config.json",
+    ),
+    "no index": (lambda f: (f / INDEX).unlink(), "has neither model.safetensors nor"),
+    "index a list": (lambda f: (f / INDEX).write_text("[]"), "is no JSON object"),
+    "index empty": (lambda f: (f / INDEX).write_text('{"weight_map": {}}'), "names no shard"),
+    "index of numbers": (
+        lambda f: (f / INDEX).write_text('{"weight_map": {"a": 1}}'),
+        "not the index",
+    ),
+    "path with ..": (
+        lambda f: edit(f / INDEX, lambda c: c["weight_map"].update(a="../x.safetensors")),
+        r"'\.\./x\.safetensors' is no name of a shard",
+    ),
+    "absolute path": (
+        lambda f: edit(f / INDEX, lambda c: c["weight_map"].update(a="/x.safetensors")),
+        "is no name of a shard",
+    ),
+    "tensor not in its shards": (
+        lambda f: edit(f / INDEX, lambda c: c["weight_map"].update(extra=shards(f)[0].name)),
+        r"names other tensors than the shards hold: \['extra'\]",
+    ),
+    "shard missing": (lambda f: shards(f)[1].unlink(), "lacks the shard model-00002"),
+    "shard changed": (
+        lambda f: shards(f)[1].write_bytes(shards(f)[0].read_bytes()),
+        "is not the recorded",
+    ),
+    "shard a link": (
+        lambda f: (shards(f)[1].rename(f.parent / "out"), shards_link(f)),
+        "is a symbolic link",
+    ),
+}
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("model-*.safetensors"))
+
+
+def shards_link(folder: Path) -> None:
+    name = shards(folder)[0].name.replace("00001-of", "00002-of")
+    (folder / name).symlink_to("../out")
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_damaged_folder_is_refused(repository: Path, kind):
+    change, says = FOLDERS[kind]
+    assert fer_zoo.load(repository).labels == fer_zoo.labels.FER2013
+    change(repository)
+    with pytest.raises((CheckpointError, WeightsError), match=says) as caught:
+        fer_zoo.load(repository)
+    assert str(repository) in str(caught.value)
+
+
+LIMITED = """
+import resource, sys
+import fer_zoo, torch
+fer_zoo.load(sys.argv[2])  # whatever is imported and allocated once
+pages = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limit = pages + int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    model = fer_zoo.load(sys.argv[1])
+    print("loaded", model.name)
+except fer_zoo.errors.FerZooError as error:
+    print(type(error).__name__, str(error)[:300])
+"""
+
+
+def load_with(extra: int, path: Path, warm: Path) -> str:
+    """Return what happens to a process that may take `extra` bytes more to load `path`."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), str(warm), str(extra)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
+@pytest.mark.parametrize("kind", ["header", "bomb", "classes", "giant", "tensor", "strings"])
+def test_a_hostile_file_takes_no_memory(tiny: Path, tmp_path: Path, kind):
+    """150 MB of address space are left; each of these asks for gigabytes."""
+    assert resource.RLIMIT_AS
+    path = tmp_path / "hostile.safetensors"
+    path.write_bytes(tiny.read_bytes())
+    if kind == "header":
+        with path.open("wb") as file:
+            file.write((3 * 2**30).to_bytes(8, "little") + b'{"a')
+            file.truncate(3 * 2**30 + 8)
+    elif kind == "bomb":
+        bomb = b"[" + b"[]," * ((MAX_HEADER - 20) // 3) + b"[]]"
+        path.write_bytes(container(b'{"a":' + bomb + b"}"))
+    elif kind == "strings":
+        many = ",".join(f'"{i}":{{}}' for i in range(300_000)).encode()
+        path.write_bytes(container(b"{" + many + b"}"))
+    elif kind == "tensor":
+        path.write_bytes(container({"a": entry(0, 4 * 10**12, shape=[10**12])}, b"1234"))
+    elif kind == "classes":
+        changed(path, num_classes=10**7, labels=None)
+    else:
+        changed(path, name="timm/vit_giant_patch14_224")
+    said = load_with(150 * 2**20, path, tiny)
+    assert said.startswith("CheckpointError"), said
+    assert "hostile.safetensors" in said
+    assert "memory" not in said.lower()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
+def test_loading_takes_the_memory_of_the_model_once(tiny: Path, tmp_path: Path):
+    """Not the file and the model: 80 MB of weights load in 100 MB more than before."""
+    path = fer_zoo.save(fer_zoo.create("vgg19"), tmp_path / "large.safetensors")
+    size = path.stat().st_size
+    assert size > 80e6
+    assert load_with(int(1.25 * size), path, tiny) == "loaded vgg19"

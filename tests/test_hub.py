@@ -1,0 +1,590 @@
+"""The Hub, by the installed client over HTTP: what goes right, and every way to go wrong."""
+
+import ctypes
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import constants
+
+import fer_zoo
+from conftest import ROOT, cli
+from fer_zoo.errors import CheckpointError, HubError, WeightsError
+from fer_zoo.weights import hub as client
+from fer_zoo.weights.records import WEIGHTS, WeightsRecord
+from hub_server import Hub
+
+pytestmark = pytest.mark.filterwarnings(
+    # The client's own call of its transport, while it uploads.
+    "ignore:Use 'content=<...>' to upload:DeprecationWarning"
+)
+COMMIT = "[0-9a-f]{40}"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, no token, and no Xet, whose servers are another protocol."""
+    folder = tmp_path / "hub-cache"
+    values = {
+        "HF_HUB_CACHE": str(folder),
+        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
+        "HF_HUB_DISABLE_XET": True,
+    }
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv(name, str(int(value) if value is True else value))
+    for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waiting takes no time, and is written down."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    return waits
+
+
+@pytest.fixture
+def tiny() -> fer_zoo.models.Classifier:
+    model = fer_zoo.create("test_tiny").eval()
+    model.labels = fer_zoo.labels.FER2013
+    return model
+
+
+@pytest.fixture
+def pushed(hub: Hub, tiny) -> str:
+    """The address of a repository that is there, without its sha256."""
+    address = fer_zoo.push_to_hub(tiny, "me/tiny", endpoint=hub.url, token="writer")
+    hub.log.clear()
+    return address.partition("#")[0]
+
+
+def same(one, other) -> bool:
+    x = torch.rand(2, one.in_channels, 40, 40)
+    with torch.no_grad():
+        return torch.equal(one(x), other(x))
+
+
+def load(hub: Hub, address: str = "hf-hub:me/tiny", token: str | None = None):
+    return fer_zoo.load(address, endpoint=hub.url, token=token)
+
+
+def files_of(hub: Hub, place: str) -> dict[str, bytes]:
+    repo = hub.repos[place]
+    return repo.commits[repo.refs["main"]]
+
+
+def weights_in(cache: Path) -> list[Path]:
+    """Files in the cache that are as large as weights, whatever they are called."""
+    found = (p for p in cache.rglob("*") if p.is_file() and not p.is_symlink())
+    return [p for p in found if p.stat().st_size > 100_000]
+
+
+# What goes right
+
+
+def test_round_trip_is_bit_equal_and_pinned(hub: Hub, tiny):
+    tiny.temperature, tiny.preset = {"fer44_tencrop": 1.25}, "fer44_tencrop"
+    address = fer_zoo.push_to_hub(tiny, "me/tiny", endpoint=hub.url, token="writer")
+    files = {".gitattributes", "README.md", "config.json", "model.safetensors"}
+    assert set(files_of(hub, "me/tiny")) == files
+    for where in (address, address.partition("#")[0], "hf-hub:me/tiny", "hf-hub:me/tiny@main"):
+        again = load(hub, where)
+        assert same(again, tiny)
+        assert (again.labels, again.preset) == (tiny.labels, tiny.preset)
+        assert again.temperature == tiny.temperature
+        assert again.provenance["weights"] == address.partition("#")[0]
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "int8"])
+def test_a_sharded_ensemble_round_trip(hub: Hub, dtype):
+    model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
+    options = {"dtype": dtype, "shard_size": "900KB", "endpoint": hub.url, "token": "writer"}
+    address = fer_zoo.push_to_hub(model, "me/faces", **options)
+    files = files_of(hub, "me/faces")
+    shards = [name for name in files if name.startswith("model-")]
+    assert len(shards) >= 2
+    index = json.loads(files["model.safetensors.index.json"])
+    assert set(index["weight_map"].values()) == set(shards)
+    again = load(hub, address)
+    assert again.fusion.name == "stacked"
+    x = torch.rand(2, 1, 40, 40)
+    with torch.no_grad():
+        if dtype is None:
+            assert torch.equal(again(x), model(x))
+        torch.testing.assert_close(again(x), model(x), atol=0.2, rtol=0.2)
+    # One file again: the shards of before are deleted in the same commit.
+    fer_zoo.push_to_hub(model, "me/faces", endpoint=hub.url, token="writer")
+    files = files_of(hub, "me/faces")
+    assert not [name for name in files if "model-" in name or "index" in name]
+    assert same(load(hub, "hf-hub:me/faces"), model)
+
+
+def test_every_way_to_name_weights_takes_a_repository(hub: Hub, pushed: str, tiny, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert same(fer_zoo.create("test_tiny", weights=pushed), tiny)
+    assert fer_zoo.Predictor(pushed).labels == tiny.labels
+    assert fer_zoo.create("test_tiny", weights=pushed, num_classes=3, head="reset").labels is None
+    with pytest.raises(fer_zoo.errors.ArgumentError, match="holds 'test_tiny', not 'resnet18'"):
+        fer_zoo.create("resnet18", weights=pushed)
+    done = subprocess.run(cli("info", pushed, "--json"), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["name"] == "test_tiny"
+
+
+def test_nothing_else_touches_the_network(hub: Hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
+    fer_zoo.load("vgg19_025.fer2013")
+    list(fer_zoo.publish("me", "resnet18_025.*"))
+    assert hub.log == []
+
+
+def test_timm_reads_our_repository(hub: Hub):
+    program = """
+import sys, timm, torch
+for name in sys.argv[1:]:
+    model = timm.create_model(name, pretrained=True).eval()
+    print(model(torch.linspace(0, 1, 1600).reshape(1, 1, 40, 40)).tolist())
+"""
+    models = {}
+    for name in ("resnet18_7x7", "timm/resnet10t"):
+        model, place = fer_zoo.create(name, num_classes=5).eval(), f"me/{name.rpartition('/')[2]}"
+        fer_zoo.push_to_hub(model, place, endpoint=hub.url, token="writer")
+        models[f"hf-hub:{place}"] = model
+        assert same(load(hub, f"hf-hub:{place}"), model)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *models],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_ENDPOINT": hub.url, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    for line, model in zip(done.stdout.splitlines(), models.values(), strict=True):
+        with torch.no_grad():
+            ours = model(torch.linspace(0, 1, 1600).reshape(1, 1, 40, 40))
+        torch.testing.assert_close(torch.tensor(json.loads(line)), ours)
+
+
+def test_the_card_has_the_records_figures(hub: Hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "writer")
+    [done] = fer_zoo.publish("me", "vgg19_025.*", dry_run=False, endpoint=hub.url)
+    files = files_of(hub, "me/vgg19_025.fer2013")
+    card = huggingface_hub.ModelCard(files["README.md"].decode())
+    record = fer_zoo.get_weights("vgg19_025.fer2013")
+    found = {
+        (r.metric_type, r.metric_args["preset"]): r.metric_value for r in card.data.eval_results
+    }
+    for row in record.metrics:
+        assert found["accuracy", row["preset"]] == row["accuracy"]
+        assert found["f1", row["preset"]] == row["macro_f1"]
+        assert f"{100 * row['accuracy']:.2f}" in card.text
+    assert (card.data.library_name, card.data.license) == ("fer_zoo", "apache-2.0")
+    assert {r.dataset_split for r in card.data.eval_results} == {"PublicTest"}
+    model = load(hub, done.address)
+    assert same(model, fer_zoo.create("vgg19_025", weights="default"))
+    config = json.loads(files["config.json"])
+    assert config["id2label"]["3"] == "happy"
+
+
+def test_publish_does_nothing_by_default(hub: Hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    done = subprocess.run(cli("publish", "me"), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert all(f"hf-hub:me/{a}" in done.stdout for a in fer_zoo.list_weights("*_025"))
+    assert "nothing was uploaded" in done.stderr
+    assert hub.log == []
+    monkeypatch.setenv("HF_TOKEN", "writer")
+    command = cli("publish", "me", "resnet18_025.*", "--upload", "--private")
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert hub.repos["me/resnet18_025.fer2013"].private
+    address = done.stdout.splitlines()[0]
+    assert same(load(hub, address, "reader"), fer_zoo.create("resnet18_025", weights="default"))
+
+
+def test_a_record_on_the_hub_is_never_downloaded_by_create(hub: Hub, pushed, tiny, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    digest = next(iter(hub.blobs))
+    record = WeightsRecord(
+        model="test_tiny",
+        tag="hub",
+        file="model.safetensors",
+        sha256=digest,
+        labels=tiny.labels,
+        preset=tiny.preset,
+        source="hf-hub:me/tiny",
+        revision=pushed.partition("@")[2],
+    )
+    monkeypatch.setitem(WEIGHTS._entries, record.address, record)
+    with pytest.raises(WeightsError, match="without the network") as caught:
+        fer_zoo.create("test_tiny", weights="hub")
+    assert hub.log == []
+    call = str(caught.value).splitlines()[1].strip()
+    assert same(eval(call), tiny)
+    hub.log.clear()
+    assert same(fer_zoo.create("test_tiny", weights="default"), tiny)
+    assert same(fer_zoo.load("test_tiny.hub"), tiny)
+    assert hub.log == []
+    with pytest.raises(WeightsError, match="is no revision"):
+        WeightsRecord(**{**record.__dict__, "revision": "main"})
+
+
+# 401, 403, 404
+
+
+def test_401_without_a_token_and_with_a_wrong_one(hub: Hub, pushed: str, tiny, monkeypatch):
+    hub.repos["me/tiny"].private = True
+    with pytest.raises(HubError, match=r"no such repository \(401\), or it is private.*hf auth"):
+        load(hub)
+    with pytest.raises(HubError, match=r"the token was refused \(401\)"):
+        load(hub, token="wrong")
+    assert same(load(hub, token="reader"), tiny)
+    monkeypatch.setenv("HF_TOKEN", "reader")
+    assert same(load(hub, pushed), tiny)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(HubError, match=r"\(401\)"):
+        fer_zoo.push_to_hub(tiny, "me/other", endpoint=hub.url)
+    assert "me/other" not in hub.repos
+
+
+def test_403_gated_and_read_only_token(hub: Hub, pushed: str, tiny):
+    hub.repos["me/tiny"].gated = True
+    with pytest.raises(HubError, match=r"hf-hub:me/tiny is gated \(403\): ask for access"):
+        load(hub, token="reader")
+    with pytest.raises(HubError, match=r"the token may not do this \(403\)"):
+        fer_zoo.push_to_hub(tiny, "me/other", endpoint=hub.url, token="reader")
+    assert "me/other" not in hub.repos
+
+
+def test_404_repository_revision_and_file(hub: Hub, pushed: str):
+    with pytest.raises(HubError, match=r"hf-hub:me/none: there is no such repository \(404\)"):
+        load(hub, "hf-hub:me/none", token="reader")
+    for revision in ("v9", "0" * 40):
+        with pytest.raises(HubError, match=rf"{revision}: the repository has no such commit, tag"):
+            load(hub, f"hf-hub:me/tiny@{revision}")
+    repo = hub.repos["me/tiny"]
+    files = repo.commits[repo.refs["main"]]
+    for missing, says in (
+        ("model.safetensors", "has neither model.safetensors nor model.safetensors.index.json"),
+        ("config.json", "has no config.json"),
+    ):
+        repo.commit({k: v for k, v in files.items() if k != missing}, "broken")
+        with pytest.raises(CheckpointError, match=f"hf-hub:me/tiny@broken {says}"):
+            load(hub, "hf-hub:me/tiny@broken")
+
+
+# 429, 500, a connection that breaks
+
+
+@pytest.mark.parametrize("path", ["config.json", "model.safetensors", "/cdn/"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_asked_again(hub: Hub, pushed: str, tiny, no_sleep, path, status):
+    said = {"Retry-After": "3"} if status == 429 else {}
+    failures = [hub.fail(m, path, times=2, status=status, headers=said) for m in ("HEAD", "GET")]
+    assert same(load(hub), tiny)
+    used = failures if path == "config.json" else failures[path == "/cdn/" :][:1]
+    assert [f.times for f in used] == [0] * len(used)
+    assert no_sleep
+    if status == 429 and not huggingface_hub.__version__.startswith("1.0"):  # 1.0 waits 1, 2, 4 s
+        assert 3 <= max(no_sleep) < 5
+
+
+def test_429_for_an_hour_says_when(hub: Hub, pushed: str, no_sleep, cache: Path):
+    hub.fail("HEAD", "model.safetensors", times=99, status=429, headers={"Retry-After": "3600"})
+    with pytest.raises(HubError, match=r"too many requests \(429\): try again in 3600 s"):
+        load(hub)
+    assert weights_in(cache) == []
+
+
+def test_500_for_good_says_so(hub: Hub, pushed: str, no_sleep, cache: Path):
+    hub.fail("HEAD", "model.safetensors", times=999, status=500)
+    with pytest.raises(HubError, match=r"hf-hub:me/tiny: the server said 500: try again later"):
+        load(hub)
+    assert weights_in(cache) == []
+
+
+def test_no_server(hub: Hub, tiny, monkeypatch, no_sleep):
+    monkeypatch.setattr(client, "PATIENCE", 0.1)
+    with pytest.raises(HubError, match=r"no connection to the Hub .*check it, or HF_ENDPOINT"):
+        fer_zoo.load("hf-hub:me/tiny", endpoint="http://127.0.0.1:9")
+    with pytest.raises(HubError, match="no connection to the Hub"):
+        fer_zoo.push_to_hub(tiny, "me/tiny", endpoint="http://127.0.0.1:9", token="writer")
+
+
+def test_a_cut_connection_resumes(hub: Hub, pushed: str, tiny, no_sleep, monkeypatch):
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
+    hub.fail("GET", "/cdn/", cut=300_000)
+    hub.fail("GET", "/cdn/", cut=100_000)
+    assert same(load(hub), tiny)
+    assert hub.gets("/cdn/") == [None, "bytes=300000-", "bytes=400000-"]
+
+
+def test_a_cut_connection_before_the_first_piece_restarts(hub: Hub, pushed, tiny, no_sleep):
+    hub.fail("GET", "/cdn/", cut=300_000)
+    assert same(load(hub), tiny)
+    assert len(hub.gets("/cdn/")) == 2
+
+
+def test_a_connection_that_always_breaks_leaves_nothing_that_loads(
+    hub: Hub, pushed: str, tiny, no_sleep, cache: Path
+):
+    hub.fail("GET", "/cdn/", times=99, cut=0)
+    with pytest.raises(HubError, match="hf-hub:me/tiny"):
+        load(hub)
+    assert weights_in(cache) == []
+    assert not list(cache.rglob("snapshots/*/model.safetensors"))
+    hub.failures.clear()
+    assert same(load(hub), tiny)
+
+
+# Bytes and revisions
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def test_a_wrong_sha256_is_refused_and_removed(hub: Hub, pushed: str, tiny, cache: Path):
+    hub.fail("GET", "/cdn/", change=flipped)
+    with pytest.raises(WeightsError, match=r"is not the recorded .* downloaded is removed"):
+        load(hub)
+    assert weights_in(cache) == []
+    assert same(load(hub), tiny)
+    # The same in the cache, where something changed a file that was good.
+    [path] = weights_in(cache)
+    path.write_bytes(flipped(path.read_bytes()))
+    with pytest.raises(WeightsError, match="is not the recorded"):
+        load(hub, pushed)
+    assert same(load(hub, pushed), tiny)
+
+
+def test_a_pinned_sha256_is_the_last_word(hub: Hub, pushed: str, tiny):
+    wrong = "0" * 64
+    with pytest.raises(WeightsError, match=f"is not the recorded {wrong}"):
+        load(hub, f"{pushed}#sha256={wrong}")
+    right = next(iter(hub.blobs))
+    assert same(load(hub, f"{pushed}#sha256={right}"), tiny)
+
+
+def test_a_moved_revision_is_noticed(hub: Hub, pushed: str, tiny):
+    assert same(load(hub), tiny)
+    other = fer_zoo.create("test_tiny").eval()
+    fer_zoo.push_to_hub(other, "me/tiny", endpoint=hub.url, token="writer")
+    with pytest.warns(UserWarning, match=rf"me/tiny moved: it was .* is .* now.*@{COMMIT}"):
+        assert same(load(hub), other)
+    assert same(load(hub), other)  # and not said again
+    assert same(load(hub, pushed), tiny)  # a commit does not move
+
+
+def test_a_branch_that_moves_during_the_download_is_not_mixed(hub: Hub, pushed: str, tiny):
+    repo = hub.repos["me/tiny"]
+    broken = {**repo.commits[repo.refs["main"]], "model.safetensors": b"other"}
+    hub.fail("GET", "config.json", before=lambda: repo.commit(broken))
+    assert same(load(hub), tiny)
+
+
+def test_another_commit_than_asked_for_is_refused(hub: Hub, pushed: str):
+    repo, commit = hub.repos["me/tiny"], pushed.partition("@")[2]
+    repo.at = lambda revision: "f" * 40
+    repo.commits["f" * 40] = repo.commits[commit]
+    with pytest.raises(HubError, match=f"sent the commit '{'f' * 40}', not {commit}"):
+        load(hub, pushed)
+
+
+# The cache
+
+
+def test_a_cached_revision_needs_no_network(hub: Hub, pushed: str, tiny, no_sleep, monkeypatch):
+    assert same(load(hub), tiny)
+    hub.log.clear()
+    assert same(load(hub, pushed), tiny)
+    assert hub.log == []  # a commit in the cache is not even asked about
+    monkeypatch.setattr(client, "PATIENCE", 0.1)
+    for address in ("hf-hub:me/tiny", pushed):
+        assert same(fer_zoo.load(address, endpoint="http://127.0.0.1:9"), tiny)
+
+
+def test_a_sharded_repository_works_from_the_cache(hub: Hub, tiny, monkeypatch):
+    options = {"shard_size": "300KB", "endpoint": hub.url, "token": "writer"}
+    address = fer_zoo.push_to_hub(tiny, "me/tiny", **options)
+    assert same(load(hub, address), tiny)
+    monkeypatch.setattr(client, "PATIENCE", 0.1)
+    said = in_process(address, HF_HUB_OFFLINE="1", HF_ENDPOINT=hub.url)
+    assert said == ["loaded test_tiny"]
+
+
+LOAD = """
+import sys, fer_zoo
+for address in sys.argv[1:]:
+    try:
+        print("loaded", fer_zoo.load(address).name)
+    except fer_zoo.errors.FerZooError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def in_process(*addresses: str, prepare=None, **env: str) -> list[str]:
+    """Return what a fresh process says of loading each of some addresses, a line each."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *addresses],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=prepare,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | env,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_offline_with_and_without_the_cache(hub: Hub, pushed: str):
+    env = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": hub.url}
+    both = ["hf-hub:me/tiny", pushed]
+    for address, said in zip(both, in_process(*both, **env), strict=True):
+        assert said.startswith(f"HubError {address}: not in the cache"), said
+        assert "HF_HUB_OFFLINE=1 forbids to download it" in said
+    assert hub.log == []
+    load(hub)
+    hub.log.clear()
+    assert in_process(*both, **env) == ["loaded test_tiny"] * 2
+    assert hub.log == []
+
+
+def test_two_processes_at_once(hub: Hub, pushed: str, tiny, cache: Path):
+    hub.fail("GET", "/cdn/", times=2, before=lambda: time.sleep(1))
+    env = os.environ | {"HF_ENDPOINT": hub.url, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LOAD, "hf-hub:me/tiny"]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+        for _ in range(2)
+    ]
+    assert [p.communicate(timeout=120)[0].strip() for p in both] == ["loaded test_tiny"] * 2
+    assert len(weights_in(cache)) == 1
+    assert not list(cache.rglob("*.incomplete"))
+    assert same(load(hub, pushed), tiny)
+
+
+def without_roots_privilege() -> None:
+    """Let permissions hold for root too, in a child before it runs its program."""
+    if os.geteuid() == 0:
+        cap_dac_override, drop_from_bounding_set = 1, 24
+        assert ctypes.CDLL(None).prctl(drop_from_bounding_set, cap_dac_override, 0, 0, 0) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root's privileges are Linux's")
+def test_a_read_only_cache(hub: Hub, pushed: str, tiny, cache: Path):
+    cache.mkdir()
+    cache.chmod(0o555)
+    root = {"prepare": without_roots_privilege, "HF_ENDPOINT": hub.url}
+    [said] = in_process("hf-hub:me/tiny", **root)
+    cache.chmod(0o755)
+    assert said.startswith(f"HubError hf-hub:me/tiny: the cache {cache}")
+    assert "cannot be written (Permission denied): set HF_HUB_CACHE to a folder" in said
+    load(hub)
+    folders = [cache, *(p for p in cache.rglob("*") if p.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    # What is there can be read.
+    assert in_process("hf-hub:me/tiny", pushed, **root) == ["loaded test_tiny"] * 2
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+def small_files_only() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts are Linux's")
+def test_a_full_disk(hub: Hub, pushed: str, tiny, cache: Path):
+    [said] = in_process("hf-hub:me/tiny", prepare=small_files_only, HF_ENDPOINT=hub.url)
+    assert said.startswith(f"HubError hf-hub:me/tiny: not downloaded to {cache} (File too large)")
+    assert "free some space, or set HF_HUB_CACHE to another disk" in said
+    assert not list(cache.rglob("snapshots/*/model.safetensors"))
+    assert same(load(hub), tiny)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts are Linux's")
+def test_a_full_file_system(hub: Hub, pushed: str, tmp_path: Path):
+    """A real one, of 200 kB, where this system lets a user mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = f'mount -t tmpfs -o size=200k none {disk} && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", mount, "sh"]
+    try:
+        allowed = subprocess.run([*command, "true"], capture_output=True).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("mounting is not allowed here")
+    run = subprocess.run(
+        [*command, sys.executable, "-c", LOAD, "hf-hub:me/tiny"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"HF_HUB_CACHE": str(disk), "HF_ENDPOINT": hub.url},
+    )
+    assert run.stdout.startswith("HubError hf-hub:me/tiny: not downloaded to"), run.stderr
+    assert "No space left on device" in run.stdout
+
+
+# Uploads
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/repos/create"),
+        ("POST", "preupload"),
+        ("POST", "objects/batch"),
+        ("PUT", "/lfs/"),
+        ("POST", "/verify/"),
+        ("POST", "/commit/"),
+    ],
+)
+def test_an_upload_survives_a_busy_server(hub: Hub, tiny, no_sleep, method, path):
+    hub.fail(method, path, status=503)
+    address = fer_zoo.push_to_hub(tiny, "me/tiny", endpoint=hub.url, token="writer")
+    assert same(load(hub, address), tiny)
+
+
+def test_a_failed_upload_leaves_the_repository_as_it_was(hub: Hub, pushed: str, tiny, no_sleep):
+    before = dict(hub.repos["me/tiny"].refs)
+    for path, status in (("/commit/", 500), ("/lfs/", 403), ("/commit/", 403)):
+        hub.failures.clear()
+        hub.fail("PUT" if "lfs" in path else "POST", path, times=999, status=status)
+        other = fer_zoo.create("test_tiny")
+        with pytest.raises(HubError, match=str(status)):
+            fer_zoo.push_to_hub(other, "me/tiny", endpoint=hub.url, token="writer")
+        assert hub.repos["me/tiny"].refs == before
+
+
+def test_hostile_repositories_are_refused_like_hostile_files(hub: Hub, pushed: str):
+    repo = hub.repos["me/tiny"]
+    files = repo.commits[repo.refs["main"]]
+    cases = [
+        ({"model.safetensors": b"PK\x03\x04"}, "is a pickle"),
+        ({"model.safetensors": b""}, "it is empty"),
+        ({"config.json": b"[" * 100_000}, "is nested too deep"),
+        ({"config.json": b"{}"}, "does not say which fer_zoo model"),
+    ]
+    for changes, says in cases:
+        repo.commit({**files, **changes}, "bad")
+        with pytest.raises(CheckpointError, match=says):
+            load(hub, f"hf-hub:me/tiny@{repo.refs['bad']}")
