@@ -14,7 +14,7 @@ test: $(VENV)/.dev
 
 # The Hub's client is of two kinds, 1.x and 2.x: the oldest that is admitted, too.
 test-oldest: $(VENV)/.oldest
-	PYTHONPATH=$(VENV)/oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_hub.py
+	PYTHONPATH=$(abspath $(VENV))/oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_hub.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -18,7 +18,7 @@ import fer_zoo
 from conftest import ROOT
 from fer_zoo.errors import CheckpointError, StateDictError, WeightsError
 from fer_zoo.saving import save_repository
-from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+from fer_zoo.weights.checkpoint import is_finite, read_checkpoint, write_checkpoint
 from fer_zoo.weights.container import MAX_HEADER, Container
 
 
@@ -56,7 +56,7 @@ MALFORMED = {
     "huge shape": (container({"a": entry(0, 4, shape=[2**70])}, b"1234"), "are no sizes"),
     "overflowing shape": (
         container({"a": entry(0, 4, shape=[2**62, 2**62, 2**62])}, b"1234"),
-        "has 4 bytes, which its shape",
+        "has 4 bytes, its shape",
     ),
     "many dimensions": (container({"a": entry(0, 4, shape=[1] * 99)}, b"1234"), "at most 32 dim"),
     "three offsets": (
@@ -93,7 +93,7 @@ def test_a_zip_named_safetensors_is_refused(tmp_path: Path):
     path = tmp_path / "m.safetensors"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", b"cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(CheckpointError, match=r"fer-zoo convert .*m\.safetensors --model"):
+    with pytest.raises(CheckpointError, match=r"m\.safetensors --model .*m-converted\.safeten"):
         fer_zoo.load(path)
 
 
@@ -259,6 +259,19 @@ def test_values_that_no_boolean_has_are_refused(tmp_path: Path):
     path.write_bytes(container({"a": entry(0, 2, "BOOL", [2])}, b"\x01\x02"))
     with Container(path) as file, pytest.raises(CheckpointError, match="a is boolean but"):
         file.read("a")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_what_is_no_number_is_found_in_every_type(dtype):
+    largest = torch.finfo(dtype).max
+    numbers = torch.tensor(
+        [0.0, -0.0, 1.5, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype
+    )
+    assert is_finite(numbers)
+    assert is_finite(numbers[:0])
+    assert is_finite(numbers[2])
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        assert not is_finite(torch.cat([numbers, torch.tensor([bad], dtype=dtype)]))
 
 
 def test_a_refused_state_dict_leaves_the_model_as_it_was():
@@ -480,8 +493,8 @@ def test_a_hostile_file_takes_no_memory(tiny: Path, tmp_path: Path, kind):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
 def test_loading_takes_the_memory_of_the_model_once(tiny: Path, tmp_path: Path):
-    """Not the file and the model: 80 MB of weights load in 100 MB more than before."""
+    """Not the file and the model: 80 MB of weights load in 108 MB more than before."""
     path = fer_zoo.save(fer_zoo.create("vgg19"), tmp_path / "large.safetensors")
     size = path.stat().st_size
     assert size > 80e6
-    assert load_with(int(1.25 * size), path, tiny) == "loaded vgg19"
+    assert load_with(int(1.35 * size), path, tiny) == "loaded vgg19"
