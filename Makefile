@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest lint docs clean
+.PHONY: demo test test-oldest lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
@@ -26,8 +26,13 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -n -W -q -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -n -W -q -b doctest docs docs/_build/doctest
 
+# A few minutes; benchmarks/inference.py without arguments measures everything.
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/inference.py --models resnet18_025 --repeats 10 --budget 2 \
+	  --output build/bench.jsonl $(BENCH)
+
 clean:
-	rm -rf $(VENV) docs/_build
+	rm -rf $(VENV) docs/_build docs/gallery
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

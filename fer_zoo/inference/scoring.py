@@ -260,6 +260,12 @@ def predict_scores(
     See `member_scores` for the arguments. Their softmax is the probability of each class; they
     are those of `fuse(model, member_scores(...))`, which is uncalibrated, over the model's
     temperature for the preset.
+
+    Example:
+        >>> import fer_zoo
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> predict_scores(model, torch.zeros(3, 48, 48, dtype=torch.uint8)).softmax(1).shape
+        torch.Size([3, 7])
     """
     recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
     found = member_scores(model, images, preset=recipe, batch_size=batch_size, progress=progress)
