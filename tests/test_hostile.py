@@ -160,7 +160,7 @@ CONFIGS = {
     "quintillions of classes": ({"num_classes": 10**18}, "config cannot be built"),
     "no classes": ({"num_classes": 0}, "at least 1"),
     "classes no number": ({"num_classes": "7"}, "whole number"),
-    "another class": ({"num_classes": 8, "labels": None}, r"\(7, 64\), the model's is \(8, 64\)"),
+    "another class": ({"num_classes": 8, "labels": None}, r"\(7, 96\), the model's is \(8, 96\)"),
     "a giant network": ({"name": "timm/vit_giant_patch14_224"}, "more than .* values, twice what"),
     "channels": ({"in_channels": 2}, "in_channels must be 1"),
     "labels a number": ({"labels": 5}, "cannot be built"),
