@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest lint docs clean
+.PHONY: demo test test-oldest lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
@@ -14,7 +14,7 @@ test: $(VENV)/.dev
 
 # The Hub's client is of two kinds, 1.x and 2.x: the oldest that is admitted, too.
 test-oldest: $(VENV)/.oldest
-	PYTHONPATH=$(VENV)/oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_hub.py
+	PYTHONPATH=$(abspath $(VENV))/oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_hub.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -26,8 +26,13 @@ docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx -n -W -q -b html docs docs/_build/html
 	$(BIN)/python -m sphinx -n -W -q -b doctest docs docs/_build/doctest
 
+# A few minutes; benchmarks/inference.py without arguments measures everything.
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/inference.py --models resnet18_025 --repeats 10 --budget 2 \
+	  --output build/bench.jsonl $(BENCH)
+
 clean:
-	rm -rf $(VENV) docs/_build
+	rm -rf $(VENV) docs/_build docs/gallery
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

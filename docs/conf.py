@@ -1,10 +1,16 @@
 """Sphinx settings; the tables are made from the registries while the docs are built."""
 
+import logging
+import os
 import sys
 from pathlib import Path
 
+# Before anything draws: figures go into the pages, and bars would fill them.
+os.environ |= {"MPLBACKEND": "agg", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"}
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("examples", "benchmarks"))]
+
 import fer_zoo
-from fer_zoo.models import get_spec
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights import WEIGHTS
 from fer_zoo.weights.address import GRAMMAR
@@ -18,9 +24,28 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
 ]
+logging.getLogger("fer_zoo").setLevel(logging.WARNING)
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/\d\d_",
+    "ignore_pattern": r"(picture|render_faces)\.py",
+    "capture_repr": ("_repr_html_", "__repr__"),
+    "ignore_repr_types": r"matplotlib",
+    "image_scrapers": ("matplotlib", "gallery_figures"),
+    "abort_on_example_error": True,
+    "show_memory": False,
+    "download_all_examples": False,
+    "copyfile_regex": r"render_faces\.py",
+    "within_subsection_order": "FileNameSortKey",
+}
 html_theme = "furo"
-exclude_patterns = ["_build"]
+html_static_path = ["_static"]
+html_css_files = ["zoo.css"]
+html_js_files = ["zoo.js"]
+exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst"]
 myst_enable_extensions = ["substitution", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"
@@ -29,22 +54,12 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 doctest_test_doctest_blocks = ""
 add_module_names = False
 default_role = "code"
-nitpick_ignore_regex = [("py:.*", r"(abc|collections|pathlib|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(abc|collections|numpy|pathlib|torch)\..*")]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _models() -> str:
-    from fer_zoo.models import count_parameters
-
-    rows = []
-    for name in fer_zoo.list_models():
-        spec, size = get_spec(name), count_parameters(fer_zoo.create(name))
-        rows.append([f"`{name}`", f"{size / 1e6:.2f} M", f"`{spec.preset}`", spec.description])
-    return _table(["model", "parameters", "preset", "what"], rows)
 
 
 def _weights() -> str:
@@ -90,17 +105,46 @@ def _presets() -> str:
 
 
 def _performance() -> str:
-    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
     from tables import results
 
     return results()
 
 
+def _zoo() -> str:
+    from harness import RESULTS, read_rows
+    from zoo_table import zoo_table
+
+    # The newest of a CPU, which every reader has; where there is none, the newest of anything.
+    paths = sorted(RESULTS.glob("*.jsonl"), key=lambda p: (p.stem.startswith("cpu"), p.stem[-10:]))
+    measured = ([r for r in read_rows(p) if r["kind"] == "inference"] for p in reversed(paths))
+    return zoo_table(next(filter(None, measured), []))
+
+
+def _commands() -> str:
+    """Return the help of every command, as the command line prints it."""
+    import click
+
+    from fer_zoo.cli import main
+
+    parts = []
+
+    def add(command: click.Command, name: str) -> None:
+        context = click.Context(command, info_name=name, max_content_width=88)
+        parts.append(f"### {name}\n\n```text\n{command.get_help(context)}\n```")
+        for sub, child in sorted(getattr(command, "commands", {}).items()):
+            add(child, f"{name} {sub}")
+
+    for name, command in sorted(main.commands.items()):
+        add(command, f"fer-zoo {name}")
+    return "\n\n".join(parts)
+
+
 myst_substitutions = {
+    "commands": _commands(),
     "addresses": f"```text\n{GRAMMAR}\n```",
     "records": _records(),
-    "models": _models(),
     "performance": _performance(),
     "presets": _presets(),
     "weights": _weights(),
+    "zoo": _zoo(),
 }

@@ -8,6 +8,7 @@ Their strokes were adjusted until the bundled ensemble read them as meant, so th
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SCALE = 4
@@ -18,6 +19,11 @@ EXPRESSIONS = {
     "surprise": {"brow": (-6, 0), "eye": 9, "mouth": (7, 0, 12)},
     "angry": {"brow": (4, 7), "eye": 4, "mouth": (10, -3, 0)},
     "neutral": {"brow": (0, 1), "eye": 3, "mouth": (13, 0, 0)},
+}
+MORE = {
+    "fear": {"brow": (-4, -5), "eye": 8, "mouth": (12, -3, 5)},
+    "disgust": {"brow": (5, 5), "eye": 2, "mouth": (12, -7, 0)},
+    "contempt": {"brow": (-2, 3), "eye": 2, "mouth": (7, 2, 0)},
 }
 
 
@@ -59,6 +65,41 @@ def draw(brow: tuple[int, int], eye: int, mouth: tuple[int, int, int]) -> Image.
     else:
         pen.line(points(*upper), fill=70, width=3 * SCALE, joint="curve")
     return image.filter(ImageFilter.GaussianBlur(SCALE)).resize((96, 96), Image.Resampling.LANCZOS)
+
+
+def draw_varied(name: str, random: np.random.Generator) -> Image.Image:
+    """Return a drawing of an expression whose strokes, light, place and grain differ each time."""
+    how = (EXPRESSIONS | MORE)[name]
+    height, slope = how["brow"]
+    width, curve, opening = how["mouth"]
+    image = draw(
+        brow=(height + int(random.integers(-1, 2)), slope + int(random.integers(-1, 2))),
+        eye=how["eye"] + int(random.integers(0, 2)),
+        mouth=(width + int(random.integers(-1, 3)), curve, opening),
+    )
+    moved = image.rotate(
+        random.uniform(-8, 8), Image.Resampling.BICUBIC, translate=tuple(random.integers(-3, 4, 2))
+    )
+    light = np.asarray(moved, float) * random.uniform(0.75, 1.2) + random.normal(0, 8, (96, 96))
+    return Image.fromarray(light.clip(0, 255).astype(np.uint8))
+
+
+def draw_folder(folder: str | Path, names: dict[str, str], count: int, seed: int = 0) -> Path:
+    """Draw `count` faces for each class into folders named after it, and return the folder.
+
+    Args:
+        folder: where to; made if it is not there.
+        names: the expression to draw, by class name.
+        count: faces for each class.
+        seed: of the differences between them.
+    """
+    random = np.random.default_rng(seed)
+    for label, expression in names.items():
+        place = Path(folder, label)
+        place.mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            draw_varied(expression, random).save(place / f"{i:03}.png")
+    return Path(folder)
 
 
 def main() -> None:

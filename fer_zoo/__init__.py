@@ -20,12 +20,21 @@ from fer_zoo.evaluation import (
     compare,
     evaluate,
     plot_confusion,
+    plot_fusion,
     plot_reliability,
 )
 from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
 from fer_zoo.factory import create, create_ensemble, create_transform
 from fer_zoo.fusion import Fusion, register_fusion
-from fer_zoo.inference import Optimized, Prediction, Predictor, calibrate, export, optimize
+from fer_zoo.inference import (
+    FaceDetector,
+    Optimized,
+    Prediction,
+    Predictor,
+    calibrate,
+    export,
+    optimize,
+)
 from fer_zoo.models import ModelSpec
 from fer_zoo.publishing import publish, push_to_hub
 from fer_zoo.saving import load, save
@@ -48,6 +57,7 @@ __all__ = [
     "Augmentation",
     "Comparison",
     "Evaluation",
+    "FaceDetector",
     "Fusion",
     "ModelSpec",
     "Optimized",
@@ -78,6 +88,7 @@ __all__ = [
     "load_state_dict",
     "optimize",
     "plot_confusion",
+    "plot_fusion",
     "plot_history",
     "plot_reliability",
     "plot_robustness",

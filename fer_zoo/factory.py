@@ -1,6 +1,6 @@
 """Where specs, weights and presets meet: `create`, `create_ensemble`, `create_transform`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -198,7 +198,7 @@ def create_ensemble(
         >>> model(torch.zeros(2, 1, 40, 40)).shape
         torch.Size([2, 7])
     """
-    if isinstance(members, str) or not isinstance(members, Sequence):
+    if isinstance(members, str) or not isinstance(members, Iterable):
         raise ArgumentError(f"members must be a list of names or models, got {members!r:.80}")
     if weights is not None and not any(isinstance(m, str) for m in members):
         raise ArgumentError(f"weights={weights!r} is for members given by name; none is")

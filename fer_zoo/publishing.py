@@ -29,6 +29,10 @@ class Published:
     Attributes:
         address: where; with the commit and the sha256 of the weights once it is uploaded.
         files: the size in bytes of each file.
+
+    Example:
+        >>> Published("hf-hub:my-org/resnet18_025.fer2013", {"model.safetensors": 1_417_230}).files
+        {'model.safetensors': 1417230}
     """
 
     address: str

@@ -135,7 +135,7 @@ def hostile(kind: str, path: Path) -> str:
         torch.save({"fc.weight": torch.zeros(1).expand(10**6, 10**6)}, path)
         return "fc.weight is larger than the file"
     if kind == "sparse":
-        torch.save({"fc.weight": torch.zeros(7, 64).to_sparse()}, path)
+        torch.save({"fc.weight": torch.zeros(7, 96).to_sparse()}, path)
         return "is larger than the file|not a pickle"
     if kind == "no tensors":
         torch.save({"epoch": 3, "model": "resnet"}, path)

@@ -1,6 +1,7 @@
 """What the README says runs, and its figures are the records'."""
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,6 +39,45 @@ def test_the_readmes_fine_tuning_runs(monkeypatch, tmp_path: Path):
     assert (tmp_path / "runs/mine/best.safetensors").exists()
 
 
+def test_the_readmes_commands_run(monkeypatch, tmp_path: Path):
+    """All of them in their order, in a folder with the examples and drawn faces as my_faces."""
+    import os
+    import subprocess
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from render_faces import draw_folder
+
+    classes = {"amused": "happy", "bored": "neutral", "startled": "surprise"}
+    for part, count, seed in (("train", 8, 0), ("val", 6, 1)):
+        draw_folder(tmp_path / "my_faces" / part, classes, count, seed=seed)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    text = README[README.index("On the command line") :].replace("\\\n", " ")
+    commands = re.findall(r"^\$ fer-zoo (.*?)(?:\s+#.*)?$", text, re.M)
+    assert len(commands) == 8
+    for command in commands:
+        words = shlex.split(
+            command.replace("--recipe finetune", "--recipe finetune --set epochs=1")
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "fer_zoo", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 0, command + done.stdout + done.stderr
+    predict = fer_zoo.Predictor(tmp_path / "mine.onnx")
+    assert predict.labels == tuple(classes)
+    assert (tmp_path / "card" / "card.md").is_file()
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 15
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 def test_the_readmes_figures_are_the_records(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     sys.modules.pop("readme_figures", None)
@@ -47,9 +87,63 @@ def test_the_readmes_figures_are_the_records(monkeypatch):
         pytest.fail("run: python benchmarks/readme_figures.py")
 
 
+def test_every_object_of_the_api_reference_has_an_example():
+    import importlib
+    import inspect
+
+    found = re.findall(r"auto(?:function|class):: (\S+)", (ROOT / "docs/api.md").read_text())
+    assert len(found) > 80
+    for path in found:
+        module, _, name = path.rpartition(".")
+        thing = getattr(importlib.import_module(module), name)
+        assert ">>>" in inspect.getdoc(thing), path
+
+
+def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import zoo_table
+
+    row = {"model": "resnet18_025", "status": "ok", "dtype": "float32", "mode": "eager"}
+    row["environment"] = {"gpu": "", "cpu": "a chip", "cores": 2, "date": "2026-11-24"}
+    rows = [row | {"batch_size": n, "images_per_s": 100.0 * n} for n in (1, 2, 64)]
+    rows.append(rows[0] | {"mode": "timm", "images_per_s": 9e9})
+    table = zoo_table.zoo_table(rows)
+    cells = re.findall(r"<td>(.*?)</td>", table)
+    width = len(zoo_table.HEAD)
+    lines = [cells[i : i + width] for i in range(0, len(cells), width)]
+    shown = {re.sub("<.*?>", "", line[0].replace("<br>", " ")): line for line in lines}
+    assert {name.split()[0] for name in shown} == {
+        name for name in fer_zoo.list_models(exclude="test_*")
+    }
+    (mine,) = (line for name, line in shown.items() if name.startswith("resnet18_025 "))
+    record = fer_zoo.get_weights("resnet18_025")
+    assert f"{100 * record.metrics[0]['accuracy']:.2f}<br>" in mine[3]
+    assert mine[1] == "0.70"
+    assert mine[2] == "0.11"  # 0.055 G multiplications with an addition each
+    assert mine[7] == "100 / 6,400"
+    assert "a chip, 2 cores" in table
+    (fitted,) = (line for name, line in shown.items() if "stacked" in name)
+    assert "held out; fitted" in fitted[3]
+
+
 def test_every_command_in_the_readme_exists():
     from fer_zoo.cli import main
 
     used = set(re.findall(r"fer-zoo (\w+)", README))
     assert used <= set(main.commands)
     assert {"predict", "train", "fuse", "evaluate"} <= used
+
+
+def test_the_block_of_contributing_is_a_model():
+    """It is run in a process of its own, so that its name is free in this one."""
+    import subprocess
+
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    code = block + "print(fer_zoo.create('resnet18_wide', num_classes=3).num_classes)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "3", done.stderr
+    targets = re.findall(r"^\$ make (\w+)", text, re.M)
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets == ["test", "lint", "docs", "bench"]
+    assert all(f"\n{target}:" in makefile for target in targets)

@@ -18,7 +18,7 @@ import fer_zoo
 from conftest import ROOT
 from fer_zoo.errors import CheckpointError, StateDictError, WeightsError
 from fer_zoo.saving import save_repository
-from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+from fer_zoo.weights.checkpoint import is_finite, read_checkpoint, write_checkpoint
 from fer_zoo.weights.container import MAX_HEADER, Container
 
 
@@ -56,7 +56,7 @@ MALFORMED = {
     "huge shape": (container({"a": entry(0, 4, shape=[2**70])}, b"1234"), "are no sizes"),
     "overflowing shape": (
         container({"a": entry(0, 4, shape=[2**62, 2**62, 2**62])}, b"1234"),
-        "has 4 bytes, which its shape",
+        "has 4 bytes, its shape",
     ),
     "many dimensions": (container({"a": entry(0, 4, shape=[1] * 99)}, b"1234"), "at most 32 dim"),
     "three offsets": (
@@ -93,7 +93,7 @@ def test_a_zip_named_safetensors_is_refused(tmp_path: Path):
     path = tmp_path / "m.safetensors"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", b"cos\nsystem\n(S'true'\ntR.")
-    with pytest.raises(CheckpointError, match=r"fer-zoo convert .*m\.safetensors --model"):
+    with pytest.raises(CheckpointError, match=r"m\.safetensors --model .*m-converted\.safeten"):
         fer_zoo.load(path)
 
 
@@ -160,7 +160,7 @@ CONFIGS = {
     "quintillions of classes": ({"num_classes": 10**18}, "config cannot be built"),
     "no classes": ({"num_classes": 0}, "at least 1"),
     "classes no number": ({"num_classes": "7"}, "whole number"),
-    "another class": ({"num_classes": 8, "labels": None}, r"\(7, 64\), the model's is \(8, 64\)"),
+    "another class": ({"num_classes": 8, "labels": None}, r"\(7, 96\), the model's is \(8, 96\)"),
     "a giant network": ({"name": "timm/vit_giant_patch14_224"}, "more than .* values, twice what"),
     "channels": ({"in_channels": 2}, "in_channels must be 1"),
     "labels a number": ({"labels": 5}, "cannot be built"),
@@ -261,12 +261,25 @@ def test_values_that_no_boolean_has_are_refused(tmp_path: Path):
         file.read("a")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_what_is_no_number_is_found_in_every_type(dtype):
+    largest = torch.finfo(dtype).max
+    numbers = torch.tensor(
+        [0.0, -0.0, 1.5, largest, -largest, torch.finfo(dtype).tiny], dtype=dtype
+    )
+    assert is_finite(numbers)
+    assert is_finite(numbers[:0])
+    assert is_finite(numbers[2])
+    for bad in (torch.nan, torch.inf, -torch.inf):
+        assert not is_finite(torch.cat([numbers, torch.tensor([bad], dtype=dtype)]))
+
+
 def test_a_refused_state_dict_leaves_the_model_as_it_was():
     model = fer_zoo.create("test_tiny")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     ones = {k: torch.ones_like(v) for k, v in before.items()}
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN"):
-        fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 64), torch.nan)})
+        fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 96), torch.nan)})
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -480,8 +493,8 @@ def test_a_hostile_file_takes_no_memory(tiny: Path, tmp_path: Path, kind):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
 def test_loading_takes_the_memory_of_the_model_once(tiny: Path, tmp_path: Path):
-    """Not the file and the model: 80 MB of weights load in 100 MB more than before."""
+    """Not the file and the model: 80 MB of weights load in 108 MB more than before."""
     path = fer_zoo.save(fer_zoo.create("vgg19"), tmp_path / "large.safetensors")
     size = path.stat().st_size
     assert size > 80e6
-    assert load_with(int(1.25 * size), path, tiny) == "loaded vgg19"
+    assert load_with(int(1.35 * size), path, tiny) == "loaded vgg19"

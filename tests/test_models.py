@@ -278,8 +278,29 @@ def test_members_in_another_label_order_are_reordered(labelled):
 
 
 def test_repr_says_what_it_is():
-    shown = repr(fer_zoo.create("ensemble_r18_vgg19_025"))
-    assert re.search(r"name='ensemble_r18_vgg19_025', num_classes=7", shown)
+    """In one line; `print` lists the layers, as torch does."""
+    model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
+    assert repr(model) == (
+        "Ensemble('ensemble_r18_vgg19_025', weights='ensemble_r18_vgg19_025.fer2013', "
+        "1.96 M parameters, preset='fer40_center' (gray), labels=('angry', 'disgust', 'fear', "
+        "'happy', 'sad', 'surprise', 'neutral'), members=[resnet18_025, vgg19_025], "
+        "fusion='stacked')"
+    )
+    assert "(layer4): Sequential(" in str(fer_zoo.create("resnet18_025"))
+    assert "(0): ResNet('resnet18_025', weights='resnet18_025.fer2013', 0.70 M" in str(model)
+    assert repr(fer_zoo.create("test_tiny", num_classes=3)).endswith("(gray), num_classes=3)")
+    record = fer_zoo.get_weights("resnet18_025")
+    assert re.fullmatch(r"WeightsRecord\('resnet18_025.fer2013', 7 classes, .* %.*\)", repr(record))
+    spec = fer_zoo.models.get_spec("resnet18_025")
+    assert repr(spec).startswith("ModelSpec('resnet18_025', preset='fer40_center': ")
+    assert len(repr(spec)) < 150
     assert isinstance(fer_zoo.create("ensemble_r18_vgg19_025"), Ensemble)
     assert isinstance(fer_zoo.create("test_tiny"), ResNet)
     assert np.prod(fer_zoo.create("test_tiny").fc.weight.shape) == 64 * 7
+
+
+def test_an_ensemble_of_an_ensembles_members():
+    """As `with_fusion` recommends: the members are a ModuleList."""
+    model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
+    other = fer_zoo.create_ensemble(model.members, fusion="max")
+    assert other.members[0] is model.members[0]

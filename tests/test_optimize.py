@@ -1,11 +1,16 @@
 """Faster forms of a model give its answers: folding, engines, memory, exported files."""
 
+import copy
+import dataclasses
 import json
 import logging
+import pickle
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +28,7 @@ from fer_zoo.errors import (
 )
 from fer_zoo.inference import engines, exported, predict_scores, runtime
 from fer_zoo.inference.fold import PackedConv2d, fold
-from fer_zoo.inference.scoring import BatchSize, scores_by
+from fer_zoo.inference.scoring import BatchSize, in_parts, scores_by
 from fer_zoo.transforms import PRESETS
 
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
@@ -85,7 +90,7 @@ def test_a_network_that_cannot_be_traced_is_copied():
                 return x
             return super().forward_features(x)
 
-    model = shaken(Odd(num_classes=7, width=8))
+    model = shaken(Odd(num_classes=7, width=12))
     x = torch.rand(2, 1, 40, 40)
     with torch.inference_mode():
         torch.testing.assert_close(fold(model, x)(x), model(x))
@@ -102,7 +107,7 @@ def test_a_convolution_that_feeds_two_is_left_alone():
         def forward_head(self, x, pre_logits=False):
             return x.mean((2, 3))
 
-    model = shaken(Two(num_classes=8, width=8))
+    model = shaken(Two(num_classes=8, width=12))
     x = torch.rand(2, 1, 40, 40)
     with torch.inference_mode():
         torch.testing.assert_close(fold(model, x)(x), model(x))
@@ -155,7 +160,7 @@ def test_bfloat16_is_asked_for_and_stays_near(pair, gray):
     assert fast.engine == "torch"
     with pytest.raises(ArgumentError, match=r"torch\.int16"):
         fer_zoo.optimize(pair, dtype=torch.int16)
-    with pytest.raises(ArgumentError, match="example is faces"):
+    with pytest.raises(ArgumentError, match="faces are gray"):
         fer_zoo.optimize(pair, example=torch.zeros(48, 48))
     with pytest.raises(ArgumentError, match="model of the zoo"):
         fer_zoo.optimize(nn.Linear(1, 1))
@@ -477,7 +482,7 @@ def test_a_predictor_looks_for_a_faster_engine_once_it_has_worked_for_a_while(
         model.get_classifier().weight.mul_(2)
     for _ in range(3):
         later = changed(faces)
-    assert changed._runner.engine == "torch"
+    assert changed._runner.engine == "onnxruntime"
     assert [p.probabilities for p in later] == [
         pytest.approx(p.probabilities, abs=1e-5) for p in before
     ]
@@ -491,3 +496,176 @@ def test_a_network_that_cannot_be_exported_runs_in_torch(labelled, monkeypatch, 
     fast = fer_zoo.optimize(labelled)
     assert fast.engine == "torch"
     assert "has no onnxruntime engine: no such operator" in caplog.text
+
+
+def test_a_wrong_winner_is_refused_where_probabilities_are_flat(monkeypatch):
+    """An engine that says the same of every face is near in probability and no engine."""
+    model = fer_zoo.create("resnet18_025", weights="default")
+    model.temperature = {model.preset: 8.0}
+
+    def flat(self, views):
+        return torch.zeros(1, len(views), 7)
+
+    monkeypatch.setattr(engines.TorchEngine, "member_logits", flat)
+    with pytest.raises(OptimizeError, match=r"'agreement': 0\.[0-3]"):
+        fer_zoo.optimize(model, dtype=torch.bfloat16)
+
+
+def test_what_a_predictor_does_leaves_the_model_alone(gray, monkeypatch):
+    """Frozen parts stay frozen, and a model that is changed meanwhile changes no answer."""
+    monkeypatch.setattr(runtime, "PATIENCE", 0.0)
+    monkeypatch.setattr(runtime, "TRIAL", 0.01)
+    model = fer_zoo.create("resnet18_025", weights="default").train()
+    model.bn1.eval()
+    faces = list(gray[:, 0].numpy())
+    predict = fer_zoo.Predictor(model)
+    model.train()
+    model.bn1.eval()
+    model.reset_classifier(5)
+    found = [predict(faces) for _ in range(3)]
+    assert len({tuple(p.label for p in one) for one in found}) == 1
+    assert not model.bn1.training
+    assert model.layer1.training
+    predict_scores(model, gray)
+    assert not model.bn1.training
+    assert model.layer1.training
+
+
+def test_a_search_that_fails_costs_no_answer(gray, monkeypatch, caplog):
+    monkeypatch.setattr(runtime, "PATIENCE", 0.0)
+
+    def broken(*_):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(runtime, "_in_onnx", broken)
+    predict = fer_zoo.Predictor("resnet18_025")
+    assert len(predict(list(gray[:, 0].numpy()))) == len(gray)
+    assert "stays with torch: no" in caplog.text
+
+
+def test_predictors_and_optimized_models_can_be_copied_and_pickled(gray):
+    """As worker processes need it; oneDNN's memory itself cannot."""
+    face = gray[0, 0].numpy()
+    predict = fer_zoo.Predictor("resnet18_025")
+    for other in (copy.deepcopy(predict), pickle.loads(pickle.dumps(predict))):
+        assert other(face).probabilities == pytest.approx(predict(face).probabilities, abs=1e-6)
+    model = fer_zoo.create("resnet18_025", weights="default")
+    fast = fer_zoo.optimize(model, dtype=torch.bfloat16, example=gray)
+    again = pickle.loads(pickle.dumps(fast))
+    torch.testing.assert_close(again(gray), fast(gray))
+
+
+def test_another_transform_of_the_same_name_is_another_transform(labelled, gray):
+    """onnxruntime has the transform inside; a file says that it has."""
+    fast = fer_zoo.optimize(labelled, example=gray)
+    other = dataclasses.replace(fast.preset, mean=0.1)
+    own = predict_scores(labelled, gray, preset=other)
+    torch.testing.assert_close(fast.predict_scores(gray, preset=other), own, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(fast.predict_scores(gray), own, atol=1e-3)
+
+
+def test_the_transform_is_chosen_by_name(labelled, gray):
+    ten = fer_zoo.optimize(labelled, example=gray, preset="fer40_tencrop")
+    own = predict_scores(labelled, gray, preset="fer40_tencrop")
+    torch.testing.assert_close(ten.predict_scores(gray), own, atol=1e-4, rtol=1e-4)
+    assert set(ten.report["milliseconds"]) == {10, 10 * len(gray)}
+    # Faces are counted by their views.
+    slow, quick = ten._engines[10], ten._engines[10 * len(gray)]
+    assert ten._engine_for(10) is slow
+    assert ten._engine_for(9 * len(gray)) is quick
+
+
+def test_an_engine_that_was_wrong_answers_for_no_transform(labelled, gray, monkeypatch):
+    right = engines.TorchEngine.member_logits
+    monkeypatch.setattr(engines.TorchEngine, "member_logits", lambda self, x: right(self, x) * 1.5)
+    fast = fer_zoo.optimize(labelled, example=gray)
+    assert fast.engine == "onnxruntime"
+    own = predict_scores(labelled, gray, preset="fer40_tencrop")
+    labelled.temperature = {"fer40_tencrop": 3.0}  # a snapshot stays one
+    found = fast.predict_scores(gray, preset=PRESETS["fer40_tencrop"])
+    torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_taken_as_it_is(gray, dtype):
+    model = fer_zoo.create("resnet18_025", weights="default", dtype=dtype)
+    own = predict_scores(model, gray).softmax(1)
+    fast = fer_zoo.optimize(model, example=gray)
+    assert (fast(gray) - own).abs().max() < runtime.TOLERANCE[dtype]
+    assert fer_zoo.Predictor(model)(gray[0, 0].numpy()).label in model.labels
+
+
+def test_faces_have_one_channel(labelled):
+    fast = fer_zoo.optimize(labelled)
+    for wrong in (torch.zeros(48, 48), torch.zeros(2, 3, 48, 48)):
+        with pytest.raises(ArgumentError, match="faces are gray"):
+            fast(wrong)
+        with pytest.raises(ArgumentError, match="faces are gray"):
+            fer_zoo.optimize(labelled, example=wrong)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("x"), RuntimeError("can't allocate memory"), MemoryError()]
+)
+def test_memory_that_ends_on_a_cpu_halves_the_batch(error):
+    seen = []
+
+    def run(part):
+        seen.append(len(part))
+        if len(part) > 3:
+            raise error
+        return part
+
+    found = in_parts(torch.arange(10), run, size=BatchSize(8), views=1)
+    assert torch.cat(found).tolist() == list(range(10))
+    assert seen[:3] == [8, 4, 2]
+    with pytest.raises(ZeroDivisionError):
+        in_parts(torch.arange(10), lambda part: 1 / 0, size=BatchSize(8), views=1)
+
+
+def test_tf32_is_no_wrong_answer(monkeypatch):
+    """Convolutions of GPUs keep ten bits of each factor, in the model's own answers as in ours."""
+    model = fer_zoo.create("resnet18_025", weights="default")
+    like = SimpleNamespace(device=SimpleNamespace(type="cuda"), dtype=torch.float32)
+    monkeypatch.setattr(model, "parameters", lambda: iter([like]))
+    assert runtime._near(model, torch.float32) == runtime.TF32
+    assert runtime._near(model, torch.bfloat16) == runtime.TOLERANCE[torch.bfloat16]
+
+
+def test_as_many_faces_as_the_example_are_one_batch(labelled, monkeypatch):
+    fast = fer_zoo.optimize(labelled, example=torch.zeros(300, 48, 48, dtype=torch.uint8))
+    seen = []
+    for engine in {id(e): e for e in [*fast._engines.values(), fast._plain]}.values():
+        monkeypatch.setattr(
+            engine, "scores", lambda x, p, size: seen.append(size.now) or torch.zeros(len(x), 7)
+        )
+    fast(torch.zeros(300, 48, 48, dtype=torch.uint8))
+    assert seen == [300]
+
+
+def test_graphs_of_several_threads_do_not_mix(monkeypatch):
+    """Each size has one place for what comes in and what goes out."""
+
+    def capture(self, x):
+        inputs, outputs = x.clone(), torch.empty(len(x))
+        graph = SimpleNamespace()
+
+        def replay():
+            time.sleep(0.0005)
+            outputs.copy_(inputs.sum(1))
+
+        graph.replay = replay
+        return graph, inputs, outputs
+
+    monkeypatch.setattr(engines.Graphs, "_capture", capture)
+    graphs = engines.Graphs(None)
+
+    def ask(value):
+        x = torch.full((2, 3), float(value))
+        return all(torch.equal(graphs(x), x.sum(1)) for _ in range(30))
+
+    with ThreadPoolExecutor(3) as threads:
+        assert all(threads.map(ask, range(3)))
+    first = graphs(torch.ones(2, 3))
+    graphs(torch.zeros(2, 3))
+    assert first.tolist() == [3.0, 3.0]  # an answer is kept apart from the next

@@ -10,6 +10,7 @@ from fer_zoo.cli import (  # noqa: F401 (each adds its commands)
     commands,
     data,
     evaluation,
+    export,
     training,
     weights,
 )
@@ -28,7 +29,7 @@ def run() -> None:
     try:
         load_plugins()
         with logging_redirect_tqdm():
-            main(standalone_mode=False)
+            main(prog_name="fer-zoo", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

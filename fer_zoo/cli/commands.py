@@ -84,6 +84,7 @@ def info(name: str, as_json: bool) -> None:
 @weights_option
 @fusion_option
 @preset_option
+@click.option("--detect", is_flag=True, help="Whole photographs: find the faces first.")
 @device_option
 @json_option
 def predict(
@@ -92,29 +93,45 @@ def predict(
     weights: str | None,
     fusion: str | None,
     preset: str | None,
+    detect: bool,
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Label face crops: files, or folders of them.
+    """Label face crops: files, or folders of them; with --detect every face of photographs.
 
-    With --json one object a line. The exit code is 1 if any file could not be used.
+    With --json one object a line; with --detect it has a list of faces. The exit code is 1 if any
+    file could not be used; a photograph without faces is no error.
 
     Example: fer-zoo predict faces/ --fusion stacked
     """
     files = list(expand(paths))
     predictor = fer_zoo.Predictor(
-        model, weights=weights, fusion=fusion, preset=preset, device=device
+        model,
+        weights=weights,
+        fusion=fusion,
+        preset=preset,
+        device=device,
+        detector=fer_zoo.FaceDetector() if detect else None,
     )
     failed = 0
     table = prediction_table(predictor.labels)
-    for prediction in _progress(predictor.stream(files), len(files)):
-        failed += prediction.error is not None
-        if as_json:
-            click.echo(json.dumps(prediction.to_dict()))
-        elif prediction.error is not None:
-            click.echo(f"cannot use {prediction.error}", err=True)
+    stream = _progress(predictor.stream(files), len(files))
+    for file, found in zip(files, stream, strict=True):
+        faces = found if detect else [found]
+        error = next((face.error for face in faces if face.error is not None), None)
+        failed += error is not None
+        if as_json and detect:
+            shown = [] if error else [face.to_dict() for face in faces]
+            click.echo(json.dumps({"source": str(file), "error": error, "faces": shown}))
+        elif as_json:
+            click.echo(json.dumps(found.to_dict()))
+        elif error is not None:
+            click.echo(f"cannot use {error}", err=True)
+        elif not faces:
+            click.echo(f"no face in {file}", err=True)
         else:
-            table.add_row(*prediction_row(prediction))
+            for face in faces:
+                table.add_row(*prediction_row(face))
     if not as_json and table.row_count:
         wide(table)
     if failed:

@@ -16,6 +16,7 @@ from fer_zoo.cli.options import (
     json_option,
     limit_option,
     main,
+    models_argument,
     preset_option,
     weights_option,
 )
@@ -39,7 +40,7 @@ from fer_zoo.evaluation.report import (
 
 
 @main.command()
-@click.argument("models", nargs=-1, required=True)
+@models_argument
 @data_option
 @click.option(
     "--split",

@@ -43,8 +43,9 @@ def prediction_row(prediction: Prediction) -> list[str]:
     full, empty = ("█", "░") if out.encoding.lower().startswith("utf") else ("#", ".")
     bar = full * filled + empty * (12 - filled)
     shares = [f"{100 * p:.0f}" for p in prediction.probabilities.values()]
+    where = "" if prediction.box is None else f" {prediction.box[:2]}"
     return [
-        escape(prediction.source or ""),
+        escape(f"{prediction.source or ''}{where}"),
         escape(prediction.label or ""),
         bar,
         f"{100 * score:.1f} %",

@@ -1,6 +1,7 @@
 """The commands that train: networks, fusions, and the recipes they train by."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from rich.table import Table
 import fer_zoo
 from fer_zoo._files import replacing
 from fer_zoo.cli.inputs import has_classes, is_ferplus, open_data, parse_seeds, parse_setting
-from fer_zoo.cli.options import data_option, device_option, json_option, limit_option, main
+from fer_zoo.cli.options import (
+    data_option,
+    device_option,
+    json_option,
+    limit_option,
+    main,
+    model_argument,
+)
 from fer_zoo.cli.show import print_json, wide
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, MissingDependencyError
@@ -20,6 +28,7 @@ from fer_zoo.models import Classifier, get_spec
 from fer_zoo.training import (
     RECIPES,
     FusionFit,
+    TrainResult,
     get_recipe,
     plot_history,
     train_ensemble,
@@ -31,7 +40,7 @@ from fer_zoo.weights.address import IMAGENET
 
 
 @main.command()
-@click.argument("model")
+@model_argument
 @data_option
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder.")
 @click.option("--recipe", default="thesis_20", show_default=True, help="fer-zoo recipes.")
@@ -51,6 +60,7 @@ from fer_zoo.weights.address import IMAGENET
 @click.option("--fresh", is_flag=True, help="Start again instead of going on.")
 @limit_option
 @device_option
+@json_option
 def train(
     model: str,
     root: Path,
@@ -68,6 +78,7 @@ def train(
     fresh: bool,
     limit: int | None,
     device: str | None,
+    as_json: bool,
 ) -> None:
     """Train a network or an ensemble by a recipe; run again, it goes on where it stopped.
 
@@ -103,11 +114,21 @@ def train(
             raise ArgumentError(f"{name} is for one network; train the members one by one")
     if fusion and not is_ensemble:
         raise ArgumentError(f"--fusion is for an ensemble, {model!r} is one network")
-    say = click.echo if os.environ.get("RANK", "0") == "0" else lambda _: None
+
+    def say(text: str, facts: dict[str, Any]) -> None:
+        if os.environ.get("RANK", "0") != "0":
+            return
+        if as_json:
+            print_json(facts)
+        else:
+            click.echo(text)
+
     if is_ensemble:
         result = train_ensemble(model, data, fusion=fusion, **options)
         _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
-        say(f"{_describe(result.fit)}{result.checkpoint}")
+        facts = {"checkpoint": str(result.checkpoint), "fit": result.fit and asdict(result.fit)}
+        facts["members"] = {k: _facts(run) for k, run in result.members.items()}
+        say(f"{_describe(result.fit)}{result.checkpoint}", facts)
         return
     start = _start(model, weights, data.labels, new_head, settings.seed)
     if seeds is not None:
@@ -118,7 +139,8 @@ def train(
         say(
             f"{len(several.runs)} seeds: validation accuracy {100 * several.mean:.2f} % +- "
             f"{100 * several.std:.2f} (standard deviation), soup "
-            f"{100 * several.soup_accuracy:.2f} % (n = {len(judge)})\n{several.soup}"
+            f"{100 * several.soup_accuracy:.2f} % (n = {len(judge)})\n{several.soup}",
+            several.to_dict() | {"soup": str(several.soup)},
         )
         return
     run = fer_zoo.train(start, data, teacher=teacher, **options)
@@ -126,8 +148,15 @@ def train(
     best = run.best
     say(
         f"best epoch {best.epoch} of {len(run.history)}: validation accuracy "
-        f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}"
+        f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}",
+        _facts(run),
     )
+
+
+def _facts(run: TrainResult) -> dict[str, Any]:
+    """Return what a program wants to know of a run."""
+    history = [asdict(epoch) for epoch in run.history]
+    return {"checkpoint": str(run.checkpoint), "best": asdict(run.best), "history": history}
 
 
 def _start(

@@ -1,11 +1,13 @@
 """The commands about weights: converting others' files, and publishing."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 import fer_zoo
-from fer_zoo.cli.options import main
+from fer_zoo.cli.options import json_option, main
+from fer_zoo.cli.show import print_json
 from fer_zoo.errors import ArgumentError
 
 
@@ -15,8 +17,14 @@ from fer_zoo.errors import ArgumentError
 @click.option("--output", type=click.Path(path_type=Path), help="PATH with .safetensors.")
 @click.option("--labels", help="Class names of its head in order: angry,happy,...")
 @click.option("--preset", help="The transform it was trained with: fer-zoo list.")
+@json_option
 def convert(
-    path: Path, model: str, output: Path | None, labels: str | None, preset: str | None
+    path: Path,
+    model: str,
+    output: Path | None,
+    labels: str | None,
+    preset: str | None,
+    as_json: bool,
 ) -> None:
     """Turn a pickled state dict (.pth, .pt, .ckpt, .t7) into a checkpoint; nothing in it is run.
 
@@ -30,7 +38,11 @@ def convert(
     made = fer_zoo.convert(path, model, labels=names, preset=preset)
     for note in made.notes:
         click.echo(note, err=True)
-    click.echo(fer_zoo.save(made.model, output))
+    written = fer_zoo.save(made.model, output)
+    if as_json:
+        print_json({"output": str(written), "notes": made.notes})
+        return
+    click.echo(written)
 
 
 @main.command()
@@ -39,8 +51,14 @@ def convert(
 @click.option("--upload", is_flag=True, help="Do it; without, only say what would be uploaded.")
 @click.option("--private", is_flag=True, help="Make new repositories private.")
 @click.option("--endpoint", help="Of the Hub; HF_ENDPOINT or huggingface.co if not given.")
+@json_option
 def publish(
-    organisation: str, pattern: str, upload: bool, private: bool, endpoint: str | None
+    organisation: str,
+    pattern: str,
+    upload: bool,
+    private: bool,
+    endpoint: str | None,
+    as_json: bool,
 ) -> None:
     """Put the bundled weights on the Hub, a repository ORGANISATION/MODEL.TAG each, with its card.
 
@@ -49,6 +67,9 @@ def publish(
     plans = fer_zoo.publish(
         organisation, pattern, dry_run=not upload, private=private, endpoint=endpoint
     )
+    if as_json:
+        print_json({"uploaded": upload, "repositories": [asdict(done) for done in plans]})
+        return
     for done in plans:
         click.echo(done.address)
         for name, size in done.files.items():

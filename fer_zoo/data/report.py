@@ -100,6 +100,10 @@ class DataReport:
         doubted: faces that at least one of its ten voters calls no face, likewise.
         notes: what else to know.
         images: all faces, uint8, shape `(N, H, W)`.
+
+    Example:
+        >>> DataReport("mine", ".", {}, 8, (), (), (), (), None, None, (), torch.zeros(2, 48, 48))
+        DataReport('mine', n = 2; print(it.to_markdown()) tells)
     """
 
     name: str
@@ -114,6 +118,9 @@ class DataReport:
     doubted: tuple[Face, ...] | None
     notes: tuple[str, ...]
     images: Tensor = field(repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        return f"DataReport({self.name!r}, n = {len(self.images)}; print(it.to_markdown()) tells)"
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the images as plain values, ready for JSON."""
@@ -384,11 +391,9 @@ def _shared(groups: tuple[Group, ...], split: str, other: str) -> tuple[int, int
 def _libraries() -> tuple[Any, Any]:
     try:
         import imagehash
-        from scipy import sparse
+        import scipy.sparse.csgraph
     except ImportError as error:
         raise MissingDependencyError(
             f"the data report needs ImageHash ({error}): pip install 'fer-zoo[train]'"
         ) from None
-    import scipy.sparse.csgraph  # noqa: F401 (bound as sparse.csgraph)
-
-    return imagehash, sparse
+    return imagehash, scipy.sparse

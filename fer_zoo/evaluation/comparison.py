@@ -42,6 +42,12 @@ class Comparison:
     only_second: int
     p_value: float
 
+    def __repr__(self) -> str:
+        return (
+            f"Comparison({self.second!r} against {self.first!r}: {100 * self.difference:+.2f} "
+            f"points, McNemar's p = {self.p_value:.3g}, n = {self.n})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
         return asdict(self)

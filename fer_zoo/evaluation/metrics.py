@@ -108,6 +108,14 @@ class Evaluation:
     scores: Tensor = field(repr=False, compare=False, kw_only=True)
     targets: Tensor = field(repr=False, compare=False, kw_only=True)
 
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"Evaluation({self.title!r} on {self.data} {self.split or ''}, {self.preset}: "
+            f"accuracy {100 * self.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f}), "
+            f"macro-F1 {100 * self.macro_f1:.2f} %, ECE {100 * self.ece:.2f} %, n = {self.n})"
+        ).replace(" , ", ", ")
+
     @property
     def title(self) -> str:
         """What to call the model, with the fusion of an ensemble."""
@@ -215,7 +223,13 @@ def evaluate(
 def score_metrics(
     scores: Tensor, targets: Tensor, labels: tuple[str, ...], *, temperature: float = 1.0
 ) -> dict[str, Any]:
-    """Return the metrics of `Evaluation` for scores `(N, K)` and targets `(N,)`."""
+    """Return the metrics of `Evaluation` for scores `(N, K)` and targets `(N,)`.
+
+    Example:
+        >>> scores, targets = torch.eye(2)[[0, 1, 1, 0]] * 9, torch.tensor([0, 1, 1, 1])
+        >>> score_metrics(scores, targets, ("calm", "tense"))["accuracy"]
+        0.75
+    """
     metrics, stats, _ = _libraries()
     guesses, truth, indices = scores.argmax(1).numpy(), targets.numpy(), range(len(labels))
     right, n = guesses == truth, len(truth)

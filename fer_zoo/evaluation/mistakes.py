@@ -24,6 +24,10 @@ class Mistake:
         predicted: the class the model says.
         probability: what the model gives to that.
         true_probability: what the model gives to the class in the data.
+
+    Example:
+        >>> Mistake(7, "row 7", "fear", "happy", 0.9, 0.05).predicted
+        'happy'
     """
 
     index: int
@@ -88,6 +92,16 @@ def plot_mistakes(mistakes: Sequence[Mistake], data: FaceDataset, *, count: int 
     """Return a `matplotlib.figure.Figure` of the first `count` mistakes.
 
     Under each face stand where it is from, the class in the data, and what the model says.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> mistakes = find_mistakes(fer_zoo.evaluate(model, faces), faces)
+        >>> len(plot_mistakes(mistakes, faces).axes) >= len(mistakes)
+        True
     """
     shown = list(mistakes)[:count]
     captions = [

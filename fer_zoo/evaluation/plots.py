@@ -1,6 +1,7 @@
 """Pictures of results, as matplotlib figures.
 
-The colours are cividis', which read the same in print and for colour-blind people.
+The colours are cividis', which read the same in print and for colour-blind people, and where values
+have a sign PuOr's.
 """
 
 from collections.abc import Sequence
@@ -9,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import MissingDependencyError
+from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.evaluation.metrics import BINS, Evaluation
+from fer_zoo.fusion import Stacked, Weighted
+from fer_zoo.models import Ensemble
 
 DARK, MIDDLE, LIGHT = "#1f3a6d", "#7c7b78", "#e5cf52"
 
@@ -36,7 +39,7 @@ def plot_confusion(evaluation: Evaluation) -> Any:
     labels, counts = evaluation.labels, evaluation.confusion
     shares = [[100 * n / max(sum(row), 1) for n in row] for row in counts]
     side = 2.2 + 0.75 * len(labels)
-    figure = _figure(side + 0.8, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
     for i, row in enumerate(counts):
@@ -78,7 +81,7 @@ def plot_reliability(evaluation: Evaluation) -> Any:
     if evaluation.temperature != 1:
         name = f"temperature {evaluation.temperature:.3f}"
         sides.append((name, evaluation.temperature, evaluation.ece))
-    figure = _figure(0.6 + 3.9 * len(sides), 5.4)
+    figure = new_figure(0.6 + 3.9 * len(sides), 5.4)
     grid = figure.subplots(
         2, len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1]
     )
@@ -130,9 +133,19 @@ def plot_recalls(evaluations: Sequence[Evaluation]) -> Any:
 
     Args:
         evaluations: on the same faces, e.g. with one view and with ten.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> figure = plot_recalls([fer_zoo.evaluate(model, faces)])
+        >>> figure.axes[0].get_xlabel()
+        'recall in %, with its 95 % interval'
     """
     first = evaluations[0]
-    figure = _figure(6.4, 1.5 + (0.2 + 0.24 * len(evaluations)) * len(first.labels))
+    figure = new_figure(6.4, 1.5 + (0.2 + 0.24 * len(evaluations)) * len(first.labels))
     axes = figure.add_subplot()
     height = 0.8 / len(evaluations)
     for k, found in enumerate(evaluations):
@@ -158,6 +171,61 @@ def plot_recalls(evaluations: Sequence[Evaluation]) -> Any:
     return figure
 
 
+def plot_fusion(model: Ensemble) -> Any:
+    """Return a `matplotlib.figure.Figure` of what a fitted fusion makes of the members' answers.
+
+    For `weighted` the weight of each member, or of each member for each class. For `stacked` how
+    much each class's score rises with each member's logits, one panel per member; an averaging head
+    has one over the number of members on the diagonal and nought elsewhere. Every weight is
+    written, so that nothing hangs on a colour.
+
+    Raises:
+        ArgumentError: the fusion has no weights.
+        MissingDependencyError: matplotlib is not installed.
+
+    Example:
+        >>> import fer_zoo
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
+        >>> [axes.get_title() for axes in plot_fusion(model).axes[:2]]
+        ['resnet18_025', 'vgg19_025']
+    """
+    fusion = model.fusion
+    names = [member.name or f"member {i}" for i, member in enumerate(model.members, 1)]
+    labels = model.labels or tuple(map(str, range(model.num_classes)))
+    if isinstance(fusion, Weighted):
+        weights = fusion.weights.float().cpu()
+        columns = list(labels) if fusion.per_class else ["every class"]
+        panels, rows = {"weight of each member": weights}, names
+    elif isinstance(fusion, Stacked):
+        parts = fusion.linear.weight.detach().float().cpu().chunk(len(names), 1)
+        columns, rows = list(labels), list(labels)
+        panels = {
+            f"{i}: {n}" if names.count(n) > 1 else n: w
+            for i, (n, w) in enumerate(zip(names, parts, strict=True), 1)
+        }
+    else:
+        raise ArgumentError(f"{fusion.name!r} has no weights to plot; weighted and stacked have")
+    width, height = 1.6 + 0.62 * len(columns), 1.6 + 0.46 * len(rows)
+    figure = new_figure(max(width, 3.4) * len(panels) + 0.8, height)
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    limit = max(float(w.abs().max()) for w in panels.values())
+    for axes, (title, weights) in zip(grid, panels.items(), strict=True):
+        image = axes.imshow(weights.tolist(), cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
+        for i, row in enumerate(weights.tolist()):
+            for j, value in enumerate(row):
+                colour = "white" if abs(value) > 0.65 * limit else "black"
+                axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+        axes.set_yticks(range(len(rows)), rows if axes is grid[0] else [])
+        if isinstance(fusion, Stacked):
+            axes.set_xlabel("logit of the member")
+    if isinstance(fusion, Stacked):
+        grid[0].set_ylabel("fused score")
+    figure.colorbar(image, ax=list(grid), label="weight")
+    return figure
+
+
 def bins(evaluation: Evaluation, temperature: float) -> tuple[list[int], list[float], list[float]]:
     """Return faces, mean probability of the winner, and share of right answers of each bin.
 
@@ -176,7 +244,8 @@ def bins(evaluation: Evaluation, temperature: float) -> tuple[list[int], list[fl
     return [int(n) for n in counts], means[0].tolist(), means[1].tolist()
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty `matplotlib.figure.Figure` of so many inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

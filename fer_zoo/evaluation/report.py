@@ -47,6 +47,9 @@ class Report:
     results: tuple[Evaluation, ...]
     robustness: Robustness | None = None
 
+    def __repr__(self) -> str:
+        return f"Report({', '.join(map(repr, self.results))})"
+
     @property
     def gain(self) -> Comparison | None:
         """One view against ten, where both were measured."""
@@ -77,6 +80,15 @@ def measure(
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
         source: what the model was loaded from.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> measure(model, faces, preset="fer40_center").results[0].n
+        7
     """
     own = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
     other = counterpart(own) if preset is None else None
@@ -96,6 +108,15 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
     """Return each model's gain by ten views, then each pair of models with equally many views.
 
     Models that were evaluated on other faces than the first are left out.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> [comparison.n for comparison in compare_all([measure(model, faces)])]
+        [7]
     """
     found = [report.gain for report in reports if report.gain is not None]
     same = [r for r in reports if r.results[0].fingerprint == reports[0].results[0].fingerprint]
@@ -191,7 +212,19 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
 
 
 def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) -> Path:
-    """Write `comparison.md`, several models side by side; return its path."""
+    """Write `comparison.md`, several models side by side; return its path.
+
+    Example:
+        >>> import tempfile
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_comparison(folder, [measure(model, faces)]).name
+        'comparison.md'
+    """
     results = [result for report in reports for result in report.results]
     path = Path(folder) / "comparison.md"
     _write(path, make_comparison(results, compare_all(reports)))

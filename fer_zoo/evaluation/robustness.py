@@ -18,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, MissingDependencyError, UnknownNameError
+from fer_zoo.errors import ArgumentError, UnknownNameError
 from fer_zoo.evaluation.metrics import evaluate
+from fer_zoo.evaluation.plots import new_figure
 from fer_zoo.evaluation.sheet import contact_sheet
 from fer_zoo.inference import predict_scores
 from fer_zoo.models import Classifier
@@ -217,6 +218,12 @@ class Robustness:
     overall: float
     note: str = ""
 
+    def __repr__(self) -> str:
+        return (
+            f"Robustness({self.model!r} on {self.data}, n = {self.n}: clean {100 * self.clean:.2f} "
+            f"%, mean over {len(self.accuracy)} corruptions {100 * self.overall:.2f} %)"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, ready for JSON."""
         return asdict(self)
@@ -351,16 +358,10 @@ def plot_robustness(results: Robustness | Sequence[Robustness]) -> Any:
     several = [results] if isinstance(results, Robustness) else list(results)
     if not 0 < len(several) <= len(COLOURS) or len({tuple(r.accuracy) for r in several}) > 1:
         raise ArgumentError("plot one to seven results with the same corruptions")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib: pip install 'fer-zoo[train]'"
-        ) from None
     names = list(several[0].accuracy)
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(2.4 * columns + 0.4, 1.9 * rows + 0.9), layout="constrained")
+    figure = new_figure(2.4 * columns + 0.4, 1.9 * rows + 0.9)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, name in zip(panels, names, strict=False):
         axes.set_title(name, fontsize=9)

@@ -25,6 +25,12 @@ class FitReport:
         loss_before: mean cross-entropy in nats on them before (plus penalty, if any).
         loss_after: the same after; never higher.
         gradient_norm: largest entry of the gradient at the end; near zero at the optimum.
+
+    Example:
+        >>> fusion = create_fusion("weighted", 2, 3)
+        >>> logits, targets = torch.eye(3).repeat(2, 1, 1), torch.arange(3)
+        >>> fusion.fit(logits, targets, split="own faces").n
+        3
     """
 
     fusion: str

@@ -2,16 +2,22 @@
 
 from fer_zoo.inference.calibration import LEAST_FACES, calibrate, fit_temperature
 from fer_zoo.inference.exported import export
-from fer_zoo.inference.predictor import Prediction, Predictor
+from fer_zoo.inference.photographs import Detector, FaceDetector, crop_faces
+from fer_zoo.inference.prediction import Prediction, Predictions
+from fer_zoo.inference.predictor import Predictor
 from fer_zoo.inference.runtime import Optimized, optimize
 from fer_zoo.inference.scoring import fuse, member_scores, predict_scores, tempered
 
 __all__ = [
     "LEAST_FACES",
+    "Detector",
+    "FaceDetector",
     "Optimized",
     "Prediction",
+    "Predictions",
     "Predictor",
     "calibrate",
+    "crop_faces",
     "export",
     "fit_temperature",
     "fuse",

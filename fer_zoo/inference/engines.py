@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import threading
 from collections import OrderedDict
 from copy import deepcopy
 from pathlib import Path
@@ -13,7 +14,13 @@ from torch import Tensor, nn
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.fold import fold
-from fer_zoo.inference.scoring import BatchSize, predict_scores, scores_by, tempered
+from fer_zoo.inference.scoring import (
+    BatchSize,
+    in_parts,
+    predict_scores,
+    scores_by,
+    tempered,
+)
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import Preset
 
@@ -121,23 +128,28 @@ class TorchEngine:
 
 
 class Graphs:
-    """CUDA graphs of one function, one for each input shape; the least recently used goes first."""
+    """CUDA graphs of one function, one for each input shape; the least recently used goes first.
+
+    Each has one place for what goes in and one for what comes out, so threads take turns.
+    """
 
     def __init__(self, function: Any) -> None:
         self.function = function
+        self.lock = threading.Lock()
         self.kept: OrderedDict[torch.Size, tuple[Any, Tensor, Tensor]] = OrderedDict()
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `function(x)`, replayed."""
-        if x.shape not in self.kept:
-            if len(self.kept) == GRAPH_SIZES:
-                self.kept.popitem(last=False)
-            self.kept[x.shape] = self._capture(x)
-        self.kept.move_to_end(x.shape)
-        graph, inputs, outputs = self.kept[x.shape]
-        inputs.copy_(x)
-        graph.replay()
-        return outputs.clone()
+        with self.lock:
+            if x.shape not in self.kept:
+                if len(self.kept) == GRAPH_SIZES:
+                    self.kept.popitem(last=False)
+                self.kept[x.shape] = self._capture(x)
+            self.kept.move_to_end(x.shape)
+            graph, inputs, outputs = self.kept[x.shape]
+            inputs.copy_(x)
+            graph.replay()
+            return outputs.clone()
 
     def _capture(self, x: Tensor) -> tuple[Any, Tensor, Tensor]:
         inputs, stream = x.clone(memory_format=torch.preserve_format), torch.cuda.Stream()
@@ -213,9 +225,13 @@ class OnnxEngine:
 
     def scores(self, images: Tensor, preset: Preset, size: BatchSize) -> Tensor:
         """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
-        parts = preset.square(images.cpu()).split(max(1, size.now // preset.num_views))
-        found = [self.session.run(None, {"faces": part.contiguous().numpy()})[0] for part in parts]
-        return torch.cat([torch.from_numpy(scores) for scores in found]).double()
+
+        def part_scores(part: Tensor) -> Tensor:
+            faces = preset.square(part.cpu()).contiguous()
+            return torch.from_numpy(self.session.run(None, {"faces": faces.numpy()})[0])
+
+        found = in_parts(images, part_scores, size=size, views=preset.num_views)
+        return torch.cat(found).double()
 
 
 def _quantized(program: bytes, example: Tensor) -> bytes:

@@ -12,7 +12,7 @@ from fer_zoo._files import replacing
 from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, OptimizeError
 from fer_zoo.inference.engines import Pipeline, session, to_onnx
 from fer_zoo.inference.runtime import TOLERANCE, _faces
-from fer_zoo.inference.scoring import evaluating
+from fer_zoo.inference.scoring import BatchSize, as_faces, evaluating, in_parts
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
@@ -122,7 +122,7 @@ class Exported:
         self.path = Path(path)
         if not self.path.is_file():
             raise CheckpointError(f"{path}: no such file")
-        if self.path.suffix == ".onnx":
+        if self.path.suffix.lower() == ".onnx":
             runner = session(str(self.path))
             known, entry = runner.get_modelmeta().custom_metadata_map, runner.get_inputs()[0].name
             self._run: Any = lambda x: torch.from_numpy(runner.run(None, {entry: x.numpy()})[0])
@@ -134,10 +134,16 @@ class Exported:
         try:
             about = json.loads(known["fer_zoo"])
             self.name, self.labels = about["name"], tuple(about["labels"])
-            self.preset, self.entry = PRESETS[about["preset"]], about["input"]
-            self.in_channels = int(about["shape"][1])
+            self.entry, self.in_channels = about["input"], int(about["shape"][1])
+            name = str(about["preset"])
         except (KeyError, ValueError, TypeError):
             raise CheckpointError(f"{path}: fer_zoo.export did not write this file") from None
+        if name not in PRESETS:
+            raise CheckpointError(
+                f"{path} was exported with the preset {name!r}, which is not here: register it "
+                "(fer_zoo.register_preset) before the file is loaded"
+            )
+        self.preset = PRESETS[name]
 
     def run(self, x: Tensor) -> Tensor:
         """Return probabilities `(B, K)` of what the file takes."""
@@ -147,21 +153,27 @@ class Exported:
     def predict_scores(
         self, images: Tensor, *, preset: Preset | None = None, batch_size: int = 256
     ) -> Tensor:
-        """Return scores `(B, K)`, float64, of faces; their softmax is the probabilities."""
-        if preset is not None and preset.name != self.preset.name:
+        """Return scores `(B, K)`, float64, of faces; their softmax is the probabilities.
+
+        With the transform inside the file, faces of another size are scaled and rounded to 8 bits
+        first, which a model in Python does not do.
+        """
+        if preset is not None and preset != self.preset:
             raise ArgumentError(
                 f"{self.path} was exported with the preset {self.preset.name!r}; export the model "
                 f"again with model.preset = {preset.name!r}"
             )
-        images = images if images.ndim == 4 else images[:, None]
-        found = []
-        for part in images.split(max(1, batch_size // self.preset.num_views)):
+
+        def part_scores(part: Tensor) -> Tensor:
             if self.entry == "images":
                 faces = self.preset.square(part)
-                found.append(self.run(faces.mul(255).round().byte()).double().log())
-                continue
+                return self.run(faces.mul(255).round().byte()).double().log()
             views = self.preset.evaluation_views(part)
             shape = views.shape[:2]
             rows = self.run(views.flatten(0, 1).expand(-1, self.in_channels, -1, -1))
-            found.append(self.preset.combine(rows.log().unflatten(0, shape)).double())
-        return torch.cat(found)
+            return self.preset.combine(rows.log().unflatten(0, shape)).double()
+
+        size = BatchSize(batch_size)
+        return torch.cat(
+            in_parts(as_faces(images), part_scores, size=size, views=self.preset.num_views)
+        )

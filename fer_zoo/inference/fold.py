@@ -86,9 +86,20 @@ def fold(network: Classifier, example: Tensor) -> nn.Module:
     traced.delete_all_unused_submodules()
     traced.recompile()
     traced.to(example.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if example.device.type == "cpu" and torch.backends.mkldnn.is_available():
+    if example.device.type == "cpu" and _can_pack(example.dtype):
         _pack(traced, example)
     return traced
+
+
+def _can_pack(dtype: torch.dtype) -> bool:
+    """Whether this processor's oneDNN has convolutions in a dtype."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.float32:
+        return True
+    names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    asked = f"_is_mkldnn_{names.get(dtype)}_supported"
+    return dtype in names and bool(getattr(torch.ops.mkldnn, asked)())
 
 
 def _pack(traced: fx.GraphModule, example: Tensor) -> None:

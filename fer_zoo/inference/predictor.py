@@ -3,9 +3,8 @@
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,42 +15,14 @@ from fer_zoo.errors import ArgumentError, InputError, LabelError
 from fer_zoo.factory import create
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.exported import SUFFIXES, Exported
+from fer_zoo.inference.photographs import DECODERS, Detector, label_photographs
+from fer_zoo.inference.prediction import Prediction, Predictions
 from fer_zoo.inference.runtime import Optimized, folded
 from fer_zoo.models import Classifier
 from fer_zoo.models.ensemble import with_fusion
 from fer_zoo.saving import load
 from fer_zoo.transforms import PRESETS, Preset, to_gray
 from fer_zoo.weights import is_address
-
-DECODERS = 4  # threads that read image files
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a predictor says of one image.
-
-    Attributes:
-        label: the most probable class; None if the image could not be used.
-        score: its probability.
-        probabilities: of all classes, in the order of the labels, summing to one; calibrated where
-            the model has a temperature.
-        source: the path, where the image came from one.
-        error: why the image could not be used.
-
-    Example:
-        >>> Prediction("happy", 0.9, {"happy": 0.9, "sad": 0.1}).to_dict()["label"]
-        'happy'
-    """
-
-    label: str | None = None
-    score: float | None = None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    source: str | None = None
-    error: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
 
 
 class Predictor:
@@ -72,6 +43,13 @@ class Predictor:
         device: for a name or path, CUDA where there is one, else the CPU; a model stays where it
             is unless this is given. It is put in evaluation mode.
         batch_size: largest number of views in one forward pass.
+        detector: for whole photographs: anything that returns the boxes of the faces in one, such
+            as `fer_zoo.FaceDetector()`. It is called with the photograph as RGB, uint8
+            `(H, W, 3)`, upright, and returns rows of left, top, right and bottom in px; a fifth
+            number is the roll of the face in degrees, clockwise, and is turned back. There is then
+            a list of predictions for each image, one for each face, empty where there is none.
+        margin: share of a box's side that is added all round, for a detector whose boxes are
+            tighter than FER2013's crops (those of `fer_zoo.FaceDetector` are not).
 
     Raises:
         LabelError: the model was never trained, so its outputs have no names.
@@ -93,11 +71,20 @@ class Predictor:
         preset: str | Preset | None = None,
         device: torch.device | str | None = None,
         batch_size: int = 256,
+        detector: Detector | None = None,
+        margin: float = 0.0,
     ) -> None:
+        if not (detector is None or callable(detector)) or not 0 <= margin <= 2:
+            raise ArgumentError(
+                f"detector must be callable and margin 0 to 2, got {detector!r:.80} and {margin}"
+            )
+        if margin and detector is None:
+            raise ArgumentError("margin is for detector=: without one, faces are taken as they are")
+        self.detector, self.margin = detector, margin
         chosen = PRESETS[preset] if isinstance(preset, str) else preset
         self.batch_size = batch_size
         self._runner: Any = model
-        if isinstance(model, str | os.PathLike) and os.fspath(model).endswith(SUFFIXES):
+        if isinstance(model, str | os.PathLike) and os.fspath(model).lower().endswith(SUFFIXES):
             self._runner = Exported(model)
         if isinstance(self._runner, Optimized | Exported):
             given = {"weights": weights, "fusion": fusion, "device": device}
@@ -116,12 +103,6 @@ class Predictor:
         self.labels: tuple[str, ...] = self._runner.labels
         self.preset = chosen or self._runner.preset
 
-    @overload
-    def __call__(self, images: str | os.PathLike[str]) -> Prediction: ...
-    @overload
-    def __call__(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
-    @overload
-    def __call__(self, images: Any) -> Any: ...
     def __call__(self, images: Any) -> Any:
         """Label one image or many.
 
@@ -132,27 +113,33 @@ class Predictor:
 
         Returns:
             A `Prediction` for one image; for many a list in the same order, where an image that
-            cannot be used has its `error` set.
+            cannot be used has its `error` set. With a `detector`, a list of predictions for one
+            image, one for each face; for many a list of such lists.
 
         Raises:
             InputError: the one image that was given cannot be used.
         """
         if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
-            return list(self.stream(images))
+            return Predictions(self.stream(images))
         if isinstance(images, list | tuple):
-            return list(self.stream(images))
+            return Predictions(self.stream(images))
         if isinstance(images, Iterator):
             raise InputError("got an iterator: use predictor.stream(images)")
-        prediction = next(self.stream([images]))
-        if prediction.error is not None:
-            raise InputError(prediction.error)
-        return prediction
+        found = next(self.stream([images]))
+        for prediction in found if self.detector else [found]:
+            if prediction.error is not None:
+                raise InputError(prediction.error)
+        return found
 
-    def stream(self, images: Iterable[Any]) -> Iterator[Prediction]:
+    def stream(self, images: Iterable[Any]) -> Iterator[Any]:
         """Yield a `Prediction` for each of any number of images, in order, in bounded memory.
 
-        Of image files one more batch is read ahead, in threads, while the networks compute.
+        With a `detector`, a list of them for each image. Of image files one more batch is read
+        ahead, in threads, while the networks compute.
         """
+        if self.detector is not None:
+            yield from label_photographs(self, images, self.detector, self.margin)
+            return
         remaining = iter(images)
         per_batch = max(1, self.batch_size // self.preset.num_views)
         with ThreadPoolExecutor(DECODERS) as threads:
@@ -165,6 +152,10 @@ class Predictor:
                 found = list(decoded)
                 ahead = self._next(remaining, per_batch, threads) if on_disk else None
                 yield from self._predict(chunk, found)
+
+    def label_squares(self, faces: list[Tensor]) -> Iterator[Prediction]:
+        """Yield a `Prediction` for each of some gray faces `(1, S, S)`."""
+        yield from self._predict(list(faces), list(map(self._square, faces)))
 
     def _next(
         self, remaining: Iterator[Any], count: int, threads: ThreadPoolExecutor
@@ -197,11 +188,13 @@ class Predictor:
             winner, row = next(rows)
             probabilities = dict(zip(self.labels, row, strict=True))
             label = self.labels[winner]
-            yield Prediction(label, probabilities[label], probabilities, source)
+            face = square[0, 0].mul(255).round().byte().cpu()
+            yield Prediction(label, probabilities[label], probabilities, source, face=face)
 
     def __repr__(self) -> str:
         return (
-            f"Predictor({self._runner.name!r}, preset={self.preset.name!r}, labels={self.labels})"
+            f"Predictor({self._runner.name!r}, preset={self.preset.name!r}, labels={self.labels}"
+            + (f", detector={self.detector!r})" if self.detector else ")")
         )
 
 

@@ -1,8 +1,10 @@
 """Scores for many faces at once: batches, views and members in one place."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +17,15 @@ from fer_zoo.transforms import PRESETS, Preset
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` in evaluation mode, without gradients, and back afterwards."""
-    training = model.training
+    """Put `model` in evaluation mode, without gradients, and each part back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 def member_scores(
@@ -105,6 +108,77 @@ class BatchSize:
             self.now, self._good = min(2 * self.now, self.limit), 0
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ended, on a GPU or a CPU, in torch or in onnxruntime.
+
+    Example:
+        >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+        True
+    """
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    said = re.search("out of memory|allocate memory|failed to allocate", str(error), re.I)
+    return known or said is not None
+
+
+def in_parts(
+    images: Tensor,
+    run: Callable[[Tensor], Tensor],
+    *,
+    size: BatchSize,
+    views: int,
+    done: Callable[[int], object] = lambda count: None,
+) -> list[Tensor]:
+    """Return what `run` makes of each part of some images; one part if there are none.
+
+    Where memory ends, the part is done again in halves.
+
+    Args:
+        images: shape `(N, ...)`.
+        run: from a part of them to anything.
+        size: largest number of views at once.
+        views: of one image.
+        done: is told of how many images each finished part had.
+
+    Raises:
+        Exception: of `run`, where it is not for want of memory, or one image does not fit.
+    """
+    found: list[Tensor] = []
+    at = 0
+    while at < len(images) or not found:
+        part = images[at : at + max(1, size.now // views)]
+        try:
+            found.append(run(part))
+        except Exception as error:
+            if not (out_of_memory(error) and len(part) > 1 and size.halve()):
+                raise
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            continue
+        size.went_well()
+        at += len(part)
+        done(len(part))
+    return found
+
+
+def as_faces(images: Tensor) -> Tensor:
+    """Return gray images as `(N, 1, H, W)`.
+
+    Raises:
+        ArgumentError: they have another shape.
+
+    Example:
+        >>> as_faces(torch.zeros(3, 48, 48)).shape
+        torch.Size([3, 1, 48, 48])
+    """
+    faces = images[:, None] if images.ndim == 3 else images
+    if faces.ndim != 4 or faces.shape[1] != 1:
+        raise ArgumentError(
+            f"faces are gray, (N, H, W) or (N, 1, H, W), got {tuple(images.shape)}; "
+            "fer_zoo.Predictor takes anything else"
+        )
+    return faces
+
+
 def scores_by(
     run: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -117,8 +191,6 @@ def scores_by(
 ) -> Tensor:
     """Return member scores `(M, N, K)` of images by anything that maps views to member logits.
 
-    Where memory ends, the part is done again in halves.
-
     Args:
         run: views `(B, C, S, S)`, float32 on `device`, to logits `(M, B, K)`.
         images: as for `member_scores`.
@@ -130,37 +202,26 @@ def scores_by(
 
     Raises:
         torch.OutOfMemoryError: not even the views of one image fit.
+        ArgumentError: the images are no gray faces.
     """
-    images = images[:, None] if images.ndim == 3 else images
+    faces = as_faces(images)
     bar = tqdm(
-        total=len(images),
+        total=len(faces),
         desc="faces",
         unit="face",
         leave=False,
         disable=None if progress else True,
     )
-    found: list[Tensor] = []
-    at = 0
+
+    def part_scores(part: Tensor) -> Tensor:
+        views = preset.evaluation_views(part.to(device)).flatten(0, 1)
+        logits = run(views.expand(-1, channels, -1, -1)).float()
+        per_view = logits.unflatten(1, (len(part), preset.num_views))
+        return torch.stack([preset.combine(member) for member in per_view]).cpu()
+
     with torch.inference_mode(), bar:
-        while at < len(images) or not found:
-            count = max(1, size.now // preset.num_views)
-            part = images[at : at + count]
-            try:
-                views = preset.evaluation_views(part.to(device)).flatten(0, 1)
-                logits = run(views.expand(-1, channels, -1, -1)).float()
-                per_view = logits.unflatten(1, (len(part), preset.num_views))
-                scores = torch.stack([preset.combine(member) for member in per_view]).cpu()
-            except torch.OutOfMemoryError:
-                if not (count > 1 and size.halve()):
-                    raise
-                if device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            size.went_well()
-            found.append(scores)
-            at += len(part)
-            bar.update(len(part))
-    return torch.cat(found, 1)
+        how: Any = {"size": size, "views": preset.num_views, "done": bar.update}
+        return torch.cat(in_parts(faces, part_scores, **how), 1)
 
 
 def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
@@ -199,6 +260,12 @@ def predict_scores(
     See `member_scores` for the arguments. Their softmax is the probability of each class; they
     are those of `fuse(model, member_scores(...))`, which is uncalibrated, over the model's
     temperature for the preset.
+
+    Example:
+        >>> import fer_zoo
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> predict_scores(model, torch.zeros(3, 48, 48, dtype=torch.uint8)).softmax(1).shape
+        torch.Size([3, 7])
     """
     recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
     found = member_scores(model, images, preset=recipe, batch_size=batch_size, progress=progress)

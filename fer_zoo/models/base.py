@@ -24,6 +24,13 @@ class Classifier(nn.Module, ABC):
         num_classes: width of the head.
         num_features: width of the vector in front of the head.
         in_channels: 1 for gray, 3 for RGB.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> features = model.forward_features(torch.zeros(2, 1, 40, 40))
+        >>> model.forward_head(features, pre_logits=True).shape, model.num_features
+        (torch.Size([2, 128]), 128)
     """
 
     name: str = ""
@@ -85,12 +92,43 @@ class Classifier(nn.Module, ABC):
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return patterns that sort the parameters from the stem to the head, as timm's do.
+
+        What no pattern matches, the head at least, comes last.
+
+        Args:
+            coarse: one group for each stage instead of each block.
+        """
+        return {}
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits `(B, num_classes)` for images `(B, in_channels, H, W)`."""
         return self.forward_head(self.forward_features(x))
 
+    def __repr__(self) -> str:
+        """Say what one wants to know of a model; `print(model)` lists its layers or members."""
+        weights = self.provenance.get("weights") or (self.labels and "own") or None
+        channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
+        parts = [
+            repr(self.name or type(self).__name__),
+            f"weights={weights!r}",
+            f"{count_parameters(self) / 1e6:.2f} M parameters",
+            f"preset={self.preset!r} ({channels})",
+            f"labels={self.labels}" if self.labels else f"num_classes={self.num_classes}",
+            *self._facts(),
+        ]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __str__(self) -> str:
+        return super().__repr__()
+
+    def _facts(self) -> list[str]:
+        """Return what else the repr says."""
+        return []
+
     def extra_repr(self) -> str:
-        """Say what one wants to know first of a network."""
+        """Say what one wants to know first of a network, in the list of its layers."""
         return f"name={self.name!r}, num_classes={self.num_classes}, labels={self.labels}"
 
     def _fresh_head(self, num_classes: int) -> nn.Linear:

@@ -115,6 +115,10 @@ class Ensemble(Classifier):
         self.fusion = create_fusion(old.name, count, num_classes, **old.options()).to(like)
         self._forget_head(num_classes)
 
+    def _facts(self) -> list[str]:
+        names = ", ".join(m.name or type(m).__name__ for m in self.members)
+        return [f"members=[{names}]", f"fusion={self.fusion.name!r}"]
+
     def _note_order(self) -> None:
         orders = label_orders(self.members)
         self.order = torch.tensor(orders, device=self.order.device)

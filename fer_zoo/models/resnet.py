@@ -4,7 +4,7 @@ Source: He et al. 2016, "Deep residual learning for image recognition" (arXiv 15
 Parameter names are torchvision's, so its checkpoints load.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -85,6 +85,11 @@ class ResNet(Classifier):
         self.num_features = widths[-1]
         self.fc = make_linear(self.num_features, num_classes)
         init_convolutions(self)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return timm's patterns: the stem, then the four stages or their blocks."""
+        blocks = r"^layer(\d+)" if coarse else r"^layer(\d+)\.(\d+)"
+        return {"stem": r"^(?:conv1|bn1)", "blocks": blocks}
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map `(B, num_features, H', W')`."""

@@ -50,6 +50,10 @@ class ModelSpec:
         if (self.build is None) == (not self.members):
             raise ArgumentError(f"{self.name!r} needs either a build or members, not both")
 
+    def __repr__(self) -> str:
+        made_of = f", members={list(self.members)}" if self.members else ""
+        return f"ModelSpec({self.name!r}, preset={self.preset!r}{made_of}: {self.description})"
+
     def describe(self) -> dict[str, Any]:
         """Return what a listing shows, as plain values."""
         names = ("name", "description", "source", "preset", "num_classes", "in_channels")

@@ -1,5 +1,6 @@
 """Any timm image model as a member of the zoo, through timm's public functions only."""
 
+import re
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +26,12 @@ class TimmMember(Classifier):
 
     Shape:
         `(B, in_channels, H, W)` to `(B, num_classes)`.
+
+    Example:
+        >>> import torch
+        >>> member = TimmMember("resnet10t", num_classes=7)
+        >>> member(torch.zeros(2, 1, 40, 40)).shape
+        torch.Size([2, 7])
     """
 
     model: Any
@@ -47,6 +54,21 @@ class TimmMember(Classifier):
     def num_features(self) -> int:  # type: ignore[override]
         """Width of the vector in front of the head."""
         return int(getattr(self.model, "head_hidden_size", self.model.num_features))
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return the timm network's patterns, for the names that its parameters have here."""
+
+        def here(pattern: str) -> str:
+            # Patterns are matched from the start, and `^` also begins sets like [^.].
+            free = re.sub(r"(?<!\[)\^", "", pattern)
+            return rf"model\.(?:{free})"
+
+        return {
+            group: here(found)
+            if isinstance(found, str)
+            else found and [(here(pattern), place) for pattern, place in found]
+            for group, found in self.model.group_matcher(coarse=coarse).items()
+        }
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return what the network's body makes of `x`."""

@@ -5,6 +5,8 @@ recognition" (arXiv 1409.1556), configuration E. The names in `features` are tor
 `vgg19_bn`'s, so its checkpoints load.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from fer_zoo.models.base import Classifier, init_convolutions, make_linear
@@ -81,6 +83,17 @@ class VGG(Classifier):
                 make_linear(hidden, num_classes),
             )
         init_convolutions(self)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Return patterns: the first convolution, then the five stages or their convolutions."""
+        groups: list[tuple[str, tuple[int, int]]] = []
+        stage = 0
+        for i, layer in enumerate(self.features):
+            stage += isinstance(layer, nn.MaxPool2d)
+            if isinstance(layer, nn.Conv2d) and i:
+                pattern = rf"^features\.(?:{i}|{i + 1})\."
+                groups.append((pattern, (stage, 0 if coarse else i)))
+        return {"stem": r"^features\.[01]\.", "blocks": groups}
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map `(B, C, H/32, W/32)`."""

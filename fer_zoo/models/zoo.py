@@ -65,8 +65,8 @@ for _spec in (
     # stride-2 convolution in channels_last writes past its buffer (torch 2.15).
     ModelSpec(
         name="test_tiny",
-        build=partial(ResNet, width=8),
-        description="a ResNet18 of 8 to 64 maps, for tests",
+        build=partial(ResNet, width=12),
+        description="a ResNet18 of 12 to 96 maps, for tests",
         **_RESNET,
     ),
     ModelSpec(

@@ -27,6 +27,11 @@ class FusionFit:
         held_out_nll: its mean cross-entropy in nats.
         temperature: fitted on those held-out scores; None for under 200 faces, or
             for the training split.
+
+    Example:
+        >>> report = FitReport("stacked", "public", 3589, 0.9, 0.8, 1e-7)
+        >>> FusionFit(report, 5, 0.69, 0.9, 0.70, 0.81, temperature=1.1)
+        FusionFit('stacked' on 'public', n = 3589: held out 70.00 %, averaging 69.00 %)
     """
 
     report: FitReport
@@ -36,6 +41,13 @@ class FusionFit:
     held_out_accuracy: float
     held_out_nll: float
     temperature: float | None
+
+    def __repr__(self) -> str:
+        report = self.report
+        return (
+            f"FusionFit({report.fusion!r} on {report.split!r}, n = {report.n}: held out "
+            f"{100 * self.held_out_accuracy:.2f} %, averaging {100 * self.average_accuracy:.2f} %)"
+        )
 
 
 def fit_fusion(

@@ -22,6 +22,10 @@ class Epoch:
         val_loss: on the validation faces, with the weights that are kept (averaged if EMA is on).
         val_accuracy: the same.
         seconds: wall time of the training part.
+
+    Example:
+        >>> Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5).val_accuracy
+        0.3
     """
 
     epoch: int
@@ -46,6 +50,14 @@ def read_history(path: Path) -> list[Epoch]:
 
     Raises:
         ArgumentError: there is none.
+
+    Example:
+        >>> import tempfile
+        >>> epoch = Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_history(Path(folder, "history.csv"), [epoch])
+        ...     read_history(Path(folder, "history.csv")) == [epoch]
+        True
     """
     try:
         with path.open(newline="") as file:

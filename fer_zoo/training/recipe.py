@@ -37,6 +37,9 @@ class Recipe:
         schedule: `constant`; `cosine` down to zero at the end; `decay`, which multiplies the rate
             by `decay_rate` after epoch `decay_start` and then every `decay_every` epochs; or
             `plateau`, which does so when validation accuracy has not risen for `patience` epochs.
+        layer_decay: the head learns at the full rate, each stage in front of it at this share of
+            the next one's (timm's `layer_decay`); 1 for one rate.
+        freeze: how many stages keep the weights and statistics they start with: 1 for the stem.
         warmup: epochs of linear warm-up from zero.
         decay_start: last epoch at the full rate, for `decay`.
         decay_every: epochs between two steps of `decay`.
@@ -73,6 +76,8 @@ class Recipe:
     nesterov: bool = False
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "decay", "plateau"] = "constant"
+    layer_decay: float = 1.0
+    freeze: int = 0
     warmup: float = 0.0
     decay_start: int = 0
     decay_every: int = 1
@@ -168,6 +173,8 @@ _RANGES = {
     "batch_size": (2, 1_000_000),
     "momentum": (0.0, 0.99999),
     "weight_decay": (0.0, 1.0),
+    "layer_decay": (1e-6, 1.0),
+    "freeze": (0, 1_000),
     "warmup": (0.0, 1_000_000.0),
     "decay_start": (0, 1_000_000),
     "decay_every": (1, 1_000_000),

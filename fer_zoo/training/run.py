@@ -28,6 +28,7 @@ from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
 from fer_zoo.saving import load, save
 from fer_zoo.training.distributed import Workers
+from fer_zoo.training.finetuning import freeze
 from fer_zoo.training.history import Board, Epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher
 from fer_zoo.training.recipe import Recipe
@@ -62,12 +63,26 @@ class TrainResult:
         history: one entry per epoch.
         best: the entry of the best epoch.
         checkpoint: file of the best model, for `fer_zoo.load`.
+
+    Example:
+        >>> import fer_zoo
+        >>> epoch = Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5)
+        >>> model = fer_zoo.create("test_tiny")
+        >>> TrainResult(model, [epoch], epoch, Path("runs/best.safetensors")).best.val_accuracy
+        0.3
     """
 
     model: Classifier
     history: list[Epoch]
     best: Epoch
     checkpoint: Path
+
+    def __repr__(self) -> str:
+        return (
+            f"TrainResult({self.model.name!r}, best epoch {self.best.epoch} of "
+            f"{len(self.history)}: validation accuracy {100 * self.best.val_accuracy:.2f} %, "
+            f"checkpoint={str(self.checkpoint)!r})"
+        )
 
 
 class Run:
@@ -106,6 +121,7 @@ class Run:
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = data.images.to(device)
         self.precision = resolve_precision(recipe, device)
+        self.frozen = freeze(self.model, recipe.freeze)
         self.optimizer = make_optimizer(recipe, self.model)
         self.average: AveragedModel | None = None
         if recipe.ema:
@@ -226,6 +242,8 @@ class Run:
             disable=None if self.progress else True,
         )
         self.network.train()
+        for module in self.frozen:
+            module.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with bar, torch.random.fork_rng(devices=devices):
             torch.manual_seed(mix_seed(recipe.seed, number, 2) + 2**40 * self.workers.rank)
@@ -271,7 +289,8 @@ class Run:
         """Take one step; return the sums of losses and of hits over this process's rows."""
         total, mine = len(x), self.workers.share(len(x))
         x, shares = x[mine], [s[mine] for s in shares]
-        self.optimizer.param_groups[0]["lr"] = lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group["scale"]
         x = x.expand(-1, self.model.in_channels, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -325,6 +344,8 @@ class Run:
         tensors, config = read_checkpoint(path)
         try:
             earlier, history = config["run"], [Epoch(**e) for e in config["history"]]
+            # Settings that came later than the run had their defaults then.
+            earlier |= {"recipe": Recipe(name="").to_dict() | earlier["recipe"]}
         except (KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
         own = lengthened(json.loads(json.dumps(self.identity)), earlier)

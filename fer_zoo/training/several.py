@@ -44,12 +44,25 @@ class EnsembleResult:
         fit: how the fusion was fitted, with its accuracy on faces it was not fitted on; None for a
             fusion that has nothing to fit.
         checkpoint: file of the ensemble, for `fer_zoo.load`.
+
+    Example:
+        >>> import fer_zoo
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025")
+        >>> EnsembleResult(model, {}, None, Path("runs/pair/ensemble.safetensors"))
+        EnsembleResult({}, checkpoint='runs/pair/ensemble.safetensors')
     """
 
     model: Ensemble
     members: dict[str, TrainResult]
     fit: FusionFit | None
     checkpoint: Path
+
+    def __repr__(self) -> str:
+        shares = {
+            name: f"{100 * run.best.val_accuracy:.2f} %" for name, run in self.members.items()
+        }
+        fused = "" if self.fit is None else f", {self.fit!r}"
+        return f"EnsembleResult({shares}{fused}, checkpoint={str(self.checkpoint)!r})"
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,10 @@ class SeedsResult:
         std: their sample standard deviation.
         soup_accuracy: of the network whose weights are the mean of the runs' best weights.
         soup: its file.
+
+    Example:
+        >>> SeedsResult({}, 0.694, 0.003, soup_accuracy=0.701, soup=Path("soup.safetensors"))
+        SeedsResult(0 seeds: 69.40 % +- 0.30, soup 70.10 %, soup='soup.safetensors')
     """
 
     runs: dict[int, TrainResult]
@@ -69,6 +86,12 @@ class SeedsResult:
     std: float
     soup_accuracy: float
     soup: Path
+
+    def __repr__(self) -> str:
+        return (
+            f"SeedsResult({len(self.runs)} seeds: {100 * self.mean:.2f} % +- {100 * self.std:.2f}, "
+            f"soup {100 * self.soup_accuracy:.2f} %, soup={str(self.soup)!r})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""

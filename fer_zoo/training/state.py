@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, SplitError, TrainingError
 from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.training.finetuning import parameter_groups
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.weights.checkpoint import load_state_dict
 
@@ -106,15 +107,16 @@ def batches(order: Tensor, size: int, least: int = 2) -> Iterator[Tensor]:
     yield from parts
 
 
-def make_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer for all parameters."""
+def make_optimizer(recipe: Recipe, model: Classifier) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer for all parameters that learn."""
+    groups = parameter_groups(model, recipe)
     if recipe.optimizer == "adamw":
         betas = (recipe.momentum, 0.999)
         return torch.optim.AdamW(
-            model.parameters(), lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay
+            groups, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay
         )
     return torch.optim.SGD(
-        model.parameters(),
+        groups,
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,

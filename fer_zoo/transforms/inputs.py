@@ -65,6 +65,10 @@ def to_gray_batch(images: Any) -> Tensor:
 
     Raises:
         InputError: no image, an unusable one, or several sizes or types.
+
+    Example:
+        >>> to_gray_batch(np.zeros((5, 48, 48, 3), np.uint8)).shape
+        torch.Size([5, 1, 48, 48])
     """
     if isinstance(images, np.ndarray) and images.ndim == 4:
         images = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)

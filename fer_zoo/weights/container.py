@@ -77,7 +77,7 @@ class Container:
         ...     path = fer_zoo.save(fer_zoo.create("test_tiny"), f"{folder}/tiny.safetensors")
         ...     with Container(path) as file:
         ...         file.entries["fc.weight"].shape
-        (7, 64)
+        (7, 96)
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Container:
         if not start <= end <= self.size - self._data:
             self._refuse(f"{name:.80} lies outside of the file")
         if math.prod(shape) * dtype.itemsize != end - start:
-            self._refuse(f"{name:.80} has {end - start:,} bytes, which its shape {shape} does not")
+            self._refuse(f"{name:.80} has {end - start:,} bytes, its shape {shape} has others")
         return Entry(dtype, tuple(shape), start, end)
 
     def _check_seal(self, raw: bytes, check: bool) -> str | None:
@@ -279,8 +279,11 @@ class _BadJSON(ValueError):
 
 def refuse_pickle(path: str | Path, model: str = "resnet18") -> NoReturn:
     """Raise what there is to say of a pickle."""
+    path, output = Path(path), ""
+    if path.suffix == ".safetensors":
+        output = f" --output {shlex.quote(str(path.with_stem(path.stem + '-converted')))}"
     raise CheckpointError(
         f"{path} is a pickle, which can run code; fer_zoo loads none. This converts the state dict "
         f"in it, here of a {model}, without running any:\n"
-        f"  fer-zoo convert {shlex.quote(str(path))} --model {model}"
+        f"  fer-zoo convert {shlex.quote(str(path))} --model {model}{output}"
     )

@@ -30,6 +30,11 @@ class Conversion:
     Attributes:
         model: in evaluation mode.
         notes: what was adapted, a line each.
+
+    Example:
+        >>> import fer_zoo
+        >>> Conversion(fer_zoo.create("test_tiny"), ["the prefix 'module.' was dropped"]).notes
+        ["the prefix 'module.' was dropped"]
     """
 
     model: Classifier

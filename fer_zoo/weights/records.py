@@ -39,6 +39,11 @@ class WeightsRecord:
         size: of the file, in bytes.
         storage: what the tensors are stored in (`dtype`), and what each kind of storage costs:
             `costs`, a row for each kind and preset, with its split, n and gain in accuracy.
+
+    Example:
+        >>> record = get_weights("vgg19_025")
+        >>> record.address, record.preset, record.metrics[0]["n"]
+        ('vgg19_025.fer2013', 'fer40_center', 3589)
     """
 
     model: str
@@ -84,6 +89,11 @@ class WeightsRecord:
             else f"{self.source}@{self.revision}#sha256={self.sha256}"
         )
 
+    def __repr__(self) -> str:
+        best = max(self.metrics, key=lambda row: row["accuracy"], default=None)
+        shown = f", {_figure(best)}" if best else ""
+        return f"WeightsRecord({self.address!r}, {len(self.labels)} classes{shown})"
+
     @property
     def address(self) -> str:
         """`model.tag`, unique among all weights."""
@@ -102,6 +112,12 @@ class WeightsRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, as `fer-zoo info --json` prints it."""
         return {"address": self.address} | asdict(self)
+
+
+def _figure(row: dict[str, Any]) -> str:
+    fusion = f"{row['fusion']}, " if row.get("fusion") else ""
+    where = f"{row.get('split', '')}, {fusion}{row.get('views', '?')} views, n = {row.get('n')}"
+    return f"{100 * row['accuracy']:.2f} % ({where.removeprefix(', ')})"
 
 
 BUNDLED = Path(str(resources.files("fer_zoo.weights"))) / "bundled"

@@ -1,0 +1,130 @@
+"""The table of the zoo, made from the registry, the weight records and the measured speeds."""
+
+import html
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import fer_zoo
+from fer_zoo.models import Ensemble, count_parameters, get_spec
+from fer_zoo.transforms import PRESETS
+from fer_zoo.weights import WEIGHTS
+
+HEAD = {
+    "model": "name for fer_zoo.create; below it the tag of its weights and the fusion",
+    "parameters, M": "learned values in millions",
+    "GFLOPs": "floating-point operations for one view, a multiplication and an addition as two",
+    "PublicTest %, one view": "accuracy and its 95 % Wilson interval; held out where fitted",
+    "PublicTest %, ten views": "accuracy and its 95 % Wilson interval; held out where fitted",
+    "PrivateTest %": "accuracy and its 95 % Wilson interval, scored once",
+    "ECE %": "expected calibration error with one view, 15 bins, with the temperature",
+    "faces/s": "one view, float32, batches of one and of many; machine: below the table",
+    "file, MB": "bytes of the weights, those of the members included",
+}
+
+
+def zoo_table(speeds: list[dict]) -> str:
+    """Return the table as HTML, a row for each model, tag and fusion.
+
+    Args:
+        speeds: rows of benchmarks/inference.py.
+    """
+    rows = [row for name in fer_zoo.list_models(exclude="test_*") for row in _rows(name, speeds)]
+    head = "".join(f'<th title="{html.escape(why)}">{name}</th>' for name, why in HEAD.items())
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        "```{raw} html\n"
+        '<p><input class="zoo-filter" type="search" aria-label="Show rows that hold all words" '
+        'placeholder="filter: resnet, stacked, trained ..."> <span class="zoo-count"></span></p>\n'
+        f'<div class="zoo-scroll"><table class="zoo"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>\n```\n\n{_where(speeds)}"
+    )
+
+
+def _rows(name: str, speeds: list[dict]) -> list[list[str]]:
+    spec = get_spec(name)
+    with torch.device("meta"):
+        model = fer_zoo.create(name).eval()
+    fixed = [f"{count_parameters(model) / 1e6:.2f}", f"{_flops(model) / 1e9:.2f}"]
+    what = f'<div class="zoo-what">{html.escape(spec.description)}</div>'
+    addresses = fer_zoo.list_weights(name)
+    if not addresses:
+        note = '<br><span class="zoo-note">no weights yet</span>'
+        unknown = ["-", "-", "-", "-", _speed(name, "", speeds), "-"]
+        return [[f"<code>{name}</code>{note}{what}", *fixed, *unknown]]
+    rows = []
+    for address in addresses:
+        record = WEIGHTS[address]
+        fusions = dict.fromkeys(row.get("fusion", "") for row in record.metrics)
+        for fusion in fusions:
+            found = [row for row in record.metrics if row.get("fusion", "") == fusion]
+            note = f"trained: {record.tag}{f', {fusion}' if fusion else ''}"
+            own = what if fusion in ("", record.fusion) else ""
+            cells = [
+                f'<code>{name}</code><br><span class="zoo-note">{html.escape(note)}</span>{own}',
+                *fixed,
+                _accuracy(found, "public", 1),
+                _accuracy(found, "public", 10),
+                _accuracy(found, "private", None),
+                next((f"{100 * r['ece']:.1f}" for r in found if r["views"] == 1), "-"),
+                _speed(name, fusion, speeds),
+                f"{_bytes(address) / 1e6:.1f}",
+            ]
+            rows.append(cells)
+    return rows
+
+
+def _flops(model: fer_zoo.models.Classifier) -> int:
+    size = PRESETS[model.preset].size
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        networks = model.members if isinstance(model, Ensemble) else [model]
+        for network in networks:
+            network(torch.empty(1, network.in_channels, size, size, device="meta"))
+    return counter.get_total_flops()
+
+
+def _accuracy(rows: list[dict], split: str, views: int | None) -> str:
+    for row in rows:
+        if row["split"] == split and views in (None, row["views"]):
+            low, high = (100 * bound for bound in row["interval"])
+            shown = f"{100 * row['accuracy']:.2f}<br><small>{low:.1f} to {high:.1f}</small>"
+            held_out = row.get("cross_validated_accuracy")
+            if held_out is None:
+                return shown
+            # A fusion that was fitted on these faces: what it does on faces it was not fitted on.
+            return f"{100 * held_out:.2f}<br><small>held out; fitted</small><br>{shown}"
+    return "not scored" if split == "private" else "-"
+
+
+def _speed(name: str, fusion: str, speeds: list[dict]) -> str:
+    if fusion not in ("", "average"):
+        return "same"
+    own = [r for r in speeds if r["model"] == name and r["status"] == "ok"]
+    peers = ("torchvision", "timm")  # those rows are their networks, not ours
+    own = [r for r in own if r["dtype"] == "float32" and r["mode"] not in peers]
+    if not own:
+        return "-"
+    sizes = sorted({r["batch_size"] for r in own})
+    ends = dict.fromkeys((sizes[0], sizes[-1]))
+    best = {n: max(r["images_per_s"] for r in own if r["batch_size"] == n) for n in ends}
+    return " / ".join(f"{rate:,.0f}" for rate in best.values())
+
+
+def _bytes(address: str) -> int:
+    record = WEIGHTS[address]
+    path = Path(record.path)
+    own = path.stat().st_size if path.is_file() else getattr(record, "size", 0)
+    return own + sum(map(_bytes, record.members))
+
+
+def _where(speeds: list[dict]) -> str:
+    if not speeds:
+        return "Speeds have not been measured for this version ([](performance.md))."
+    known = speeds[-1]["environment"]
+    sizes = sorted({row["batch_size"] for row in speeds})
+    return (
+        f"Speeds: {known['gpu'] or known['cpu']}, {known['cores']} cores, {known['date']}, batches "
+        f"of {sizes[0]} and {sizes[-1]}, the fastest way of each ([](performance.md))."
+    )

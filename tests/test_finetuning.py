@@ -1,0 +1,165 @@
+"""Fine-tuning: frozen stages, rates that fall towards the stem, one's own classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.optim import param_groups_layer_decay
+
+import fer_zoo
+from conftest import NETWORKS, TIMM, stripes
+from fer_zoo.errors import ArgumentError, TrainingError
+from fer_zoo.training.finetuning import freeze, parameter_groups, stages
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+
+QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.05}
+SHIPPED = [name for name in NETWORKS if name in fer_zoo.list_models() and name != "plain_test"]
+
+
+@pytest.mark.parametrize("name", SHIPPED + TIMM)
+def test_stages_run_from_the_stem_to_the_head(name):
+    """The parameter that sees the image is in the first, the classifier in the last."""
+    model = fer_zoo.create(name)
+    found = stages(model)
+    assert set(found) == {n for n, _ in model.named_parameters()}
+    names = list(found)
+    head = {id(p) for p in model.get_classifier().parameters()}
+    last = {found[n] for n, p in model.named_parameters() if id(p) in head}
+    assert found[names[0]] == 0
+    assert last == {max(found.values())}
+    assert set(found.values()) == set(range(max(found.values()) + 1))
+    assert max(found.values()) >= 3
+
+
+@pytest.mark.parametrize("name", ["resnet18_025", "vgg19_025"])
+def test_rates_are_timms(name):
+    """The same scale for every parameter as timm's own layer decay, by the same stages."""
+
+    class Coarse(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+            self.named_parameters = model.named_parameters
+            self.group_matcher = lambda coarse: model.group_matcher(coarse=True)
+
+    model = fer_zoo.create(name)
+    recipe = fer_zoo.Recipe(name="x", layer_decay=0.5)
+    ours = {id(p): g["scale"] for g in parameter_groups(model, recipe) for p in g["params"]}
+    theirs = param_groups_layer_decay(Coarse(model), layer_decay=0.5)
+    expected = {id(p): g["lr_scale"] for g in theirs for p in g["params"]}
+    assert ours == pytest.approx(expected)
+
+
+def test_frozen_stages_keep_weights_and_statistics(tmp_path: Path):
+    model = fer_zoo.create("test_tiny", num_classes=3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    result = fer_zoo.train(
+        model, stripes(48), validation=stripes(30, seed=1), output=tmp_path, freeze=2, **QUICK
+    )
+    after = result.model.state_dict()
+    for key, value in before.items():
+        frozen = key.startswith(("conv1", "bn1", "layer1"))
+        assert torch.equal(after[key], value) == frozen, key
+    again = fer_zoo.train(
+        model, stripes(48), validation=stripes(30, seed=1), output=tmp_path / "all", **QUICK
+    )
+    assert not torch.equal(again.model.conv1.weight, before["conv1.weight"])
+
+
+def test_the_stem_learns_more_slowly_than_the_head(tmp_path: Path):
+    """Under plain SGD a step is rate times gradient, so the first step's ratio is the scale."""
+    steps = {}
+    for decay in (1.0, 0.1):
+        model = fer_zoo.create("test_tiny", num_classes=3)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            model.reset_classifier(3)
+        start = {k: v.detach().clone() for k, v in model.named_parameters()}
+        fer_zoo.train(
+            model,
+            stripes(16),
+            validation=stripes(30, seed=1),
+            output=tmp_path / str(decay),
+            layer_decay=decay,
+            **QUICK | {"epochs": 1, "momentum": 0.0, "precision": "fp32"},
+        )
+        steps[decay] = {k: v.detach() - start[k] for k, v in model.named_parameters()}
+        torch.manual_seed(0)
+    for key, scale in (("conv1.weight", 1e-5), ("layer4.0.conv1.weight", 0.1), ("fc.weight", 1.0)):
+        ratio = steps[0.1][key].norm() / steps[1.0][key].norm()
+        assert float(ratio) == pytest.approx(scale, rel=0.05), key
+
+
+def test_a_frozen_run_goes_on_exactly(tmp_path: Path):
+    def run(folder, epochs):
+        torch.manual_seed(3)
+        model = fer_zoo.create("test_tiny", num_classes=3)
+        options = QUICK | {"epochs": epochs, "freeze": 1, "layer_decay": 0.5, "ema": 0.5}
+        return fer_zoo.train(
+            model, stripes(48), validation=stripes(30, seed=1), output=folder, **options
+        )
+
+    run(tmp_path / "two", 1)
+    run(tmp_path / "two", 3)
+    run(tmp_path / "one", 3)
+    a, b = (read_checkpoint(tmp_path / f / "last.safetensors")[0] for f in ("one", "two"))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_from_before_these_settings_goes_on(tmp_path: Path):
+    options = {"validation": stripes(30, seed=1), "output": tmp_path}
+    fer_zoo.train("test_tiny", stripes(48), **options, **QUICK)
+    last = tmp_path / "last.safetensors"
+    tensors, config = read_checkpoint(last)
+    for name in ("freeze", "layer_decay"):
+        del config["run"]["recipe"][name]
+    write_checkpoint(last, tensors, config)
+    longer = fer_zoo.train("test_tiny", stripes(48), **options, **QUICK | {"epochs": 3})
+    assert len(longer.history) == 3
+    with pytest.raises(TrainingError, match="freeze 0 there, 1 here"):
+        fer_zoo.train("test_tiny", stripes(48), **options, **QUICK | {"freeze": 1})
+
+
+def test_what_cannot_be_frozen_is_refused():
+    with pytest.raises(ArgumentError, match="freeze=6 leaves nothing"):
+        freeze(fer_zoo.create("test_tiny"), 6)
+    with pytest.raises(ArgumentError, match="has 0 stages"):
+        freeze(fer_zoo.create("plain_test"), 1)
+    with pytest.raises(ArgumentError, match="layer_decay must be"):
+        fer_zoo.Recipe(name="x", layer_decay=1.5)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("classes", [3, 8])
+def test_ones_own_classes_gray_or_colour(tmp_path: Path, classes, mode):
+    """The five lines of the guide, on a folder for each of several new classes."""
+    names = [f"mood{k}" for k in range(classes)]
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 4), ("val", 2)):
+        for k, name in enumerate(names):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                image = rng.integers(0, 60, (60, 50), dtype=np.uint8) + np.uint8(20 * k)
+                Image.fromarray(image).convert(mode).save(tmp_path / part / name / f"{i}.png")
+    data = fer_zoo.data.ImageFolder(tmp_path / "train")
+    model = fer_zoo.create("resnet18_025", weights="default")
+    model.reset_classifier(len(data.labels))
+    validation = fer_zoo.data.ImageFolder(tmp_path / "val")
+    result = fer_zoo.train(
+        model,
+        data,
+        validation=validation,
+        output=tmp_path / "run",
+        recipe="finetune",
+        epochs=1,
+        freeze=1,
+        layer_decay=0.7,
+    )
+    assert result.model.labels == tuple(names)
+    face = tmp_path / "val" / names[0] / "0.png"
+    assert fer_zoo.Predictor(result.checkpoint)(face).label in names
+    assert "resnet18_025.fer2013" in result.model.origin
+    assert repr(result).startswith("TrainResult('resnet18_025', best epoch 1 of 1: validation")
