@@ -1,7 +1,9 @@
 """What the benchmarks share: the environment, JSON lines, percentiles, Markdown tables."""
 
+import argparse
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -13,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from fer_zoo._files import check_writable
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow")
@@ -49,6 +53,46 @@ def results_path(device: torch.device) -> Path:
     return RESULTS / f"{slug}-{date.today().isoformat()}.jsonl"
 
 
+def positive_int(text: str) -> int:
+    """Return a whole number above zero that was typed on a command line."""
+    return int(_positive(text, int))
+
+
+def positive(text: str) -> float:
+    """Return a number above zero that was typed on a command line.
+
+    >>> positive("1.5")
+    1.5
+    """
+    return _positive(text, float)
+
+
+def _positive(text: str, kind: type[float]) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < math.inf:
+        what = "whole number" if kind is int else "number"
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what} above 0")
+    return value
+
+
+def check_output(path: Path) -> Path:
+    """Return a file of results if rows can be appended to it; else end before anything is measured.
+
+    Raises:
+        SystemExit: they cannot; the message says why.
+    """
+    try:
+        check_writable(path.parent)
+        if path.exists():
+            path.open("a").close()
+    except OSError as error:
+        raise SystemExit(f"{path} cannot be written to: {error}; choose another --output") from None
+    return path
+
+
 def append(path: Path, row: Row) -> None:
     """Add one line to a file of JSON lines; the line is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,11 +103,20 @@ def append(path: Path, row: Row) -> None:
 def read_rows(path: Path) -> list[Row]:
     """Return the rows of a file; where a cell was measured again, the later one counts."""
     found: dict[tuple[Any, ...], Row] = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{path} cannot be read: {error}") from None
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
+            needed = ["kind", "environment"]
+            if "median_s" in row or (row.get("status") == "ok" and row["kind"] != "accuracy"):
+                needed += ["median_s", "p10_s", "p90_s"]
+            if not {*needed} <= {*row}:
+                raise ValueError(needed)
             found[identity(row)] = row
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, KeyError, TypeError):
             raise SystemExit(f"{path}, line {number}: not a row of these benchmarks") from None
     return list(found.values())
 

@@ -21,7 +21,19 @@ from typing import Any
 
 import torch
 from budget import deadline
-from harness import Row, append, environment, read_rows, results_path, rounded, spread, timing
+from harness import (
+    Row,
+    append,
+    check_output,
+    environment,
+    positive,
+    positive_int,
+    read_rows,
+    results_path,
+    rounded,
+    spread,
+    timing,
+)
 from measuring import (
     COMPARED,
     Runner,
@@ -158,18 +170,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--device", help="cpu or cuda; CUDA where there is one")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 128])
+    parser.add_argument("--batch-sizes", type=positive_int, nargs="+", default=[1, 128])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32"])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--repeats", type=int, default=30, help="timed calls of a cell")
-    parser.add_argument("--budget", type=float, default=15, help="seconds per cell for them")
-    parser.add_argument("--minutes", type=float, help="stop after so many, as Ctrl-C would")
+    parser.add_argument("--repeats", type=positive_int, default=30, help="timed calls of a cell")
+    parser.add_argument("--budget", type=positive, default=15, help="seconds per cell for them")
+    parser.add_argument("--minutes", type=positive, help="stop after so many, as Ctrl-C would")
     parser.add_argument("--output", type=Path, help="benchmarks/results/<device>-<date>.jsonl")
     options = parser.parse_args(arguments)
     for name in options.models:
         get_spec(name)  # an unknown one is told now, not when its turn comes
     options.device = resolve_device(options.device)
-    options.output = options.output or results_path(options.device)
+    options.output = check_output(options.output or results_path(options.device))
     options.environment = environment(options.device)
     return options
 

@@ -8,7 +8,7 @@ Each case is a fresh process of its own; the cases take turns, after one round t
 own start. A ratio is the median over the rounds of all of a case's time over that of
 `import torch` in the same round. Memory is the peak of the process less that of one that only
 imports fer_zoo, over the size of the model's tensors in float32. It needs Linux. Rows are appended
-to `--output`.
+to `--output` at the end, which Ctrl-C brings about early: the starts until then count.
 """
 
 import argparse
@@ -22,14 +22,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from harness import Row, append, environment, results_path, rounded, spread, timing
+from harness import (
+    Row,
+    append,
+    check_output,
+    environment,
+    positive_int,
+    results_path,
+    rounded,
+    spread,
+    timing,
+)
 from tables import startup_table
 from tqdm import tqdm
 
 import fer_zoo
+from fer_zoo.errors import FerZooError
 
 ROOT = Path(__file__).parent.parent
 ENSEMBLE = "ensemble_r18_vgg19_025"
+LONGEST = 600
 BASE, OURS = "import torch", "import fer_zoo"
 
 # VmHWM is the peak of this program; ru_maxrss would also be the parent's, which has torch loaded.
@@ -77,9 +89,16 @@ def run(imports: str, then: str) -> Start:
         RuntimeError: it failed; the message is its last line.
     """
     program = PROGRAM.format(imports=imports, then=then)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=600
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=LONGEST,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"not done after {LONGEST} s") from None
     if done.returncode:
         raise RuntimeError(done.stderr.strip().rpartition("\n")[2] or f"exit {done.returncode}")
     return parse(done.stdout)
@@ -91,8 +110,9 @@ def parse(printed: str) -> Start:
 
 
 def rows(found: dict[str, list[Start]], broken: dict[str, str]) -> list[Row]:
-    """Return a row for each case; of `found`, entry i of each list is of round i."""
+    """Return a row for each case with a start; of `found`, entry i of each list is of round i."""
     known, place = environment(torch.device("cpu")), []
+    found = {name: starts for name, starts in found.items() if starts}
     base = statistics.median(s.peak for s in found[OURS]) if OURS in found else None
     for name in [*found, *broken]:
         row: Row = {"kind": "startup", "mode": name, "device": "cpu", "environment": known}
@@ -114,13 +134,15 @@ def rows(found: dict[str, list[Start]], broken: dict[str, str]) -> list[Row]:
     return place
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Measure all cases, append their rows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", default=fer_zoo.list_models(exclude="test_*"))
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=positive_int, default=7)
     parser.add_argument("--output", type=Path, help="benchmarks/results/cpu-<date>.jsonl")
     options = parser.parse_args(arguments)
+    output = check_output(options.output or results_path(torch.device("cpu")))
+    status = 0
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         path = fer_zoo.save(fer_zoo.create("vgg19"), Path(folder) / "vgg19.safetensors")
@@ -129,22 +151,31 @@ def main(arguments: list[str] | None = None) -> None:
         broken: dict[str, str] = {}
         bar = tqdm(total=len(todo) * (options.repeats + 1), unit="process", disable=None)
         with bar:
-            for number in range(-1, options.repeats):
-                for name in rng.sample(list(found), len(found)):
-                    try:
-                        start = run(*todo[name])
-                    except RuntimeError as error:
-                        broken[name] = str(error)
-                        del found[name]
-                        continue
-                    if number >= 0:
-                        found[name].append(start)
-                    bar.update()
+            try:
+                for number in range(-1, options.repeats):
+                    for name in rng.sample(list(found), len(found)):
+                        try:
+                            start = run(*todo[name])
+                        except RuntimeError as error:
+                            broken[name] = str(error)
+                            del found[name]
+                            continue
+                        if number >= 0:
+                            found[name].append(start)
+                        bar.update()
+            except KeyboardInterrupt:
+                rounds = min(map(len, found.values()), default=0)
+                print(f"interrupted: {rounds} whole rounds count", file=sys.stderr)
+                status = 130
     measured = rows(found, broken)
     for row in measured:
-        append(options.output or results_path(torch.device("cpu")), row)
+        append(output, row)
     print(startup_table(measured))
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except FerZooError as error:
+        sys.exit(f"startup.py: {error}")

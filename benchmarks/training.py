@@ -24,7 +24,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from harness import Row, append, environment, results_path, rounded, spread, timing
+from harness import (
+    Row,
+    append,
+    check_output,
+    environment,
+    positive,
+    positive_int,
+    results_path,
+    rounded,
+    spread,
+    timing,
+)
 from peers import NotAvailableError, Pictures
 from tables import accuracy_table, training_table
 from torch.nn import functional as F
@@ -198,39 +209,47 @@ def faces_per_second(model: str, recipe: Recipe, device: str | None, enough: flo
         batches *= max(2, min(int(enough / seconds) + 1, 8))
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Measure each model, append its rows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=["resnet18_025", "vgg19_025"])
     parser.add_argument("--recipe", default="strong")
-    parser.add_argument("--batch-size", type=int, nargs="+", default=[128])
-    parser.add_argument("--steps", type=int, default=8, help="batches per round")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch-size", type=positive_int, nargs="+", default=[128])
+    parser.add_argument("--steps", type=positive_int, default=8, help="batches per round")
+    parser.add_argument("--rounds", type=positive_int, default=9)
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 2, 4], help="of the PIL way")
     parser.add_argument("--device")
     parser.add_argument("--data", help="FER2013, for --to-accuracy")
     parser.add_argument(
-        "--to-accuracy", type=float, metavar="X", help="train until PublicTest has it"
+        "--to-accuracy", type=positive, metavar="X", help="train until PublicTest has it"
     )
     parser.add_argument("--output", type=Path, help="benchmarks/results/<device>-<date>.jsonl")
     options = parser.parse_args(arguments)
     if (options.data is None) != (options.to_accuracy is None):
         parser.error("--to-accuracy and --data go together")
-    output = options.output or results_path(resolve_device(options.device))
+    output = check_output(options.output or results_path(resolve_device(options.device)))
+    # One figure at a time, so that Ctrl-C keeps those before.
+    sizes = options.batch_size if options.to_accuracy is None else [0]
     rows: list[Row] = []
-    for name in options.models:
-        if options.to_accuracy is not None:
-            found = [to_accuracy(name, options.to_accuracy, options)]
-        else:
-            found = [row for size in options.batch_size for row in measure(name, size, options)]
-        for row in found:
-            append(output, row)
-        rows += found
+    status = 0
+    try:
+        for name, size in itertools.product(options.models, sizes):
+            if options.to_accuracy is None:
+                found = measure(name, size, options)
+            else:
+                found = [to_accuracy(name, options.to_accuracy, options)]
+            for row in found:
+                append(output, row)
+            rows += found
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(rows)} rows are in {output}", file=sys.stderr)
+        status = 130
     print((training_table if options.to_accuracy is None else accuracy_table)(rows))
+    return status
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except FerZooError as error:
         sys.exit(f"training.py: {error}")

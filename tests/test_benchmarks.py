@@ -13,8 +13,11 @@ from fer_zoo.transforms import PRESETS, Augmentation
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import compare
 import harness
+import inference
 import startup
+import training
 
 
 def small_csv(folder: Path, public: int = 35) -> Path:
@@ -182,3 +185,49 @@ def test_startup_ratios_are_those_of_paired_rounds(tmp_path: Path, monkeypatch, 
     assert "failed: unknown model 'nonsense'" in printed
     assert len(rows) == printed.count("\n| `")
     assert 'fer_zoo.load("vgg19.safetensors")' in rows
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        (inference, ["--batch-sizes", "0"]),
+        (inference, ["--minutes", "-1"]),
+        (inference, ["--repeats", "x"]),
+        (startup, ["--repeats", "0"]),
+        (training, ["--rounds", "0"]),
+    ],
+)
+def test_numbers_are_above_zero(script, arguments, capsys):
+    with pytest.raises(SystemExit) as told:
+        script.main(arguments)
+    assert told.value.code == 2
+    assert "above 0" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_used_is_told_before_anything_is_measured(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for script in (inference, startup, training):
+        with pytest.raises(SystemExit, match="cannot be written to"):
+            script.main(["--output", str(tmp_path / "file" / "x.jsonl")])
+    with pytest.raises(SystemExit, match="cannot be read"):
+        compare.main([str(tmp_path / "none.jsonl"), str(tmp_path / "none.jsonl")])
+    (tmp_path / "odd.jsonl").write_text("{}\n")
+    with pytest.raises(SystemExit, match="line 1: not a row"):
+        compare.main([str(tmp_path / "odd.jsonl")] * 2)
+
+
+def test_an_interrupt_keeps_the_starts_until_then(tmp_path: Path, monkeypatch, capsys):
+    calls = []
+
+    def pretend(imports: str, then: str) -> startup.Start:
+        calls.append(then)
+        if len(calls) > 20:
+            raise KeyboardInterrupt
+        return startup.Start(1.0, 0.1, 1000, 40)
+
+    monkeypatch.setattr(startup, "run", pretend)
+    output = tmp_path / "rows.jsonl"
+    code = startup.main(["--models", "test_tiny", "--repeats", "9", "--output", str(output)])
+    assert code == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert len(output.read_text().splitlines()) == 6
