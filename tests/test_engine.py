@@ -294,25 +294,25 @@ def test_seeds_and_their_soup(tmp_path: Path):
 def test_an_ensemble_by_recipe(tmp_path: Path):
     """Members in folders of their own, the head fitted on validation faces; nothing twice."""
     spec = fer_zoo.ModelSpec(
-        name="pair_test", description="", source="", members=("test_tiny", "test_tiny"),
+        name="twins_test", description="", source="", members=("test_tiny", "test_tiny"),
         fusion="stacked",
     )  # fmt: skip
-    if "pair_test" not in fer_zoo.list_models():
+    if "twins_test" not in fer_zoo.list_models():
         fer_zoo.register_model(spec)
     data, judge = stripes(120, split="train"), stripes(240, seed=1, split="public")
     options = QUICK | {"output": tmp_path, "validation": judge, "epochs": 4}
-    result = fer_zoo.train_ensemble("pair_test", data, **options)
+    result = fer_zoo.train_ensemble("twins_test", data, **options)
     assert list(result.members) == ["test_tiny", "test_tiny-2"]
     seeds = [r.model.provenance["recipe"]["seed"] for r in result.members.values()]
     assert seeds == [0, 1]
     assert (result.fit.report.fusion, result.fit.report.split) == ("stacked", "public")
     loaded = fer_zoo.load(result.checkpoint)
-    assert (loaded.name, loaded.fusion.name) == ("pair_test", "stacked")
+    assert (loaded.name, loaded.fusion.name) == ("twins_test", "stacked")
     assert loaded.temperature
     found = fer_zoo.evaluate(loaded, judge)
     assert found.accuracy >= max(r.best.val_accuracy for r in result.members.values()) - 0.05
     written = (tmp_path / "test_tiny" / "last.safetensors").stat().st_mtime_ns
-    again = fer_zoo.train_ensemble("pair_test", data, **options)
+    again = fer_zoo.train_ensemble("twins_test", data, **options)
     assert (tmp_path / "test_tiny" / "last.safetensors").stat().st_mtime_ns == written
     assert again.fit == result.fit
     with pytest.raises(ArgumentError, match="single network"):

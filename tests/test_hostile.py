@@ -218,7 +218,7 @@ def test_a_config_nested_without_end_is_refused(tmp_path: Path):
         ("fc.bias", torch.zeros(7, dtype=torch.int8), "fc.bias is torch.int8"),
         ("fc.bias", torch.full((7,), torch.nan), "fc.bias holds NaN"),
         ("fc.bias", torch.full((7,), -torch.inf), "fc.bias holds NaN or infinity"),
-        ("bn1.running_var", torch.full((8,), torch.nan), "bn1.running_var holds NaN"),
+        ("bn1.running_var", torch.full((12,), torch.nan), "bn1.running_var holds NaN"),
         ("bn1.num_batches_tracked", torch.tensor(0.0), "is torch.float32, the model's is torch.i"),
         ("fc.weight:scale", torch.ones(7), "fc.weight:scale fits no int8 weight"),
         ("nothing:scale", torch.ones(7), "nothing:scale fits no int8 weight"),

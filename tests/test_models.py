@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -296,7 +295,6 @@ def test_repr_says_what_it_is():
     assert len(repr(spec)) < 150
     assert isinstance(fer_zoo.create("ensemble_r18_vgg19_025"), Ensemble)
     assert isinstance(fer_zoo.create("test_tiny"), ResNet)
-    assert np.prod(fer_zoo.create("test_tiny").fc.weight.shape) == 64 * 7
 
 
 def test_an_ensemble_of_an_ensembles_members():

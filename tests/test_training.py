@@ -162,7 +162,7 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path, how):
 def by_hand(data: FaceDataset, judge: FaceDataset, **changes: object) -> dict[str, torch.Tensor]:
     """Train in plain torch, whole batches, no augmentation; return the last or averaged weights."""
     settings = {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "label_smoothing": 0.0}
-    settings |= {"clip": 0.0, "ema": 0.0, "rates": [0.05] * 3} | changes
+    settings |= {"clip": 0.0, "ema": 0.0, "rates": [0.02] * 3} | changes
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = fer_zoo.create("test_tiny", num_classes=3)
@@ -212,15 +212,15 @@ def test_each_setting_does_what_plain_torch_does(tmp_path: Path, changes):
         output=tmp_path,
         epochs=3,
         batch_size=64,
-        lr=0.05,
+        lr=0.02,
         precision="fp32",
         preset="fer48_plain",
         augment={"padding": 0, "flip": 0.0},
         **changes,
     )
-    rates = [0.05] * 3
+    rates = [0.02] * 3
     if "schedule" in changes:
-        rates = [0.05, 0.0375, 0.0125] if "warmup" not in changes else [0.05e-3, 0.05, 0.025]
+        rates = [0.02, 0.015, 0.005] if "warmup" not in changes else [0.02e-3, 0.02, 0.01]
     kept = {k: v for k, v in changes.items() if k not in ("schedule", "warmup")}
     expected = by_hand(data, judge, rates=rates, **kept)
     state = tensors(tmp_path)
