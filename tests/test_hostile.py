@@ -218,7 +218,10 @@ def test_a_config_nested_without_end_is_refused(tmp_path: Path):
         ("fc.bias", torch.zeros(7, dtype=torch.int8), "fc.bias is torch.int8"),
         ("fc.bias", torch.full((7,), torch.nan), "fc.bias holds NaN"),
         ("fc.bias", torch.full((7,), -torch.inf), "fc.bias holds NaN or infinity"),
-        ("bn1.running_var", torch.full((8,), torch.nan), "bn1.running_var holds NaN"),
+        ("bn1.running_var", torch.full((12,), torch.nan), "bn1.running_var holds NaN"),
+        ("fc.bias", torch.full((7,), 1e300, dtype=torch.float64), "fc.bias holds NaN or infinity"),
+        ("bn1.num_batches_tracked", torch.tensor(True), "is torch.bool, the model's is torch.int"),
+        ("bn1.num_batches_tracked", torch.tensor(1, dtype=torch.int32), "is torch.int32, the mod"),
         ("bn1.num_batches_tracked", torch.tensor(0.0), "is torch.float32, the model's is torch.i"),
         ("fc.weight:scale", torch.ones(7), "fc.weight:scale fits no int8 weight"),
         ("nothing:scale", torch.ones(7), "nothing:scale fits no int8 weight"),
@@ -280,6 +283,9 @@ def test_a_refused_state_dict_leaves_the_model_as_it_was():
     ones = {k: torch.ones_like(v) for k, v in before.items()}
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN"):
         fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 96), torch.nan)})
+    with pytest.raises(StateDictError, match=r"fc\.weight holds NaN or infinity"):
+        large = torch.full((7, 96), 1e300, dtype=torch.float64)
+        fer_zoo.load_state_dict(model, ones | {"fc.weight": large})
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
