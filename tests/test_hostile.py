@@ -283,8 +283,8 @@ def test_a_refused_state_dict_leaves_the_model_as_it_was():
     ones = {k: torch.ones_like(v) for k, v in before.items()}
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN"):
         fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 96), torch.nan)})
+    large = torch.full((7, 96), 1e300, dtype=torch.float64)
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN or infinity"):
-        large = torch.full((7, 96), 1e300, dtype=torch.float64)
         fer_zoo.load_state_dict(model, ones | {"fc.weight": large})
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
