@@ -14,6 +14,7 @@ import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load as to_tensors
 
 import fer_zoo
 from conftest import ROOT, cli
@@ -154,7 +155,7 @@ def test_nothing_else_touches_the_network(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
     fer_zoo.load("vgg19_025.fer2013")
-    list(fer_zoo.publish("me", "resnet18_025.*"))
+    fer_zoo.publish("me", "resnet18_025.*")
     assert hub.log == []
 
 
@@ -201,12 +202,17 @@ def test_the_card_has_the_records_figures(hub: Hub, monkeypatch):
     assert {r.dataset_split for r in card.data.eval_results} == {"PublicTest"}
     model = load(hub, done.address)
     assert same(model, fer_zoo.create("vgg19_025", weights="default"))
+    stored = {t.dtype for t in to_tensors(files["model.safetensors"]).values() if t.ndim > 1}
+    assert stored == {getattr(torch, record.storage["dtype"])}
     config = json.loads(files["config.json"])
     assert config["id2label"]["3"] == "happy"
 
 
 def test_publish_does_nothing_by_default(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    for wrong in ("bad org!!", "a/b", "-me"):
+        with pytest.raises(fer_zoo.errors.ArgumentError, match="is no org/name"):
+            fer_zoo.publish(wrong, dry_run=False)
     done = subprocess.run(cli("publish", "me"), capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert all(f"hf-hub:me/{a}" in done.stdout for a in fer_zoo.list_weights("*_025"))
