@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
 from fer_zoo.fusion import FUSIONS, create_fusion
-from fer_zoo.models import Classifier, Ensemble, TimmMember, build_network, get_spec
+from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember, build_network, get_spec
 from fer_zoo.models.base import check_temperature
 from fer_zoo.transforms import PRESETS
 
@@ -47,6 +47,7 @@ def model_config(model: Classifier) -> dict[str, Any]:
                 f"{type(model.fusion).__name__} is not registered; decorate it with "
                 "fer_zoo.register_fusion, so that a file can say what it holds"
             )
+        _check_name(model)
         return common | {
             "members": [model_config(m) for m in model.members],
             "fusion": {"name": model.fusion.name, "options": model.fusion.options()},
@@ -76,6 +77,16 @@ def build_model(config: Mapping[str, Any], num_values: int) -> Classifier:
     except Exception as error:  # builders get what the file says, so anything may come of it
         reason = str(error) if isinstance(error, FerZooError) else repr(error)
         raise CheckpointError(f"its config cannot be built: {reason:.400}") from error
+
+
+def _check_name(model: Ensemble) -> None:
+    """Raise if an ensemble has the name of another model: a name is believed where it is asked."""
+    members = tuple(m.name for m in model.members)
+    spec = MODELS[model.name] if model.name in MODELS else None
+    network = model.name.startswith("timm/") and "+" not in model.name
+    if members != (model.name,) and (network or (spec is not None and spec.members != members)):
+        made = f"made of {spec.members}" if spec and spec.members else "a network"
+        raise ArgumentError(f"an ensemble of {members} is not {model.name!r}, which is {made}")
 
 
 def timm_config(model: Classifier) -> dict[str, Any]:
@@ -141,6 +152,11 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
             members,
             create_fusion(head["name"], len(members), members[0].num_classes, **head["options"]),
         )
+    elif "name" not in config:
+        heads = (
+            " but holds heads of an ensemble, which its record loads" if "fusions" in config else ""
+        )
+        raise CheckpointError(f"it names no model{heads}: fer_zoo.load(one of list_weights())")
     else:
         model = build_network(
             config["name"], num_classes=config["num_classes"], in_channels=config["in_channels"]
@@ -149,11 +165,17 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
     if not isinstance(config["name"], str):
         raise CheckpointError(f"its name is {config['name']!r:.80}, not text")
     model.name = config["name"]
+    if isinstance(model, Ensemble):
+        _check_name(model)
     model.preset = PRESETS[config["preset"]].name
     model.provenance = dict(config["provenance"])
     for key, kind in PROVENANCE.items():
         if not isinstance(model.provenance.get(key, kind()), kind):
             raise CheckpointError(f"its provenance has a {key} that is no {kind.__name__}")
+    rows = [*model.provenance.get("metrics", ())]
+    costs = model.provenance.get("storage", {}).get("costs", [])
+    if not isinstance(costs, list) or not all(isinstance(row, dict) for row in [*rows, *costs]):
+        raise CheckpointError("its provenance has metrics or costs that are no dicts")
     # Files from before temperatures do not name them.
     model.temperature = check_temperature(config.get("temperature", {}))
     return model

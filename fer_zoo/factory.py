@@ -61,7 +61,7 @@ def create(
         name: a name from `list_models()`, or `timm/<any>`.
         weights: None for an untrained model, `"default"`, a tag from `list_weights(name)`, a file
             or folder, `"hf-hub:org/name@revision"`, or `"imagenet"`: what torchvision or timm
-            publish for this network, downloaded and verified by them, under a fresh head.
+            publish for this network, downloaded by them, under a fresh head.
         fusion: for ensembles, a name from `list_fusions()` or a `Fusion`.
         num_classes: width of the head; 7 if not given. With weights it must be theirs, or `head`
             says to put a new one on.

@@ -1,9 +1,9 @@
 """Publishing: trained models to the Hub, each with the card that says what is known of it."""
 
 import hashlib
-import re
+import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from fer_zoo.weights.hub import upload
 from fer_zoo.weights.records import WEIGHTS
 from fer_zoo.weights.repository import SHARD_SIZE
 from fer_zoo.weights.storage import storage_dtype
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def push_to_hub(
         place: `org/name`; made if there is none.
         results: evaluations for the card; those in the model's record if not given.
         dtype: what the weights are stored in; see `save`.
-        private: whether a new repository is.
+        private: whether a new repository is; one that is there stays as it is.
         message: of the commit.
         shard_size: of one weights file at most, in bytes or as `"5GB"`.
         endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
@@ -68,7 +70,7 @@ def push_to_hub(
         An address for `load`, with the commit and the sha256 of exactly these weights.
 
     Raises:
-        HubError: it could not be uploaded; the repository is as it was.
+        HubError: it could not be uploaded; the repository is as it was, or new and empty.
 
     Example:
         >>> import fer_zoo
@@ -102,40 +104,50 @@ def publish(
     private: bool = False,
     endpoint: str | None = None,
     token: str | None = None,
-) -> Iterator[Published]:
-    """Yield the repositories of the bundled weights, `organisation/model.tag`, one by one.
+) -> list[Published]:
+    """Upload the bundled weights to `organisation/model.tag` each, or show what would be.
 
     Args:
         organisation: or user, on the Hub.
         pattern: which of `list_weights()`, with wildcards.
         dry_run: write the files to see that it works, and upload nothing; no network is used.
-        private: whether new repositories are.
+        private: whether new repositories are; those that are there stay as they are.
         endpoint: of the Hub.
         token: one that may write.
+
+    Raises:
+        ArgumentError: no weights match, or the Hub has no such names.
+        HubError: one could not be uploaded; those before it, each logged, are.
 
     Example:
         >>> [plan] = publish("me", "resnet18_025.*")
         >>> plan.address, sorted(plan.files)
         ('hf-hub:me/resnet18_025.fer2013', ['README.md', 'config.json', 'model.safetensors'])
     """
-    if not re.fullmatch(r"[\w.-]+", organisation):
-        raise ArgumentError(f"{organisation!r} is no organisation or user of the Hub")
     records = [WEIGHTS[a] for a in WEIGHTS.names(pattern) if WEIGHTS[a].bundled]
     if not records:
         raise ArgumentError(f"no bundled weights match {pattern!r}: fer_zoo.list_weights()")
+    done = []
+    for record in records:
+        parse_address(f"{HUB}{organisation}/{record.address}")
     for record in records:
         place = f"{organisation}/{record.address}"
         model = create(record.model, weights=record.tag)
         dtype = record.storage.get("dtype")
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write_files(model, folder, place, (), dtype, SHARD_SIZE)
+            digest = write_files(model, folder, place, (), dtype, SHARD_SIZE)
             files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-        address = HUB + place
-        if not dry_run:
-            options = {"private": private, "endpoint": endpoint, "token": token}
-            address = push_to_hub(model, place, dtype=dtype, **options)  # type: ignore[arg-type]
-        yield Published(address, files)
+            where = Address("hub", place)
+            if not dry_run:
+                message = f"{model.name} by fer_zoo"
+                commit = upload(
+                    folder, place, message=message, private=private, endpoint=endpoint, token=token
+                )
+                where = Address("hub", place, commit, digest)
+        log.info("%s: %s", "planned" if dry_run else "published", where)
+        done.append(Published(str(where), files))
+    return done
 
 
 def write_files(

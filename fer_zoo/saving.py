@@ -23,6 +23,7 @@ from fer_zoo.weights.checkpoint import (
     load_state_dict,
     open_checkpoint,
     read_checkpoint,
+    unusable,
     write_checkpoint,
 )
 from fer_zoo.weights.records import WeightsRecord, get_weights
@@ -244,8 +245,11 @@ def _described(
         raise ArgumentError(f"a model of the zoo can be saved, not a {type(model).__name__}")
     tensors: dict[str, torch.Tensor] = model.state_dict()
     floats = {k: t for k, t in tensors.items() if t.is_floating_point()}
-    if bad := [k for k, t in floats.items() if not is_finite(t) and bool(t.isnan().any())]:
-        raise ArgumentError(f"{bad[:3]} hold NaN: such a file would not load again")
+    config = model_config(model)
+    if odd := [k for k, t in floats.items() if not is_finite(t)]:
+        fresh = build_model(config, sum(t.numel() for t in tensors.values())).state_dict()
+        if bad := [k for k in odd if unusable(k, floats[k], fresh[k])]:
+            raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
     if dtype is not None:
         tensors = pack(tensors, storage_dtype(dtype))
-    return tensors, model_config(model)
+    return tensors, config

@@ -41,7 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {
         f"{name}-{dtype}": fer_zoo.save(model, folder / "m.safetensors", dtype=dtype).read_bytes()
         for name, model in models.items()
-        for dtype in ("float32", "float16", "int8")
+        for dtype in (torch.float64, "float32", "float16", "int8")
     }
 
 
@@ -146,7 +146,9 @@ def resealed(content: bytes, path: Path) -> None:
             file.write(digest.encode())
 
 
-@pytest.mark.parametrize("kind", ["tiny-float32", "pair-float32", "plain-int8"])
+@pytest.mark.parametrize(
+    "kind", ["tiny-float32", "pair-float32", "plain-int8", "plain-torch.float64"]
+)
 def test_a_forged_checkpoint_is_refused_or_is_what_it_says(whole, tmp_path: Path, kind):
     """Sealed again, so the seal does not help: then the numbers are those in the file.
 

@@ -58,6 +58,10 @@ MALFORMED = {
         container({"a": entry(0, 4, shape=[2**62, 2**62, 2**62])}, b"1234"),
         "has 4 bytes, its shape",
     ),
+    "overflowing rows": (
+        container({"a": entry(0, 0, shape=[0, 2**62, 2**62])}),
+        "are no sizes",
+    ),
     "many dimensions": (container({"a": entry(0, 4, shape=[1] * 99)}, b"1234"), "at most 32 dim"),
     "three offsets": (
         container({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]}}, b"1234"),
@@ -171,6 +175,8 @@ CONFIGS = {
     "provenance odd": ({"provenance": {"recipe": "x"}}, "a recipe that is no dict"),
     "temperature": ({"temperature": {"fer40_center": 0}}, "from 0.001 to 1000"),
     "temperature infinite": ({"temperature": {"fer40_center": float("inf")}}, "from 0.001 to"),
+    "metrics no dicts": ({"provenance": {"metrics": [1]}}, "metrics or costs that are no dicts"),
+    "costs no dicts": ({"provenance": {"storage": {"costs": [1]}}}, "costs that are no dicts"),
     "no members": ({"members": [], "fusion": {}}, "cannot be built"),
     "members no list": ({"members": 7}, "cannot be built"),
     "prefix no text": ({"prefix": 7}, "prefix is no text"),
@@ -186,6 +192,26 @@ def test_a_config_that_lies_is_refused(tiny: Path, kind):
     assert str(tiny) in str(caught.value)
     assert len(str(caught.value)) < 1200
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_file_cannot_pose_as_another_model(tmp_path: Path):
+    model = fer_zoo.create_ensemble(["test_tiny", "test_tiny"])
+    path = fer_zoo.save(model, tmp_path / "m.safetensors")
+    for name in ("resnet18", "ensemble_r18_vgg19", "timm/resnet10t"):
+        with pytest.raises(CheckpointError, match=f"is not '{name}', which is"):
+            fer_zoo.load(changed(path, name=name))
+        model.name = name
+        with pytest.raises(fer_zoo.errors.ArgumentError, match=f"is not '{name}'"):
+            fer_zoo.save(model, path)
+    heads = fer_zoo.get_weights("ensemble_r18_vgg19_025").path
+    with pytest.raises(CheckpointError, match="names no model but holds heads of an ensemble"):
+        fer_zoo.load(heads)
+
+
+def test_a_name_that_no_file_has_is_no_file(tmp_path: Path):
+    for name in ("a" * 300 + ".safetensors", "./" + "a" * 300, "x/" * 3000 + "m.safetensors"):
+        with pytest.raises(CheckpointError, match=r"cannot be read|no such"):
+            fer_zoo.load(name)
 
 
 def test_members_without_end_are_refused(tiny: Path):
@@ -219,6 +245,9 @@ def test_a_config_nested_without_end_is_refused(tmp_path: Path):
         ("fc.bias", torch.full((7,), torch.nan), "fc.bias holds NaN"),
         ("fc.bias", torch.full((7,), -torch.inf), "fc.bias holds NaN or infinity"),
         ("bn1.running_var", torch.full((12,), torch.nan), "bn1.running_var holds NaN"),
+        ("fc.bias", torch.full((7,), 1e300, dtype=torch.float64), "fc.bias holds NaN or infinity"),
+        ("bn1.num_batches_tracked", torch.tensor(True), "is torch.bool, the model's is torch.int"),
+        ("bn1.num_batches_tracked", torch.tensor(1, dtype=torch.int32), "is torch.int32, the mod"),
         ("bn1.num_batches_tracked", torch.tensor(0.0), "is torch.float32, the model's is torch.i"),
         ("fc.weight:scale", torch.ones(7), "fc.weight:scale fits no int8 weight"),
         ("nothing:scale", torch.ones(7), "nothing:scale fits no int8 weight"),
@@ -280,6 +309,9 @@ def test_a_refused_state_dict_leaves_the_model_as_it_was():
     ones = {k: torch.ones_like(v) for k, v in before.items()}
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN"):
         fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 96), torch.nan)})
+    large = torch.full((7, 96), 1e300, dtype=torch.float64)
+    with pytest.raises(StateDictError, match=r"fc\.weight holds NaN or infinity"):
+        fer_zoo.load_state_dict(model, ones | {"fc.weight": large})
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -289,6 +321,11 @@ def test_a_model_that_could_not_be_loaded_is_not_saved(tmp_path: Path):
         model.fc.bias.fill_(torch.nan)
     with pytest.raises(fer_zoo.errors.ArgumentError, match=r"\['fc.bias'\] hold NaN"):
         fer_zoo.save(model, tmp_path / "m.safetensors")
+    with torch.no_grad():
+        model.fc.bias.fill_(torch.inf)
+    for dtype in (None, "int8", "float16"):
+        with pytest.raises(fer_zoo.errors.ArgumentError, match=r"\['fc.bias'\] hold NaN or inf"):
+            fer_zoo.save(model, tmp_path / "m.safetensors", dtype=dtype)
     model = fer_zoo.create("test_tiny")
     model.provenance = {"note": "x" * MAX_HEADER}
     with pytest.raises(CheckpointError, match="header would take"):

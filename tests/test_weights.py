@@ -63,6 +63,11 @@ def test_the_grammar(text, expected):
         "hf-hub:me/a@",
         "hf-hub:me/a@../../x",
         "hf-hub:me/a b",
+        "hf-hub:me/tiny.git",
+        "hf-hub:me/tiny-",
+        "hf-hub:me/tiny.",
+        "hf-hub:m\u00e9/tiny",
+        "hf-hub:me/" + "a" * 94,
         "hf-hub:me/a#sha256=12",
         "hf-hub:me/a#sha256=" + "A" * 64,
         "https://example.org/m",
@@ -148,6 +153,11 @@ def test_what_is_unknown_is_said():
         fer_zoo.get_weights("vgg19_025", "fer2014")
     with pytest.raises(WeightsError, match="has no trained weights here"):
         fer_zoo.get_weights("vgg19_025.fer2014")
+    for pattern in ("*", "vgg*"):
+        with pytest.raises(WeightsError, match="has no trained weights here"):
+            fer_zoo.get_weights(pattern)
+    with pytest.raises(UnknownNameError, match="timm has no 'resnet10t' tagged 'foo', only"):
+        fer_zoo.create("timm/resnet10t.foo")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +244,7 @@ def test_the_whole_ensemble_in_int8_is_small(tmp_path: Path):
     assert fer_zoo.load(path).name == "ensemble_r18_vgg19"
 
 
-@pytest.mark.parametrize("dtype", ["int4", "float8", torch.int32, 8])
+@pytest.mark.parametrize("dtype", ["int4", "float8", torch.int32, torch.float8_e4m3fn, 8])
 def test_unknown_storage_is_refused(tmp_path: Path, dtype):
     with pytest.raises(ArgumentError, match="one of float32, float16, bfloat16, int8"):
         fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.safetensors", dtype=dtype)

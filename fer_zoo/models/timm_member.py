@@ -110,6 +110,9 @@ def timm_spec(name: str) -> ModelSpec:
     def build(*, num_classes: int, in_channels: int) -> Classifier:
         return TimmMember(architecture, num_classes=num_classes, in_channels=in_channels)
 
+    base, tagged, tag = architecture.partition(".")
+    if tagged and architecture not in (tags := timm.list_pretrained(f"{base}.*")):
+        raise UnknownNameError(f"timm has no {base!r} tagged {tag!r}, only {sorted(tags)}")
     known = timm.get_pretrained_cfg(architecture)
 
     def key(name: str) -> str:

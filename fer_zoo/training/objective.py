@@ -169,9 +169,10 @@ def read_teacher(
         raise ArgumentError(f"teacher is a model, a name or a path, got {teacher!r:.80}")
     if not is_address(os.fspath(teacher)):
         return create(os.fspath(teacher), weights="default")
-    if parse_address(teacher).kind != "file" or "scores_for" not in read_config(teacher):
+    where = parse_address(teacher)
+    if where.kind != "file" or "scores_for" not in read_config(where.place):
         return load(teacher)
-    tensors, config = read_checkpoint(teacher)
+    tensors, config = read_checkpoint(where.place, sha256=where.sha256)
     if config["scores_for"] != data.fingerprint:
         raise TrainingError(f"{teacher} holds a teacher's scores of other faces than these")
     labels: Any = config["labels"]

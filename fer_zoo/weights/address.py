@@ -23,7 +23,8 @@ GRAMMAR = """\
 Files and hf-hub: may end in #sha256=..., which they must have then."""
 """What an address may be, as error messages and the docs show it."""
 
-_REPO = r"[A-Za-z0-9][\w.-]*"
+_REPO = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+_LONGEST_REPO = 96
 Kind = Literal["tag", "record", "file", "folder", "hub", "imagenet"]
 
 
@@ -88,9 +89,14 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
 
 def _hub_address(text: str, rest: str, sha256: str | None) -> Address:
     name, at, revision = rest.partition("@")
-    if not re.fullmatch(f"{_REPO}/{_REPO}", name) or ".." in name or "--" in name:
+    if (
+        not re.fullmatch(f"{_REPO}/{_REPO}", name)
+        or any(part in name for part in ("..", "--"))
+        or name.endswith(".git")
+        or len(name) > _LONGEST_REPO
+    ):
         raise not_an_address(text, f"{name!r} is no org/name")
-    if at and (not re.fullmatch(r"[\w./-]+", revision) or ".." in revision):
+    if at and (not re.fullmatch(r"[\w./-]+", revision, re.ASCII) or ".." in revision):
         raise not_an_address(text, f"{revision!r} is no commit, tag or branch")
     return Address("hub", name, revision, sha256)
 

@@ -221,7 +221,7 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """
     own = model.state_dict()
     _check_fit(model, own, tensors)
-    problems = [p for k in own if (p := _unusable(k, tensors[k], own[k]))]
+    problems = [p for k in own if (p := unusable(k, tensors[k], own[k]))]
     if problems:
         raise StateDictError(_list(problems, model))
     with torch.no_grad():
@@ -240,7 +240,7 @@ def load_checkpoint(model: nn.Module, checkpoint: Checkpoint) -> None:
     with torch.no_grad():
         for key, value in own.items():
             tensor = checkpoint.read(key)
-            if problem := _unusable(key, tensor, value):
+            if problem := unusable(key, tensor, value):
                 raise StateDictError(_list([problem], model))
             value.copy_(tensor)
 
@@ -257,15 +257,20 @@ def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, 
     problems += [
         f"{k} is {found[k].dtype}, the model's is {own[k].dtype}"
         for k in own
-        if k in found and found[k].dtype.is_floating_point != own[k].is_floating_point()
+        if k in found
+        and found[k].dtype != own[k].dtype
+        and not (found[k].dtype.is_floating_point and own[k].is_floating_point())
     ]
     if problems:
         raise StateDictError(_list(problems, model))
 
 
-def _unusable(key: str, tensor: Tensor, own: Tensor) -> str:
-    """Say why the values cannot be a model's; infinities may be where the model has some itself."""
-    if not tensor.is_floating_point() or is_finite(tensor):
+def unusable(key: str, tensor: Tensor, own: Tensor) -> str:
+    """Say why the values cannot be a model's; infinities may be where the model has some itself.
+
+    What counts is what the model would hold: float64 may be too large for its float32.
+    """
+    if not tensor.is_floating_point() or is_finite(tensor.to(own.dtype)):
         return ""
     if bool(tensor.isnan().any()) or bool(own.isfinite().all()):
         return f"{key} holds NaN or infinity"

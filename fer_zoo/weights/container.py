@@ -165,6 +165,9 @@ class Container:
                 type(n) is int and 0 <= n < 2**63 for n in numbers
             ):
                 self._refuse(f"{name:.80} has a shape or offsets that are no sizes")
+        # No values, but rows longer than torch can count.
+        if 0 in shape and math.prod(n or 1 for n in shape) >= 2**60:
+            self._refuse(f"{name:.80} has a shape or offsets that are no sizes")
         if len(offsets) != 2 or len(shape) > 32:
             self._refuse(f"{name:.80} needs two offsets and at most 32 dimensions")
         start, end = offsets
@@ -205,7 +208,7 @@ def open_regular(path: Path) -> Any:
     Raises:
         CheckpointError: there is no file, it cannot be read, or it is something else.
     """
-    if path.is_symlink():
+    if os.path.islink(path):  # False, not an error, for a name that no file can have
         target = os.readlink(path)
         raise CheckpointError(
             f"{path} is a symbolic link to {target}: what it leads to can change after it was "

@@ -14,7 +14,7 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, CheckpointError
 from fer_zoo.models import Classifier, TimmMember, build_network, get_spec
 from fer_zoo.weights.checkpoint import load_state_dict
-from fer_zoo.weights.container import open_regular
+from fer_zoo.weights.container import DTYPES, open_regular
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 """Where training scripts put the state dict: Lightning, many tutorials, timm, WuJie1010."""
@@ -158,14 +158,18 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _check_sizes(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors that show more values than the file has bytes for: one, repeated by strides.
+    """Refuse tensors that are no plain numbers, or show more of them than the file has bytes for.
 
     Raises:
-        CheckpointError: a tensor is one.
+        CheckpointError: a tensor is sparse, quantized, without values, or one value repeated.
     """
     size = path.stat().st_size
     for name, tensor in tensors.items():
-        if tensor.layout is not torch.strided or tensor.numel() * tensor.element_size() > size:
+        kinds = tensor.device.type, tensor.layout, tensor.dtype
+        if kinds[:2] != ("cpu", torch.strided) or tensor.dtype not in DTYPES.values():
+            said = ", ".join(map(str, kinds))
+            raise CheckpointError(f"{path}: {name} is no plain tensor of numbers ({said})")
+        if tensor.numel() * tensor.element_size() > size:
             raise CheckpointError(f"{path}: {name} is larger than the file")
 
 
@@ -211,6 +215,11 @@ def _shape(tensors: Mapping[str, Tensor], wanted: Classifier) -> tuple[int, int]
     prefix = "model." if isinstance(wanted, TimmMember) else ""
     head = tensors.get(f"{prefix}{_head_name(wanted)}.weight")
     stem = tensors.get(get_spec(wanted.name).first_conv)
-    classes = int(head.shape[0]) if head is not None and head.ndim else wanted.num_classes
+    # Classes count only with all their weights: (10**9, 0) would be a large head in a small file.
+    known = getattr(wanted.get_classifier(), "weight", None)
+    fits = (
+        head is not None and head.ndim and known is not None and head.shape[1:] == known.shape[1:]
+    )
+    classes = int(head.shape[0]) if head is not None and fits else wanted.num_classes
     channels = int(stem.shape[1]) if stem is not None and stem.ndim == 4 else wanted.in_channels
     return max(classes, 1), channels if channels in (1, 3) else wanted.in_channels

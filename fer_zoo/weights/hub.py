@@ -4,6 +4,7 @@ The installed `huggingface_hub` does the transfers, 1.x or 2.x: its cache, its l
 Here are the checks: which commit, which bytes, and what to do about each way to fail.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -14,18 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fer_zoo.errors import HubError, WeightsError
+from fer_zoo.errors import ArgumentError, CheckpointError, HubError, WeightsError
 from fer_zoo.weights.address import HUB, Address
 from fer_zoo.weights.checkpoint import Checkpoint
-from fer_zoo.weights.repository import (
-    Fetched,
-    open_repository,
-)
+from fer_zoo.weights.repository import Fetched, open_repository
 
 PATIENCE = 60.0
 """Seconds that one request may wait for a server that is busy or gone, all attempts together."""
+CLIENT_PATIENCE = 23.0
+"""What the client may wait of them by itself, where a connection breaks: 1 + 2 + 4 + 8 + 8."""
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 COMMIT = re.compile("[0-9a-f]{40}")
+GIT_HASH = COMMIT
+"""The name of a small file in the cache."""
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -85,13 +87,26 @@ class Repository:
         self._note_commit(Path(found), asked, before)
         path = Path(found).resolve()
         self._paths.append(path)
+        # Weights are checked as they are read; nothing else looks at what stands beside them.
+        if GIT_HASH.fullmatch(path.name) and _is_damaged(path):
+            raise WeightsError(f"{path}: {name} is not the file that the Hub named {path.name}")
         # Git's hash of a small file is another sum; the client names large files by their sha256.
         return Fetched(path, path.name if re.fullmatch("[0-9a-f]{64}", path.name) else None)
 
-    def discard(self) -> None:
-        """Remove the fetched files from the cache."""
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+    def discard_damaged(self) -> bool:
+        """Remove fetched files whose bytes are not what the Hub said; whether there were any.
+
+        What only the caller's pin contradicts is as good as before.
+        """
+        damaged = [path for path in self._paths if _is_damaged(path)]
+        removed = False
+        for path in damaged if not self.cached else ():
+            try:
+                path.unlink(missing_ok=True)
+                removed = True
+            except OSError as error:
+                log.warning("%s is damaged and cannot be removed (%s)", path, error.strerror)
+        return removed
 
     def _note_commit(self, path: Path, asked: str, before: str | None) -> None:
         # .../snapshots/COMMIT/name
@@ -123,6 +138,22 @@ class Repository:
         return found is _CACHED_NO_EXIST
 
 
+def _is_damaged(path: Path) -> bool:
+    """Whether a file of the cache has other bytes than its name, the Hub's ETag, says."""
+    try:
+        with path.open("rb") as file:
+            if re.fullmatch("[0-9a-f]{64}", path.name):
+                return hashlib.file_digest(file, "sha256").hexdigest() != path.name
+            if not GIT_HASH.fullmatch(path.name):
+                return False
+            blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+            while piece := file.read(2**20):
+                blob.update(piece)
+            return blob.hexdigest() != path.name
+    except OSError:
+        return False
+
+
 @contextmanager
 def open_hub(
     address: Address,
@@ -135,8 +166,8 @@ def open_hub(
 
     Raises:
         HubError: it cannot be had.
-        WeightsError: its bytes are not those that the Hub or the address promise; they are removed
-            from the cache.
+        WeightsError: its bytes are not those that the Hub or the address promise; what the Hub did
+            not promise is removed from the cache.
         CheckpointError: it is no checkpoint.
     """
     repository = Repository(address, endpoint=endpoint, token=token, cached=cached)
@@ -145,12 +176,16 @@ def open_hub(
             yield checkpoint, repository.commit
     except HubError:
         raise
-    except WeightsError as error:
-        repository.discard()
-        raise WeightsError(
-            f"{address}: {error}. What was downloaded is removed; if loading again says the same, "
-            "the repository is not what it was, or something changes it on its way"
-        ) from None
+    except (CheckpointError, WeightsError) as error:
+        # A file that breaks is looked at again: it may be a good one that was damaged here.
+        if repository.discard_damaged():
+            raise WeightsError(
+                f"{address}: {error}. What was downloaded is removed; if loading again says the "
+                "same, the repository is not what it was, or something changes it on its way"
+            ) from None
+        if isinstance(error, CheckpointError):
+            raise
+        raise WeightsError(f"{address}: {error}") from None
 
 
 def upload(
@@ -162,15 +197,12 @@ def upload(
     endpoint: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload a folder to a repository in one commit, which is made if there is none.
+    """Upload a folder to a repository, made if there is none, in one commit, and return that.
 
     Weights of an earlier commit that the folder lacks are deleted in the same commit.
 
-    Returns:
-        The commit.
-
     Raises:
-        HubError: it could not be uploaded; the repository is as it was.
+        HubError: it could not be uploaded; the repository is as it was, or new and empty.
     """
     api = client(endpoint, token)
     where = f"{HUB}{place}"
@@ -202,6 +234,10 @@ def client(endpoint: str | None, token: str | None) -> Any:
     """Return the client; the environment is asked now, not when its package was imported."""
     from huggingface_hub import HfApi
 
+    if token is not None:
+        token = token.strip() if isinstance(token, str) else ""
+        if not re.fullmatch(r"[!-~]+", token):
+            raise ArgumentError("token= is none of the Hub: one line of letters and digits, hf_...")
     return HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token)
 
 
@@ -222,21 +258,46 @@ def attempt(action: Callable[[], T], where: str) -> T:
 
     # The client's own errors descend from those of its transport, httpx or httpx2.
     transport: Any = HfHubHTTPError.__mro__[1]
-    deadline, pause = time.monotonic() + PATIENCE, 1.0
+    start, pause = time.monotonic(), 1.0
     while True:
         try:
-            return action()
+            with _impatient():
+                return action()
         except OfflineModeIsEnabled as error:
             raise HubError(explain(error, where)) from None
         except (transport, EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
             wait = retry_after(error, pause)
             pause *= 2
-            if wait is None or time.monotonic() + wait > deadline:
+            own = CLIENT_PATIENCE if response_of(error) is None else 0.0
+            if wait is None or time.monotonic() - start + wait + own > PATIENCE:
                 if isinstance(error, EntryNotFoundError):
                     raise
                 raise HubError(explain(error, where)) from None
             log.warning("%s: %s; trying again in %.0f s", where, reason_of(error), wait)
             time.sleep(wait)
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let the client raise at once when a server is busy, as it does after its last attempt.
+
+    It would keep to any `Retry-After`, an hour five times over, before it said a word.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+    def hook(response: Any) -> None:
+        if response.status_code in TRANSIENT:
+            response.read()
+            hf_raise_for_status(response)
+
+    session = get_session()
+    before = session.event_hooks
+    session.event_hooks = {**before, "response": [*before.get("response", ()), hook]}
+    try:
+        yield
+    finally:
+        session.event_hooks = before
 
 
 def retry_after(error: BaseException, pause: float) -> float | None:
@@ -320,6 +381,8 @@ def explain(error: BaseException, where: str) -> str:
             f"{where}: not downloaded to {constants.HF_HUB_CACHE} ({cause.strerror}): free some "
             "space, or set HF_HUB_CACHE to another disk"
         )
+    if "LocalProtocolError" in type(cause).__name__:  # its message would print the token
+        return f"{where}: the token holds what no HTTP header can: {login}"
     return f"{where}: no connection to the Hub ({reason_of(error)}): check it, or HF_ENDPOINT"
 
 

@@ -180,7 +180,10 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
     """
     if tag == "default" and model in WEIGHTS:
         return WEIGHTS[model]
-    found = sorted((WEIGHTS[a] for a in list_weights(model)), key=lambda r: (not r.bundled, r.tag))
+    found = sorted(
+        (r for a in WEIGHTS if (r := WEIGHTS[a]).model == model),
+        key=lambda r: (not r.bundled, r.tag),
+    )
     if not found:
         raise WeightsError(
             f"{model!r} has no trained weights here; "

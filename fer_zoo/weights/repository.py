@@ -109,11 +109,11 @@ def fetch_from(folder: Path) -> Fetch:
 
     def fetch(name: str) -> Fetched | None:
         path = folder / name
-        if path.is_symlink() and path.resolve().parent == blobs.resolve():
+        if os.path.islink(path) and path.resolve().parent == blobs.resolve():
             path = path.resolve()
-        return Fetched(path) if path.is_symlink() or path.exists() else None
+        return Fetched(path) if os.path.lexists(path) else None
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise CheckpointError(f"{folder}: no such folder")
     return fetch
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fer_zoo.errors import ArgumentError
+from fer_zoo.weights.container import DTYPES
 
 SCALE = ":scale"
 STORAGE = {
@@ -31,7 +32,9 @@ def storage_dtype(dtype: str | torch.dtype) -> torch.dtype:
         torch.bfloat16
     """
     found = STORAGE.get(dtype) if isinstance(dtype, str) else dtype
-    if found is torch.int8 or (isinstance(found, torch.dtype) and found.is_floating_point):
+    if found is torch.int8 or (
+        isinstance(found, torch.dtype) and found.is_floating_point and found in DTYPES.values()
+    ):
         return found
     raise ArgumentError(f"dtype must be one of {', '.join(STORAGE)}, got {dtype!r}")
 
