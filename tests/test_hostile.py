@@ -535,3 +535,15 @@ def test_loading_takes_the_memory_of_the_model_once(tiny: Path, tmp_path: Path):
     size = path.stat().st_size
     assert size > 80e6
     assert load_with(int(1.35 * size), path, tiny) == "loaded vgg19"
+
+
+def test_a_teacher_may_be_pinned(tiny: Path):
+    import hashlib
+
+    from conftest import stripes
+    from fer_zoo.training.objective import read_teacher
+
+    digest = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    assert read_teacher(f"{tiny}#sha256={digest}", stripes(3)).name == "test_tiny"
+    with pytest.raises(WeightsError, match="is not the recorded"):
+        read_teacher(f"{tiny}#sha256={'0' * 64}", stripes(3))
