@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
 from fer_zoo.fusion import FUSIONS, create_fusion
@@ -117,24 +117,24 @@ def timm_config(model: Classifier) -> dict[str, Any]:
     }
 
 
-class _Budget(TorchDispatchMode):
+class _Budget(TorchFunctionMode):
     """Stops a network from growing past `values` numbers while it is built.
 
     A config may name any network with any number of classes; the tensors beside it say how large
-    the right one is.
+    the right one is. What makes a tensor from nothing has its sides as first arguments.
     """
 
     def __init__(self, values: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.allowed = self.left = values
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        size = args[0] if args and isinstance(args[0], list | tuple) else ()
-        if all(isinstance(n, int) for n in size):
-            count = torch.Size(size).numel() if size else 0
-            self.left -= count
+        size = args[0] if args and isinstance(args[0], list | tuple) else args
+        size = (kwargs or {}).get("size", size)
+        if size and all(isinstance(n, int) for n in size):
+            self.left -= torch.Size(size).numel()
             if self.left < 0:
                 raise CheckpointError(
                     f"it asks for more than {self.allowed:,} values, twice what the file holds"
