@@ -39,6 +39,7 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     import thesis
 
     monkeypatch.setattr(thesis, "MEMBERS", {"ResNet18": "test_tiny", "VGG19": "plain_test"})
+    monkeypatch.setattr(thesis, "ENSEMBLE", "test_tiny+plain_test")
     runs = tmp_path / "runs"
     monkeypatch.setattr(thesis, "COUNTS", {"train": (70,)})
     options = ["thesis", "--data", str(small_csv(tmp_path)), "--runs", str(runs)]
