@@ -175,8 +175,8 @@ def test_startup_ratios_are_those_of_paired_rounds(tmp_path: Path, monkeypatch, 
     startup.main(["--models", "test_tiny", "nonsense", "--repeats", "3", "--output", str(output)])
     rows = {row["mode"]: row for row in harness.read_rows(output)}
     assert rows["import torch"]["ratio"] is None
-    assert rows["import fer_zoo"]["ratio"][1] == pytest.approx(1.1)
-    assert rows["import fer_zoo"]["repeats"] == 3
+    assert rows[startup.OURS]["ratio"][1] == pytest.approx(1.1)
+    assert rows[startup.OURS]["repeats"] == 3
     loaded = rows['fer_zoo.create("ensemble_r18_vgg19_025", weights="default")']
     assert loaded["ratio"][1] == pytest.approx(1.3)
     assert loaded["then_s"] == [0.4, 0.4, 0.4]

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 
 import fer_zoo
-from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder
-from fer_zoo.data import fer2013 as module
+from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module
 from fer_zoo.data.ferplus import COLUMNS
 from fer_zoo.errors import ArgumentError, DataError, LabelError, SplitError
 

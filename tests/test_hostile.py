@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load as load_bytes
-from safetensors.torch import save_file
+from safetensors.torch import load as load_bytes, save_file
 
 import fer_zoo
 from conftest import ROOT

@@ -4,7 +4,6 @@ import importlib
 import inspect
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,12 @@ def run_python(code: str, path: Path | None = None) -> str:
     return done.stdout.strip()
 
 
-def test_all_is_the_public_namespace():
-    public = {
-        name
-        for name, value in vars(fer_zoo).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
-    }
-    assert public | {"data", "errors", "labels"} == set(fer_zoo.__all__)
-    assert fer_zoo.__all__ == sorted(fer_zoo.__all__)
+def test_every_public_name_is_there_and_no_other():
+    assert fer_zoo.__all__ == sorted(fer_zoo.__all__) == dir(fer_zoo)
+    for name in fer_zoo.__all__:
+        assert getattr(fer_zoo, name).__name__.rpartition(".")[2] == name
+    with pytest.raises(AttributeError, match="ensemble"):
+        fer_zoo.ensemble  # noqa: B018
 
 
 def test_every_public_object_has_a_docstring_with_an_example():
@@ -51,8 +48,16 @@ def test_every_public_object_has_a_docstring_with_an_example():
 
 def test_import_leaves_heavy_packages_out():
     heavy = "torchvision timm huggingface_hub sklearn scipy matplotlib PIL rich click".split()
-    code = f"import fer_zoo; print([m for m in {heavy} if m in sys.modules])"
-    assert run_python("import sys; " + code) == "[]"
+    shown = f"print([m for m in {heavy} if m in sys.modules])"
+    names = "(fer_zoo.create, fer_zoo.Predictor, fer_zoo.train, fer_zoo.evaluate)"
+    assert run_python(f"import sys, fer_zoo; {names}; {shown}") == "[]"
+
+
+def test_each_name_imports_only_what_it_needs():
+    code = "import sys, fer_zoo; print('torch' in sys.modules); fer_zoo.create('test_tiny'); "
+    parts = ["fer_zoo.evaluation", "fer_zoo.inference", "fer_zoo.training"]
+    code += f"print([m for m in {parts} if m in sys.modules])"
+    assert run_python(code) == "False\n[]"
 
 
 def test_the_issue_line_runs():

@@ -14,8 +14,7 @@ from torchvision.transforms.v2 import functional
 import fer_zoo
 from conftest import cli
 from fer_zoo.cli import main
-from fer_zoo.data import FER2013
-from fer_zoo.data import report as module
+from fer_zoo.data import FER2013, report as module
 from fer_zoo.data.ferplus import COLUMNS
 from fer_zoo.data.report import Face, data_report
 from fer_zoo.errors import ArgumentError, DataError, MissingDependencyError

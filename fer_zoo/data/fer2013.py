@@ -18,8 +18,7 @@ from tqdm import tqdm
 from fer_zoo._files import replacing
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, DataError, LabelError
-from fer_zoo.labels import FER2013 as LABELS
-from fer_zoo.labels import canonical
+from fer_zoo.labels import FER2013 as LABELS, canonical
 from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, to_gray
 
 Split = Literal["train", "public", "private"]

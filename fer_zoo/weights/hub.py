@@ -340,8 +340,7 @@ def reason_of(error: BaseException) -> str:
 
 def explain(error: BaseException, where: str) -> str:
     """Return what a user reads: what happened, and what to type next."""
-    from huggingface_hub import constants
-    from huggingface_hub import errors as e
+    from huggingface_hub import constants, errors as e
 
     cause, response = origin_of(error), response_of(error)
     status = response.status_code if response is not None else None

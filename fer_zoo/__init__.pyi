@@ -1,0 +1,72 @@
+"""The public names: type checkers read them here, and each is imported at its first use."""
+
+from . import (
+    data as data,
+    errors as errors,
+    evaluation as evaluation,
+    fusion as fusion,
+    inference as inference,
+    labels as labels,
+    models as models,
+    training as training,
+    transforms as transforms,
+    weights as weights,
+)
+from .catalogue import (
+    list_fusions as list_fusions,
+    list_models as list_models,
+    list_presets as list_presets,
+    register_model as register_model,
+    register_preset as register_preset,
+)
+from .evaluation import (
+    Comparison as Comparison,
+    Evaluation as Evaluation,
+    compare as compare,
+    evaluate as evaluate,
+    plot_confusion as plot_confusion,
+    plot_fusion as plot_fusion,
+    plot_reliability as plot_reliability,
+)
+from .evaluation.robustness import (
+    Robustness as Robustness,
+    plot_robustness as plot_robustness,
+    robustness as robustness,
+)
+from .factory import (
+    create as create,
+    create_ensemble as create_ensemble,
+    create_transform as create_transform,
+)
+from .fusion import Fusion as Fusion, register_fusion as register_fusion
+from .inference import (
+    FaceDetector as FaceDetector,
+    Optimized as Optimized,
+    Prediction as Prediction,
+    Predictor as Predictor,
+    calibrate as calibrate,
+    export as export,
+    optimize as optimize,
+)
+from .models import ModelSpec as ModelSpec
+from .publishing import publish as publish, push_to_hub as push_to_hub
+from .saving import load as load, save as save
+from .training import (
+    Recipe as Recipe,
+    fit_fusion as fit_fusion,
+    plot_history as plot_history,
+    train as train,
+    train_ensemble as train_ensemble,
+    train_seeds as train_seeds,
+)
+from .transforms import Augmentation as Augmentation, Preset as Preset
+from .weights import (
+    get_weights as get_weights,
+    list_weights as list_weights,
+    load_state_dict as load_state_dict,
+)
+from .weights.convert import convert as convert
+from .weights.imagenet import load_imagenet as load_imagenet
+
+__all__: list[str]
+__version__: str
