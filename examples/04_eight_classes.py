@@ -55,4 +55,9 @@ result = fer_zoo.train(
     progress=False,
 )
 print(result)
+
+# %%
+# Two pairs of the drawings differ by few strokes: neutral and contempt, anger and disgust. The
+# matrix shows whether a network keeps them apart.
+
 fer_zoo.plot_confusion(fer_zoo.evaluate(result.model, val))

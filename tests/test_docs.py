@@ -134,16 +134,37 @@ def test_every_command_in_the_readme_exists():
     assert {"predict", "train", "fuse", "evaluate"} <= used
 
 
-def test_the_block_of_contributing_is_a_model():
-    """It is run in a process of its own, so that its name is free in this one."""
+def contributing_block() -> str:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
+    return block
+
+
+def extending_block() -> str:
+    """The session of the page, as the module that a reader would make of it."""
+    lines = re.findall(r"^(?:>>>|\.\.\.) ?(.*)$", (ROOT / "docs/extending.md").read_text(), re.M)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("block", [contributing_block, extending_block])
+def test_a_model_added_as_the_pages_say_passes_the_tests_that_they_name(block, tmp_path: Path):
+    import os
     import subprocess
 
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    code = block + "print(fer_zoo.create('resnet18_wide', num_classes=3).num_classes)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.strip() == "3", done.stderr
-    targets = re.findall(r"^\$ make (\w+)", text, re.M)
+    (tmp_path / "my_package.py").write_text(block())
+    command = "-m pytest -q -p my_package -p no:cacheprovider tests/test_models.py -k resnet18_wide"
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
+    )
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 5
+
+
+def test_contributing_names_the_targets_of_the_makefile():
+    targets = re.findall(r"^\$ make (\w+)", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
     makefile = (ROOT / "Makefile").read_text()
     assert targets == ["test", "lint", "docs", "bench"]
     assert all(f"\n{target}:" in makefile for target in targets)

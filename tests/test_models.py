@@ -122,7 +122,9 @@ def test_outputs_are_the_stored_ones(name, request):
     torch.testing.assert_close(found, stored[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if n != "test_tiny"])
+@pytest.mark.parametrize(
+    "name", "resnet18 resnet18_025 resnet18_7x7 vgg19 vgg19_025 vgg19_fc".split()
+)
 def test_docstring_states_the_parameter_count(name):
     model = fer_zoo.create(name)
     assert f"{count_parameters(model):,}" in type(model).__doc__
