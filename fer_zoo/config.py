@@ -8,8 +8,9 @@ from torch.overrides import TorchFunctionMode
 
 from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
 from fer_zoo.fusion import FUSIONS, create_fusion
-from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember, build_network, get_spec
+from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember, get_spec
 from fer_zoo.models.base import check_temperature
+from fer_zoo.models.zoo import build_network
 from fer_zoo.transforms import PRESETS
 
 SLACK = 4 * 2**20

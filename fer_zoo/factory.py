@@ -7,8 +7,9 @@ import torch
 from fer_zoo._device import place
 from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import Fusion
-from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, build_network, get_spec
+from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, get_spec
 from fer_zoo.models.ensemble import assemble, with_fusion
+from fer_zoo.models.zoo import build_network
 from fer_zoo.saving import load_address, load_record
 from fer_zoo.transforms import PRESETS, Preset, Transform
 from fer_zoo.weights.address import Address, parse_address

@@ -12,7 +12,8 @@ import fer_zoo
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, SplitError, WeightsError
 from fer_zoo.evaluation.metrics import cross_validated_ece, expected_calibration_error
-from fer_zoo.inference import fit_temperature, fuse, member_scores, predict_scores, tempered
+from fer_zoo.inference import fit_temperature, fuse, member_scores, predict_scores
+from fer_zoo.inference.scoring import tempered
 from fer_zoo.weights import records
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 from test_evaluation import LABELS, boastful, evaluated, noise

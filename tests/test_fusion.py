@@ -11,7 +11,7 @@ import fer_zoo
 from conftest import stripes
 from fer_zoo.errors import ArgumentError, LabelError, SplitError
 from fer_zoo.fusion import FUSIONS, create_fusion
-from fer_zoo.training import cross_validate
+from fer_zoo.training.fusing import cross_validate
 
 M, N, K = 3, 400, 5
 

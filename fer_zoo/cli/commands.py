@@ -22,7 +22,8 @@ from fer_zoo.cli.options import (
 )
 from fer_zoo.cli.show import out, prediction_row, prediction_table, print_facts, print_json, wide
 from fer_zoo.models import Ensemble, count_parameters, get_spec
-from fer_zoo.weights import WEIGHTS, is_address
+from fer_zoo.weights import WEIGHTS
+from fer_zoo.weights.address import is_address
 
 
 @main.command("list")

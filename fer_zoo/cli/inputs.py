@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, find_csv, image_files
-from fer_zoo.data.fer2013 import Split
+from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, image_files
+from fer_zoo.data.fer2013 import Split, find_csv
 from fer_zoo.errors import ArgumentError
 from fer_zoo.labels import FERPLUS, canonical
 from fer_zoo.models import Classifier

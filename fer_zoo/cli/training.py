@@ -35,8 +35,7 @@ from fer_zoo.training import (
     train_seeds,
 )
 from fer_zoo.transforms import PRESETS
-from fer_zoo.weights import is_address
-from fer_zoo.weights.address import IMAGENET
+from fer_zoo.weights.address import IMAGENET, is_address
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """Datasets: faces as one uint8 tensor, with the names of their classes and their split."""
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.data.fer2013 import FER2013, find_csv
+from fer_zoo.data.fer2013 import FER2013
 from fer_zoo.data.ferplus import FERPlus
 from fer_zoo.data.folder import ImageFolder, image_files
 from fer_zoo.data.report import DataReport, data_report
@@ -13,6 +13,5 @@ __all__ = [
     "FaceDataset",
     "ImageFolder",
     "data_report",
-    "find_csv",
     "image_files",
 ]

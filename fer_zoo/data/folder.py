@@ -85,7 +85,16 @@ class ImageFolder(FaceDataset):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files in `folder` and below, sorted."""
+    """Return the image files in `folder` and below, sorted; hidden ones are left out.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png"):
+        ...         Path(folder, name).touch()
+        ...     [path.name for path in image_files(Path(folder))]
+        ['a.JPG', 'b.png']
+    """
     return sorted(
         p
         for p in folder.rglob("*")

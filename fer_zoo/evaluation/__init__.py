@@ -1,6 +1,6 @@
 """Evaluation: metrics with their evidence, comparisons, pictures and the card."""
 
-from fer_zoo.evaluation.card import make_card, make_comparison
+from fer_zoo.evaluation.card import make_card
 from fer_zoo.evaluation.comparison import Comparison, compare, counterpart
 from fer_zoo.evaluation.metrics import Evaluation, evaluate, score_metrics
 from fer_zoo.evaluation.mistakes import Mistake, find_mistakes, plot_mistakes
@@ -25,7 +25,6 @@ __all__ = [
     "evaluate",
     "find_mistakes",
     "make_card",
-    "make_comparison",
     "measure",
     "plot_confusion",
     "plot_fusion",

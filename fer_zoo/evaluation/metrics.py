@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError
-from fer_zoo.inference import LEAST_FACES, fit_temperature, fuse, member_scores, tempered
+from fer_zoo.inference import fit_temperature, fuse, member_scores
+from fer_zoo.inference.calibration import LEAST_FACES
+from fer_zoo.inference.scoring import tempered
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS, Preset
 

@@ -5,7 +5,6 @@ from fer_zoo.fusion.base import (
     FUSIONS,
     FitReport,
     Fusion,
-    check_fit_split,
     create_fusion,
     register_fusion,
 )
@@ -23,7 +22,6 @@ __all__ = [
     "Stacked",
     "Vote",
     "Weighted",
-    "check_fit_split",
     "create_fusion",
     "register_fusion",
 ]

@@ -179,7 +179,22 @@ def register_fusion(name: str) -> Callable[[F_], F_]:
 
 
 def create_fusion(name: str, num_members: int, num_classes: int, **options: Any) -> Fusion:
-    """Return a new, unfitted fusion by name."""
+    """Return a new, unfitted fusion by name.
+
+    Args:
+        name: one of `fer_zoo.list_fusions()`.
+        num_members: M.
+        num_classes: K.
+        **options: of the fusion, e.g. `space="logit"` for `average`.
+
+    Raises:
+        UnknownNameError: nothing of that name is registered.
+        ArgumentError: the fusion has no such option.
+
+    Example:
+        >>> create_fusion("weighted", 2, 7)(torch.zeros(2, 5, 7)).shape
+        torch.Size([5, 7])
+    """
     cls = FUSIONS[name]
     try:
         return cls(num_members, num_classes, **options)

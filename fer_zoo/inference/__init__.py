@@ -1,15 +1,14 @@
 """From images to scores and named predictions."""
 
-from fer_zoo.inference.calibration import LEAST_FACES, calibrate, fit_temperature
+from fer_zoo.inference.calibration import calibrate, fit_temperature
 from fer_zoo.inference.exported import export
 from fer_zoo.inference.photographs import Detector, FaceDetector, crop_faces
 from fer_zoo.inference.prediction import Prediction, Predictions
 from fer_zoo.inference.predictor import Predictor
 from fer_zoo.inference.runtime import Optimized, optimize
-from fer_zoo.inference.scoring import fuse, member_scores, predict_scores, tempered
+from fer_zoo.inference.scoring import fuse, member_scores, predict_scores
 
 __all__ = [
-    "LEAST_FACES",
     "Detector",
     "FaceDetector",
     "Optimized",
@@ -24,5 +23,4 @@ __all__ = [
     "member_scores",
     "optimize",
     "predict_scores",
-    "tempered",
 ]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError, SplitError
-from fer_zoo.fusion import check_fit_split
+from fer_zoo.fusion.base import check_fit_split
 from fer_zoo.inference.scoring import fuse, member_scores
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS

@@ -22,7 +22,7 @@ from fer_zoo.models import Classifier
 from fer_zoo.models.ensemble import with_fusion
 from fer_zoo.saving import load
 from fer_zoo.transforms import PRESETS, Preset, to_gray
-from fer_zoo.weights import is_address
+from fer_zoo.weights.address import is_address
 
 
 class Predictor:
@@ -136,6 +136,12 @@ class Predictor:
 
         With a `detector`, a list of them for each image. Of image files one more batch is read
         ahead, in threads, while the networks compute.
+
+        Example:
+            >>> predict = Predictor("resnet18_025")
+            >>> faces = (np.full((48, 48), level, np.uint8) for level in range(256))
+            >>> sum(prediction.error is None for prediction in predict.stream(faces))
+            256
         """
         if self.detector is not None:
             yield from label_photographs(self, images, self.detector, self.margin)

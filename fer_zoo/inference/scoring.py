@@ -49,6 +49,15 @@ def member_scores(
 
     Returns:
         Scores `(M, N, K)` on the CPU whose softmax is each member's probability.
+
+    Raises:
+        ArgumentError: `model` is none of the zoo's.
+
+    Example:
+        >>> import fer_zoo
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default").eval()
+        >>> member_scores(model, torch.zeros(5, 48, 48, dtype=torch.uint8)).shape
+        torch.Size([2, 5, 7])
     """
     if not isinstance(model, Classifier):
         raise ArgumentError(
@@ -225,7 +234,16 @@ def scores_by(
 
 
 def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
-    """Return uncalibrated scores `(N, K)` for `member_scores` `(M, N, K)` of `model`."""
+    """Return uncalibrated scores `(N, K)` for `member_scores` `(M, N, K)` of `model`.
+
+    Example:
+        >>> import fer_zoo
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default").eval()
+        >>> scores = torch.randn(2, 5, 7)
+        >>> mean = scores.softmax(-1).mean(0)
+        >>> bool(fuse(model, scores).softmax(-1).allclose(mean, atol=1e-6))
+        True
+    """
     if not isinstance(model, Ensemble):
         return member_scores[0]
     fusion = deepcopy(model.fusion).cpu().float()

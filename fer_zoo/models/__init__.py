@@ -1,12 +1,12 @@
 """Networks: what they are made of, and their registry."""
 
 from fer_zoo.models.base import Classifier, count_parameters
-from fer_zoo.models.ensemble import Ensemble, label_orders
+from fer_zoo.models.ensemble import Ensemble
 from fer_zoo.models.resnet import ResNet
 from fer_zoo.models.spec import MODELS, ModelSpec
 from fer_zoo.models.timm_member import TimmMember
 from fer_zoo.models.vgg import VGG
-from fer_zoo.models.zoo import build_network, get_spec
+from fer_zoo.models.zoo import get_spec
 
 __all__ = [
     "MODELS",
@@ -16,8 +16,6 @@ __all__ = [
     "ModelSpec",
     "ResNet",
     "TimmMember",
-    "build_network",
     "count_parameters",
     "get_spec",
-    "label_orders",
 ]

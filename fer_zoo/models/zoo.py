@@ -94,7 +94,15 @@ for _spec in (
 
 
 def get_spec(name: str) -> ModelSpec:
-    """Return the registry entry of a model, `timm/<any>` included."""
+    """Return the registry entry of a model, `timm/<any>` included.
+
+    Raises:
+        UnknownNameError: nothing of that name is registered, nor known to timm.
+
+    Example:
+        >>> get_spec("ensemble_r18_vgg19").members
+        ('resnet18', 'vgg19')
+    """
     if isinstance(name, str) and name.startswith(PREFIX):
         return timm_spec(name)
     return MODELS[name]

@@ -1,6 +1,6 @@
 """Training: recipes, the loop, and the fitting of fusions."""
 
-from fer_zoo.training.fusing import FusionFit, cross_validate, fit_fusion
+from fer_zoo.training.fusing import FusionFit, fit_fusion
 from fer_zoo.training.history import Epoch, plot_history, read_history
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import RECIPES, Recipe, get_recipe
@@ -15,7 +15,6 @@ __all__ = [
     "Recipe",
     "SeedsResult",
     "TrainResult",
-    "cross_validate",
     "fit_fusion",
     "get_recipe",
     "plot_history",

@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError
-from fer_zoo.fusion import Average, FitReport, Fusion, check_fit_split, create_fusion
+from fer_zoo.fusion import Average, FitReport, Fusion, create_fusion
+from fer_zoo.fusion.base import check_fit_split
 from fer_zoo.inference import fit_temperature, member_scores
 from fer_zoo.inference.calibration import LEAST_FACES, set_temperature, unseen_targets
 from fer_zoo.models import Ensemble

@@ -21,7 +21,7 @@ from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import hash_state
 from fer_zoo.transforms import PRESETS, Augmentation
 from fer_zoo.transforms.mix import mix
-from fer_zoo.weights import is_address, parse_address
+from fer_zoo.weights.address import is_address, parse_address
 from fer_zoo.weights.checkpoint import read_checkpoint, read_config, write_checkpoint
 
 Teacher = Classifier | str | os.PathLike[str]

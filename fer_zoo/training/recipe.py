@@ -209,7 +209,16 @@ for _path in sorted(FOLDER.glob("*.toml")):
 def get_recipe(
     recipe: str | os.PathLike[str] | Recipe, changes: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Return a recipe by name, from a `.toml` file, or as it is, with `changes` applied."""
+    """Return a recipe by name, from a `.toml` file, or as it is, with `changes` applied.
+
+    Raises:
+        UnknownNameError: no recipe has that name.
+        ArgumentError: the file or a change is not a recipe's.
+
+    Example:
+        >>> get_recipe("finetune", {"epochs": 5, "freeze": 1}).epochs
+        5
+    """
     if not isinstance(recipe, Recipe):
         name = os.fspath(recipe)
         recipe = read_recipe(Path(name)) if name.endswith(".toml") else RECIPES[name]

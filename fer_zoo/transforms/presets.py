@@ -120,6 +120,11 @@ class Transform:
     Shape:
         one image gives `(channels, size, size)`, with ten-crop `(10, channels, size, size)`; a
         tensor batch `(B, C, H, W)` gives the same with a leading B.
+
+    Example:
+        >>> transform = Transform(PRESETS["fer40_tencrop"], training=False)
+        >>> transform(torch.zeros(1, 48, 48, dtype=torch.uint8)).shape
+        torch.Size([10, 1, 40, 40])
     """
 
     def __init__(self, preset: Preset, training: bool, channels: int = 1) -> None:

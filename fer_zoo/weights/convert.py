@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, CheckpointError
-from fer_zoo.models import Classifier, TimmMember, build_network, get_spec
+from fer_zoo.models import Classifier, TimmMember, get_spec
+from fer_zoo.models.zoo import build_network
 from fer_zoo.weights.checkpoint import load_state_dict
 from fer_zoo.weights.container import DTYPES, open_regular
 
