@@ -25,7 +25,9 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
+    "offline",
 ]
+html_math_renderer = "mathml"
 logging.getLogger("fer_zoo").setLevel(logging.WARNING)
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

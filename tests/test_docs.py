@@ -147,3 +147,71 @@ def test_the_block_of_contributing_is_a_model():
     makefile = (ROOT / "Makefile").read_text()
     assert targets == ["test", "lint", "docs", "bench"]
     assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def build(folder: Path, text: str) -> str:
+    """Return the page that Sphinx makes of `text`, its formulas by docs/offline.py."""
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace
+
+    (folder / "index.rst").write_text(text)
+    settings = {"extensions": ["offline"], "html_math_renderer": "mathml"}
+    output = folder / "out"
+    with docutils_namespace():
+        app = Sphinx(
+            folder, None, output, output, "html", settings, None, None, warningiserror=True
+        )
+        app.build()
+    return (output / "index.html").read_text()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """With docs/ on the path; `logging` is left as it was found."""
+    import logging
+
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    yield
+    logger = logging.getLogger("sphinx")
+    logger.handlers.clear()
+    logger.propagate = True
+
+
+@pytest.mark.usefixtures("offline")
+def test_formulas_need_no_script(tmp_path: Path):
+    conf = (ROOT / "docs/conf.py").read_text()
+    assert 'html_math_renderer = "mathml"' in conf
+    assert '"offline",' in conf
+    page = build(tmp_path, "T\n=\n\n:math:`w_m`\n\n.. math:: \\frac{1}{N} \\sum_n x_n\n")
+    inline, block = re.findall(r"<math .*?</math>", page, re.S)
+    assert "<mi>w</mi>" in inline
+    assert 'display="block"' in block
+    assert "<mfrac>" in block
+    assert "jax" not in page.lower()
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://a.host/x.js"></script>',
+        '<link rel="stylesheet" href="//a.host/x.css">',
+        '<img src="x.png" srcset="y.png 1x, https://a.host/x.png 2x">',
+    ],
+)
+def test_a_page_that_loads_from_another_host_is_an_error(tmp_path: Path, html: str):
+    from sphinx.errors import SphinxError
+
+    link = '<a href="https://a.host">a link</a>'
+    raw = f"T\n=\n\n.. raw:: html\n\n   {link}"
+    with pytest.raises(SphinxError, match=r"index.html loads \S*a.host/x"):
+        build(tmp_path, f"{raw}{html}\n")
+    assert link in build(tmp_path, f"{raw}\n")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_formula_that_nobody_can_draw_is_an_error(tmp_path: Path):
+    from sphinx.errors import SphinxError
+
+    with pytest.raises(SphinxError, match=r"index.rst:\d+: .*nosuch"):
+        build(tmp_path, "T\n=\n\n:math:`\\nosuch x`\n")
