@@ -66,8 +66,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def _weights() -> str:
     head = ["fusion", "preset", "accuracy %", "95 % interval", "held out %"]
-    head += ["balanced %", "macro-F1 %", "NLL", "ECE %, uncalibrated", "calibrated", "held out"]
-    head += ["temperature"]
+    head += ["balanced %", "macro-F1 %", "NLL", "ECE uncalibrated %", "ECE fitted %"]
+    head += ["ECE held out %", "temperature"]
     parts = []
     for address, record in WEIGHTS.items():
         rows = []
@@ -112,6 +112,12 @@ def _performance() -> str:
     return results()
 
 
+def _peer() -> str:
+    from readme_figures import peer
+
+    return peer()
+
+
 def _zoo() -> str:
     from harness import RESULTS, read_rows
     from zoo_table import zoo_table
@@ -145,6 +151,7 @@ myst_substitutions = {
     "commands": _commands(),
     "addresses": f"```text\n{GRAMMAR}\n```",
     "records": _records(),
+    "peer": _peer(),
     "performance": _performance(),
     "presets": _presets(),
     "weights": _weights(),

@@ -1,14 +1,17 @@
 """What the README says runs, and its figures are the records'."""
 
+import json
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import fer_zoo
 from conftest import ROOT
+from fer_zoo.models import count_parameters
 
 README = (ROOT / "README.md").read_text()
 
@@ -79,12 +82,41 @@ def test_every_link_of_the_readme_leads_somewhere():
 
 
 def test_the_readmes_figures_are_the_records(monkeypatch):
+    """Those in its words too: none stands outside of what is written from the records."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     sys.modules.pop("readme_figures", None)
     import readme_figures
 
     if readme_figures.updated(README) != README:
         pytest.fail("run: python benchmarks/readme_figures.py")
+    outside = re.sub(r"<!-- figures -->.*<!-- /figures -->", "", README, flags=re.DOTALL)
+    assert re.findall(r"\d[\d,]*\.\d+ %|\d,\d{3}|\d %|million", outside) == []
+
+
+def test_what_is_quoted_is_quoted_from_one_place():
+    quoted = tomllib.loads((ROOT / "benchmarks/results/quoted.toml").read_text())
+    new, peer = quoted["new_faces"], quoted["peer"]
+    page = (ROOT / "docs/data.md").read_text()
+    assert f"{100 * new['accuracy']:.2f} % of the {new['n']:,} faces that are new" in page
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"{100 * peer['accuracy']:.2f}" not in path.read_text(), path  # by {{ peer }} only
+    record = fer_zoo.get_weights(new["model"])
+    assert {row["n"] for row in record.metrics} == {peer["n"]}
+
+
+@pytest.mark.real_data
+def test_the_accuracy_on_new_faces(fer2013_root: Path):
+    """By the code of the page that states it."""
+    quoted = tomllib.loads((ROOT / "benchmarks/results/quoted.toml").read_text())["new_faces"]
+    page = (ROOT / "docs/data.md").read_text()
+    names = {"fer_zoo": fer_zoo}
+    for code in re.findall(r"```{testcode}\n(.*?)```", page, re.DOTALL):
+        exec(code, names)
+    faces = names["new_faces"](fer2013_root)
+    model = fer_zoo.create(quoted["model"], weights="default", fusion=quoted["fusion"])
+    found = fer_zoo.evaluate(model, faces)
+    assert (found.n, found.views) == (quoted["n"], quoted["views"])
+    assert found.accuracy == pytest.approx(quoted["accuracy"], abs=1e-3)  # three faces
 
 
 def test_every_object_of_the_api_reference_has_an_example():
@@ -124,6 +156,31 @@ def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
     assert "a chip, 2 cores" in table
     (fitted,) = (line for name, line in shown.items() if "stacked" in name)
     assert "held out; fitted" in fitted[3]
+    ensemble = fer_zoo.get_weights("ensemble_r18_vgg19_025")
+    (stacked,) = (r for r in ensemble.metrics if r["fusion"] == "stacked" and r["views"] == 1)
+    shown_ece = fitted[list(zoo_table.HEAD).index("ECE held out %")]
+    assert shown_ece == f"{100 * stacked['cross_validated_ece']:.1f}"
+    assert shown_ece != f"{100 * stacked['ece']:.1f}"
+    (row,) = re.findall(r"`ensemble_r18_vgg19_025.*stacked \|.*", README)
+    assert row.split("|")[-2].strip().startswith(f"{shown_ece} / ")  # the README has the same
+    assert "| ECE held out, one view" in README
+
+
+def test_the_commands_print_what_the_zoo_page_says(capsys):
+    """`list` the tags of the weights, `info` the parameters and every figure of the records."""
+    from fer_zoo.cli import main
+
+    def printed(*words: str) -> dict:
+        main([*words, "--json"], standalone_mode=False)
+        return json.loads(capsys.readouterr().out)
+
+    name = "ensemble_r18_vgg19_025"
+    record = fer_zoo.get_weights(name)
+    (row,) = (row for row in printed("list")["models"] if row["name"] == name)
+    assert row["weights"] == [record.address]
+    found = printed("info", name)
+    assert found["weights"][record.address]["metrics"] == record.metrics
+    assert found["parameters"] == count_parameters(fer_zoo.create(name))
 
 
 def test_every_command_in_the_readme_exists():
