@@ -112,6 +112,12 @@ def _performance() -> str:
     return results()
 
 
+def _thesis() -> str:
+    from thesis import recorded, tables
+
+    return tables(*recorded())
+
+
 def _peer() -> str:
     from readme_figures import peer
 
@@ -154,6 +160,7 @@ myst_substitutions = {
     "peer": _peer(),
     "performance": _performance(),
     "presets": _presets(),
+    "thesis": _thesis(),
     "weights": _weights(),
     "zoo": _zoo(),
 }
