@@ -61,7 +61,8 @@ def check(app, exception: Exception | None) -> None:
     if exception is not None or app.builder.format != "html":
         return
     found = []
-    for path in sorted(Path(app.outdir).rglob("*.html")):
+    # The pages of this build: an older one may have left others.
+    for path in (Path(app.builder.get_outfilename(name)) for name in sorted(app.env.found_docs)):
         page = Loads()
         page.feed(path.read_text(encoding="utf-8"))
         found += [f"{path.name} loads {address}" for address in page.found]
