@@ -74,8 +74,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _weights() -> str:
-    head = ["fusion, preset", "accuracy % (95 % interval)", "held out %", "balanced %", "macro-F1 %", "NLL"]
-    head += ["ECE %: uncalibrated / fitted / held out", "temperature"]
+    head = ["fusion, preset", "accuracy % (95 % interval)", "held out %", "balanced %"]
+    head += ["macro-F1 %", "NLL", "ECE %: uncalibrated / fitted / held out", "temperature"]
     parts = []
     for address, record in WEIGHTS.items():
         rows = []
