@@ -8,7 +8,8 @@ the run of 30 epochs goes on from the one of 20, and that of 300 from the one of
 those of three runs from one seed. Each ensemble is its two members of as many epochs under a
 stacked head that is fitted on PublicTest; beside its accuracy there stands the one on held-out
 folds. With `--budget`, training stops after that many minutes; the next call goes on. What did not
-run says so instead of a number.
+run says so instead of a number. The documentation prints its tables from `results/thesis.json`, a
+`RUNS/tables.json` of all faces.
 """
 
 import argparse
@@ -26,10 +27,10 @@ from fer_zoo._files import replacing
 from fer_zoo.data import FER2013
 from fer_zoo.data.fer2013 import COUNTS
 from fer_zoo.errors import FerZooError
-from fer_zoo.evaluation import Evaluation
 from fer_zoo.training import read_history
 
-Row = tuple[Evaluation, str, float | None]  # the figures, a remark, accuracy held out
+Found = dict[str, dict[int, dict[str, Any]]]  # figures by table row and epochs, as they are stored
+RECORD = Path(__file__).parent / "results" / "thesis.json"
 EPOCHS = (20, 30, 300)
 MEMBERS = {"ResNet18": "resnet18_7x7", "VGG19": "vgg19_fc"}
 ENSEMBLE = "ensemble_r18_vgg19_thesis"
@@ -103,13 +104,13 @@ def finished(output: Path, epochs: int) -> bool:
         return False
 
 
-def evaluate(options: argparse.Namespace) -> dict[str, dict[int, Row]]:
-    """Return each finished model's evaluation, with a remark, by table row and epochs."""
+def evaluate(options: argparse.Namespace) -> Found:
+    """Return each finished model's evaluation, with a remark and its accuracy held out."""
     data = FER2013(options.data, options.split)
     public = FER2013(options.data, "public")
     if options.limit:
         data, public = data.subset(500), public.subset(500)
-    found: dict[str, dict[int, Row]] = {row: {} for row in THESIS}
+    found: Found = {row: {} for row in THESIS}
     for epochs in EPOCHS:
         members = []
         for row, name in MEMBERS.items():
@@ -121,11 +122,8 @@ def evaluate(options: argparse.Namespace) -> dict[str, dict[int, Row]]:
                     raise FerZooError(f"{output} was trained on {trained} faces: remove it")
                 best = members[-1].provenance["epoch"]
                 remark = f"best epoch {best} of {epochs}, chosen on PublicTest"
-                found[row][epochs] = (
-                    fer_zoo.evaluate(members[-1], data, progress=True),
-                    remark,
-                    None,
-                )
+                result = fer_zoo.evaluate(members[-1], data, progress=True)
+                found[row][epochs] = result.to_dict() | {"remark": remark}
         if len(members) == len(MEMBERS):
             model = fer_zoo.create_ensemble(members, fusion="stacked")
             model.name = ENSEMBLE
@@ -135,7 +133,7 @@ def evaluate(options: argparse.Namespace) -> dict[str, dict[int, Row]]:
             fer_zoo.save(model, folder(options, ENSEMBLE, epochs) / "best.safetensors")
             held_out = fit.held_out_accuracy if options.split == "public" else None
             result = fer_zoo.evaluate(model, data, progress=True)
-            found["Ensemble"][epochs] = result, remark, held_out
+            found["Ensemble"][epochs] = result.to_dict() | {"remark": remark, "held_out": held_out}
     return found
 
 
@@ -152,29 +150,27 @@ def state(options: argparse.Namespace, row: str, epochs: int) -> str:
     return "did not run to its end: " + ", ".join(parts)
 
 
-def tables(options: argparse.Namespace, found: dict[str, Any]) -> str:
-    """Return the five tables as Markdown."""
-    lines = [
-        f"Ours on {options.split.capitalize()}Test, one view, seed 0; the thesis' in brackets."
-    ]
-    if options.limit:
-        lines.append(f"A TRIAL: trained on {options.limit} faces, measured on 500.")
+def tables(found: Found, remarks: dict[tuple[str, int], str]) -> str:
+    """Return the five tables as Markdown: ours, the thesis' in brackets.
+
+    Args:
+        found: our figures.
+        remarks: what there is to say of a cell, by table row and epochs.
+    """
+    lines = []
     for number, row in enumerate(THESIS, start=1):
-        lines += [f"\n## Table 5.{number}: {row}\n"]
+        lines += [f"\n**Table 5.{number}: {row}**\n"]
         lines += ["| | " + " | ".join(f"{n} epochs" for n in EPOCHS) + " |", "|---" * 4 + "|"]
-        labels = fer_zoo.labels.FER2013
-        for k, label in enumerate(labels):
+        for k, label in enumerate(fer_zoo.labels.FER2013):
             cells = [recall(found, row, n, k) for n in EPOCHS]
             lines.append(f"| {label} | {' | '.join(cells)} |")
         lines.append(
             f"| emotion detection rate % | {' | '.join(rate(found, row, n) for n in EPOCHS)} |"
         )
         lines.append(f"| accuracy % | {' | '.join(accuracy(found, row, n) for n in EPOCHS)} |")
-        for n in EPOCHS:
-            remark = found[row][n][1] if n in found[row] else state(options, row, n)
-            lines.append(f"\n{n} epochs: {remark}.")
+        lines += [f"\n{n} epochs: {remarks[row, n]}." for n in EPOCHS if (row, n) in remarks]
     for number, pair in ((4, EPOCHS[:2]), (5, EPOCHS[1:])):
-        lines += [f"\n## Table 5.{number}: accuracy after {pair[0]} and {pair[1]} epochs\n"]
+        lines += [f"\n**Table 5.{number}: {pair[0]} and {pair[1]} epochs**\n"]
         lines += ["| | " + " | ".join(THESIS) + " |", "|---" * 4 + "|"]
         for n in pair:
             cells = [accuracy(found, row, n) for row in THESIS]
@@ -184,35 +180,47 @@ def tables(options: argparse.Namespace, found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def accuracy(found: dict[str, Any], row: str, epochs: int) -> str:
+def recorded(path: Path = RECORD) -> tuple[Found, dict[tuple[str, int], str]]:
+    """Return the figures of a stored `tables.json` and their remarks, ready for `tables`."""
+    stored = json.loads(path.read_text())
+    found = {row: {int(n): cell for n, cell in stored.get(row, {}).items()} for row in THESIS}
+    return found, {(row, n): c["remark"] for row, cells in found.items() for n, c in cells.items()}
+
+
+def accuracy(found: Found, row: str, epochs: int) -> str:
     """Return one cell: our accuracy with its 95 % interval, and the thesis'."""
     theirs = f"[{THESIS[row][epochs][0]:.2f}]"
     if epochs not in found[row]:
         return f"not run {theirs}"
-    ours, _, held_out = found[row][epochs]
-    if held_out is not None:
-        return f"{100 * held_out:.2f} held out ({100 * ours.accuracy:.2f} fitted) {theirs}"
-    low, high = (100 * x for x in ours.interval)
-    return f"{100 * ours.accuracy:.2f} ({low:.1f} to {high:.1f}) {theirs}"
+    ours = found[row][epochs]
+    if ours.get("held_out") is not None:
+        return (
+            f"{100 * ours['held_out']:.2f} held out ({100 * ours['accuracy']:.2f} fitted) {theirs}"
+        )
+    low, high = (100 * x for x in ours["interval"])
+    return f"{100 * ours['accuracy']:.2f} ({low:.1f} to {high:.1f}) {theirs}"
 
 
-def rate(found: dict[str, Any], row: str, epochs: int) -> str:
+def rate(found: Found, row: str, epochs: int) -> str:
     """Return one cell: the emotion detection rate."""
     theirs = f"[{THESIS[row][epochs][1]:.2f}]"
     if epochs not in found[row]:
         return f"not run {theirs}"
-    return f"{100 * found[row][epochs][0].detection_rate:.2f} {theirs}"
+    ours = found[row][epochs].get("detection_rate")
+    return f"not kept {theirs}" if ours is None else f"{100 * ours:.2f} {theirs}"
 
 
-def recall(found: dict[str, Any], row: str, epochs: int, k: int) -> str:
+def recall(found: Found, row: str, epochs: int, k: int) -> str:
     """Return one cell: recall of class k, and what it is taken for most often."""
     theirs = f"[{THESIS[row][epochs][2][k]} {THESIS[row][epochs][3].split()[k]}]"
     if epochs not in found[row]:
         return f"not run {theirs}"
-    ours = found[row][epochs][0]
-    counts = ours.confusion[k]
-    most = ours.labels[counts.index(max(counts))]
-    return f"{100 * ours.recall[ours.labels[k]]:.0f} {SHORT[most]} {theirs}"
+    ours = found[row][epochs]
+    if "confusion" not in ours:
+        return f"not kept {theirs}"
+    labels, counts = ours["labels"], ours["confusion"][k]
+    most = labels[counts.index(max(counts))]
+    return f"{100 * ours['recall'][labels[k]]:.0f} {SHORT[most]} {theirs}"
 
 
 def main() -> None:
@@ -237,13 +245,18 @@ def main() -> None:
             minutes = (time.monotonic() - begun) / 60
             print(f"stopped after {minutes:.1f} minutes; call again to go on")
     found = evaluate(options)
-    text = tables(options, found)
-    print(text)
-    plain = {
-        row: {n: e.to_dict() | {"remark": r, "held_out": h} for n, (e, r, h) in cells.items()}
-        for row, cells in found.items()
+    remarks = {
+        (row, n): found[row][n]["remark"] if n in found[row] else state(options, row, n)
+        for row in THESIS
+        for n in EPOCHS
     }
-    for name, content in (("tables.md", text), ("tables.json", json.dumps(plain, indent=1))):
+    split = f"{options.split.capitalize()}Test"
+    text = f"Ours on {split}, one view, seed 0; the thesis' in brackets.\n"
+    if options.limit:
+        text += f"A TRIAL: trained on {options.limit} faces, measured on 500.\n"
+    text += tables(found, remarks)
+    print(text)
+    for name, content in (("tables.md", text), ("tables.json", json.dumps(found, indent=1))):
         with replacing(options.runs / name) as temporary:
             temporary.write_text(content + "\n")
 

@@ -25,7 +25,9 @@ extensions = [
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
+    "offline",
 ]
+html_math_renderer = "mathml"
 logging.getLogger("fer_zoo").setLevel(logging.WARNING)
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
@@ -37,6 +39,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib", "gallery_figures"),
     "abort_on_example_error": True,
     "show_memory": False,
+    "write_computation_times": False,  # a page that loads its table from other hosts
     "download_all_examples": False,
     "copyfile_regex": r"render_faces\.py",
     "within_subsection_order": "FileNameSortKey",
@@ -45,7 +48,7 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["zoo.css"]
 html_js_files = ["zoo.js"]
-exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst"]
+exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst", "**sg_execution_times.rst"]
 myst_enable_extensions = ["substitution", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"
@@ -54,6 +57,14 @@ autodoc_default_options = {"members": True, "show-inheritance": False}
 doctest_test_doctest_blocks = ""
 add_module_names = False
 default_role = "code"
+# Names of other libraries: links where asked for, as a build needs no network otherwise.
+if os.environ.get("DOCS_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+    }
 nitpick_ignore_regex = [("py:.*", r"(abc|collections|numpy|pathlib|torch)\..*")]
 
 
@@ -63,22 +74,21 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _weights() -> str:
-    head = ["fusion", "preset", "accuracy %", "95 % interval", "held out %"]
-    head += ["balanced %", "macro-F1 %", "NLL", "ECE %, uncalibrated", "calibrated", "held out"]
-    head += ["temperature"]
+    head = ["fusion, preset", "accuracy % (95 % interval)", "held out %", "balanced %"]
+    head += ["macro-F1 %", "NLL", "ECE %: uncalibrated / fitted / held out", "temperature"]
     parts = []
     for address, record in WEIGHTS.items():
         rows = []
         for row in record.metrics:
             low, high = (100 * x for x in row["interval"])
             held_out = row.get("cross_validated_accuracy")
-            rows.append([row.get("fusion", ""), f"`{row['preset']}`"])
-            rows[-1] += [f"{100 * row['accuracy']:.2f}"]
-            rows[-1] += [f"{low:.1f} to {high:.1f}", f"{100 * held_out:.2f}" if held_out else ""]
+            rows.append([f"{row.get('fusion', '')} `{row['preset']}`"])
+            rows[-1] += [f"{100 * row['accuracy']:.2f} ({low:.1f} to {high:.1f})"]
+            rows[-1] += [f"{100 * held_out:.2f}" if held_out else ""]
             rows[-1] += [f"{100 * row[k]:.1f}" for k in ("balanced_accuracy", "macro_f1")]
-            rows[-1] += [f"{row['nll']:.3f}"]
             errors = ("ece_uncalibrated", "ece", "cross_validated_ece")
-            rows[-1] += [f"{100 * row[k]:.1f}" for k in errors] + [f"{row['temperature']:.3f}"]
+            rows[-1] += [f"{row['nll']:.3f}", " / ".join(f"{100 * row[k]:.1f}" for k in errors)]
+            rows[-1] += [f"{row['temperature']:.3f}"]
         parts += [f"**{address}** ({record.data}; transform `{record.preset}`)", _table(head, rows)]
     return "\n\n".join(parts)
 
@@ -108,6 +118,18 @@ def _performance() -> str:
     from tables import results
 
     return results()
+
+
+def _thesis() -> str:
+    from thesis import recorded, tables
+
+    return tables(*recorded())
+
+
+def _peer() -> str:
+    from readme_figures import peer
+
+    return peer()
 
 
 def _zoo() -> str:
@@ -143,8 +165,10 @@ myst_substitutions = {
     "commands": _commands(),
     "addresses": f"```text\n{GRAMMAR}\n```",
     "records": _records(),
+    "peer": _peer(),
     "performance": _performance(),
     "presets": _presets(),
+    "thesis": _thesis(),
     "weights": _weights(),
     "zoo": _zoo(),
 }

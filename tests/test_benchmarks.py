@@ -87,6 +87,46 @@ def test_the_thesis_figures_are_consistent():
             assert stated or rate == pytest.approx(100 * found / 7, abs=0.02), (row, epochs)
 
 
+def test_the_recorded_runs_stand_beside_the_thesis():
+    """Each figure of ours in its cell with the interval that follows from it; the rest not run."""
+    import thesis
+    from scipy.stats import binomtest
+
+    found, remarks = thesis.recorded()
+    text = thesis.tables(found, remarks)
+    cells = [(row, n, cell) for row, done in found.items() for n, cell in done.items()]
+    assert cells
+    for row, n, cell in cells:
+        right = round(cell["accuracy"] * cell["n"])
+        assert cell["n"] == sum(fer2013.COUNTS["public"])
+        assert right / cell["n"] == pytest.approx(cell["accuracy"], abs=1e-5)
+        interval = binomtest(right, cell["n"]).proportion_ci(method="wilson")
+        assert cell["interval"] == pytest.approx(list(interval), abs=1e-5)
+        shown = thesis.accuracy(found, row, n)
+        assert shown.endswith(f"[{thesis.THESIS[row][n][0]:.2f}]")
+        assert text.count(shown) == (3 if n == 30 else 2)
+        assert f"{n} epochs: {cell['remark']}." in text
+    runs = sum(len(rows) for rows in thesis.THESIS.values())
+    alone = [line for line in text.splitlines() if line.startswith("| accuracy %")]
+    assert sum(line.count("not run") for line in alone) == runs - len(cells)
+
+
+def test_the_thesis_page_states_its_figures():
+    """Those typed there are those of the tables, and the folders it counts are both test splits."""
+    import thesis
+
+    page = " ".join((ROOT / "docs/thesis.md").read_text().split())
+    both = [sum(n) for n in zip(fer2013.COUNTS["public"], fer2013.COUNTS["private"], strict=True)]
+    assert f"({', '.join(map(str, both[:-1]))} and {both[-1]} files)" in page
+    assert f"{thesis.THESIS['Ensemble'][20][0]:.2f} % in the list under table 5.3" in page
+    _, rate, _, winners = thesis.THESIS["ResNet18"][30]
+    own = [thesis.SHORT[name] for name in fer2013.LABELS]
+    found = sum(a == b for a, b in zip(winners.split(), own, strict=True))
+    assert f"after 30 epochs it says {rate} %" in page
+    assert found == 5
+    assert f"five of seven, {100 * found / 7:.2f} %" in page
+
+
 def test_the_loop_against_its_bare_arithmetic_and_the_peers(tmp_path: Path, capsys):
     """All ways are timed in the same rounds; a recipe that the peers cannot follow says so."""
     import training

@@ -1,14 +1,17 @@
 """What the README says runs, and its figures are the records'."""
 
+import json
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import fer_zoo
 from conftest import ROOT
+from fer_zoo.models import count_parameters
 
 README = (ROOT / "README.md").read_text()
 
@@ -72,6 +75,27 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path: Path):
     assert (tmp_path / "card" / "card.md").is_file()
 
 
+def test_the_readmes_picture_is_what_the_script_draws(monkeypatch, tmp_path: Path):
+    """Shrunk 40 times: matplotlib 3.9 and 3.11 then differ by 6 of 255, another fusion by 40."""
+    import numpy as np
+    from PIL import Image
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from picture import picture
+
+    drawn = tmp_path / "demo.png"
+    picture(fer_zoo.data.image_files(ROOT / "examples/faces")).savefig(drawn, dpi=110)
+
+    def shrunk(path: Path) -> np.ndarray:
+        with Image.open(path) as image:
+            size = (image.width // 40, image.height // 40)
+            return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BOX), float)
+
+    ours, kept = shrunk(drawn), shrunk(ROOT / "docs/demo.png")
+    if ours.shape != kept.shape or np.abs(ours - kept).max() > 15:
+        pytest.fail("run: python examples/picture.py examples/faces docs/demo.png")
+
+
 def test_every_link_of_the_readme_leads_somewhere():
     links = re.findall(r"\]\(([^)]+)\)", README)
     assert len(links) > 15
@@ -79,12 +103,41 @@ def test_every_link_of_the_readme_leads_somewhere():
 
 
 def test_the_readmes_figures_are_the_records(monkeypatch):
+    """Those in its words too: none stands outside of what is written from the records."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     sys.modules.pop("readme_figures", None)
     import readme_figures
 
     if readme_figures.updated(README) != README:
         pytest.fail("run: python benchmarks/readme_figures.py")
+    outside = re.sub(r"<!-- figures -->.*<!-- /figures -->", "", README, flags=re.DOTALL)
+    assert re.findall(r"\d[\d,]*\.\d+ %|\d,\d{3}|\d %|million", outside) == []
+
+
+def test_what_is_quoted_is_quoted_from_one_place():
+    quoted = tomllib.loads((ROOT / "benchmarks/results/quoted.toml").read_text())
+    new, peer = quoted["new_faces"], quoted["peer"]
+    page = (ROOT / "docs/data.md").read_text()
+    assert f"{100 * new['accuracy']:.2f} % of the {new['n']:,} faces that are new" in page
+    for path in (ROOT / "docs").glob("*.md"):
+        assert f"{100 * peer['accuracy']:.2f}" not in path.read_text(), path  # by {{ peer }} only
+    record = fer_zoo.get_weights(new["model"])
+    assert {row["n"] for row in record.metrics} == {peer["n"]}
+
+
+@pytest.mark.real_data
+def test_the_accuracy_on_new_faces(fer2013_root: Path):
+    """By the code of the page that states it."""
+    quoted = tomllib.loads((ROOT / "benchmarks/results/quoted.toml").read_text())["new_faces"]
+    page = (ROOT / "docs/data.md").read_text()
+    names = {"fer_zoo": fer_zoo}
+    for code in re.findall(r"```{testcode}\n(.*?)```", page, re.DOTALL):
+        exec(code, names)
+    faces = names["new_faces"](fer2013_root)
+    model = fer_zoo.create(quoted["model"], weights="default", fusion=quoted["fusion"])
+    found = fer_zoo.evaluate(model, faces)
+    assert (found.n, found.views) == (quoted["n"], quoted["views"])
+    assert found.accuracy == pytest.approx(quoted["accuracy"], abs=1e-3)  # three faces
 
 
 PACKAGES = ["", "data", "evaluation", "fusion", "inference", "models", "training", "transforms"]
@@ -132,6 +185,31 @@ def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
     assert "a chip, 2 cores" in table
     (fitted,) = (line for name, line in shown.items() if "stacked" in name)
     assert "held out; fitted" in fitted[3]
+    ensemble = fer_zoo.get_weights("ensemble_r18_vgg19_025")
+    (stacked,) = (r for r in ensemble.metrics if r["fusion"] == "stacked" and r["views"] == 1)
+    shown_ece = fitted[list(zoo_table.HEAD).index("ECE held out %")]
+    assert shown_ece == f"{100 * stacked['cross_validated_ece']:.1f}"
+    assert shown_ece != f"{100 * stacked['ece']:.1f}"
+    (row,) = re.findall(r"`ensemble_r18_vgg19_025.*stacked \|.*", README)
+    assert row.split("|")[-2].strip().startswith(f"{shown_ece} / ")  # the README has the same
+    assert "| ECE held out, one view" in README
+
+
+def test_the_commands_print_what_the_zoo_page_says(capsys):
+    """`list` the tags of the weights, `info` the parameters and every figure of the records."""
+    from fer_zoo.cli import main
+
+    def printed(*words: str) -> dict:
+        main([*words, "--json"], standalone_mode=False)
+        return json.loads(capsys.readouterr().out)
+
+    name = "ensemble_r18_vgg19_025"
+    record = fer_zoo.get_weights(name)
+    (row,) = (row for row in printed("list")["models"] if row["name"] == name)
+    assert row["weights"] == [record.address]
+    found = printed("info", name)
+    assert found["weights"][record.address]["metrics"] == record.metrics
+    assert found["parameters"] == count_parameters(fer_zoo.create(name))
 
 
 def test_every_command_in_the_readme_exists():
@@ -176,3 +254,71 @@ def test_contributing_names_the_targets_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
     assert targets == ["test", "lint", "docs", "bench"]
     assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def build(folder: Path, text: str) -> str:
+    """Return the page that Sphinx makes of `text`, its formulas by docs/offline.py."""
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace
+
+    (folder / "index.rst").write_text(text)
+    settings = {"extensions": ["offline"], "html_math_renderer": "mathml"}
+    output = folder / "out"
+    with docutils_namespace():
+        app = Sphinx(
+            folder, None, output, output, "html", settings, None, None, warningiserror=True
+        )
+        app.build()
+    return (output / "index.html").read_text()
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """With docs/ on the path; `logging` is left as it was found."""
+    import logging
+
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    yield
+    logger = logging.getLogger("sphinx")
+    logger.handlers.clear()
+    logger.propagate = True
+
+
+@pytest.mark.usefixtures("offline")
+def test_formulas_need_no_script(tmp_path: Path):
+    conf = (ROOT / "docs/conf.py").read_text()
+    assert 'html_math_renderer = "mathml"' in conf
+    assert '"offline",' in conf
+    page = build(tmp_path, "T\n=\n\n:math:`w_m`\n\n.. math:: \\frac{1}{N} \\sum_n x_n\n")
+    inline, block = re.findall(r"<math .*?</math>", page, re.S)
+    assert "<mi>w</mi>" in inline
+    assert 'display="block"' in block
+    assert "<mfrac>" in block
+    assert "jax" not in page.lower()
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<script src="https://a.host/x.js"></script>',
+        '<link rel="stylesheet" href="//a.host/x.css">',
+        '<img src="x.png" srcset="y.png 1x, https://a.host/x.png 2x">',
+    ],
+)
+def test_a_page_that_loads_from_another_host_is_an_error(tmp_path: Path, html: str):
+    from sphinx.errors import SphinxError
+
+    link = '<a href="https://a.host">a link</a>'
+    raw = f"T\n=\n\n.. raw:: html\n\n   {link}"
+    with pytest.raises(SphinxError, match=r"index.html loads \S*a.host/x"):
+        build(tmp_path, f"{raw}{html}\n")
+    assert link in build(tmp_path, f"{raw}\n")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_formula_that_nobody_can_draw_is_an_error(tmp_path: Path):
+    from sphinx.errors import SphinxError
+
+    with pytest.raises(SphinxError, match=r"index.rst:\d+: .*nosuch"):
+        build(tmp_path, "T\n=\n\n:math:`\\nosuch x`\n")

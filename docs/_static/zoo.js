@@ -18,10 +18,6 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   input.addEventListener("input", filter);
   filter();
-  const number = (row, i) => {
-    const found = parseFloat(row.cells[i].textContent.replace(/,/g, ""));
-    return Number.isNaN(found) ? -Infinity : found;
-  };
   [...table.tHead.rows[0].cells].forEach((head, i) => {
     head.tabIndex = 0;
     const sort = () => {
@@ -29,8 +25,14 @@ document.addEventListener("DOMContentLoaded", () => {
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", up ? "ascending" : "descending");
       const text = (row) => row.cells[i].textContent;
-      rows.sort((a, b) => i < 1 ? text(b).localeCompare(text(a)) : number(b, i) - number(a, i));
-      if (up) rows.reverse();
+      const number = (row) => parseFloat(text(row).replace(/,/g, ""));
+      rows.sort((a, b) => {
+        if (i < 1) return up ? text(a).localeCompare(text(b)) : text(b).localeCompare(text(a));
+        const [x, y] = [number(a), number(b)];
+        // What has no number ("-", "same") stays below what has one, both ways.
+        if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
+        return up ? x - y : y - x;
+      });
       body.append(...rows);
     };
     head.addEventListener("click", sort);
