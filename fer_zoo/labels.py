@@ -74,7 +74,10 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
     seen: dict[str, str] = {}
     for name in labels:
         if (other := seen.setdefault(canonical(name), name)) != name or labels.count(name) > 1:
-            raise LabelError(f"labels {other!r} and {name!r} name the same class in {labels!r}")
+            raise LabelError(
+                f"labels {other!r} and {name!r} name the same class in {labels!r}: "
+                "merge them or rename one"
+            )
     if num_classes is not None and len(labels) != num_classes:
         raise LabelError(f"{num_classes} classes need {num_classes} labels, got {labels!r}")
     return labels
@@ -95,8 +98,8 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
     a, b = [canonical(n) for n in source], [canonical(n) for n in target]
     if set(a) != set(b) or len(a) != len(b):
         raise LabelError(
-            f"these heads name different classes: only in the first {sorted(set(a) - set(b))}, "
-            f"only in the second {sorted(set(b) - set(a))}"
+            f"different classes: {tuple(source)} lacks {sorted(set(b) - set(a))}, {tuple(target)} "
+            f"lacks {sorted(set(a) - set(b))}"
         )
     return [a.index(name) for name in b]
 

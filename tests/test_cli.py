@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,12 +40,13 @@ def run(*arguments: object, code: int = 0, **env: str) -> subprocess.CompletedPr
     return done
 
 
-def on_a_terminal(*arguments: object, **env: str) -> str:
+def on_a_terminal(*arguments: object, columns: int = 120, **env: str) -> str:
     """Return what a command writes to a terminal, colours and bars included."""
     master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (40, 120))
+    termios.tcsetwinsize(slave, (40, columns))
+    plain = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "COLUMNS"}}
     process = subprocess.Popen(
-        cli(*arguments), stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm", **env}
+        cli(*arguments), stdout=slave, stderr=slave, env={**plain, "TERM": "xterm", **env}
     )
     os.close(slave)
     found = b""
@@ -68,8 +70,8 @@ def test_every_command_shows_an_example_and_has_json(name):
 
 
 def test_the_commands_of_the_documentation_are_there():
-    wanted = "list info predict evaluate train fuse export data recipes".split()
-    assert set(wanted) <= set(main.commands)
+    wanted = "list info predict evaluate train fuse export convert publish data recipes".split()
+    assert set(wanted) == set(main.commands)
 
 
 def test_export_writes_a_file_that_gives_the_models_answers(tmp_path: Path):
@@ -103,26 +105,44 @@ def test_a_shell_can_complete(shell):
     assert f"_FER_ZOO_COMPLETE={shell}_complete" in script
 
 
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        ("fer-zoo ex", "export"),
-        ("fer-zoo export resnet18_0", "resnet18_025"),
-        ("fer-zoo predict --fusion st", "stacked"),
-        ("fer-zoo predict --preset thes", "thesis40"),
-    ],
-)
-def test_names_are_completed(words, found):
-    """The last word is what the cursor stands behind."""
-    count = len(words.split()) - 1
+def completed(words: str) -> list[str]:
+    """Return what completes the last word, with its kind."""
+    count = len(words.split(" ")) - 1
     env = {"COMP_WORDS": words, "COMP_CWORD": str(count), "_FER_ZOO_COMPLETE": "bash_complete"}
-    assert run(**env).stdout.splitlines() == [f"plain,{found}"]
+    return run(**env).stdout.splitlines()
+
+
+def test_a_command_is_completed():
+    assert completed("fer-zoo ex") == ["plain,export"]
+    assert completed("fer-zoo train resnet18 --recipe fi") == ["plain,finetune"]
+
+
+KINDS = {
+    **dict.fromkeys(("model", "models", "members", "teacher"), ("resnet18_0", "resnet18_025")),
+    "fusion": ("stack", "stacked"),
+    "preset": ("thesis4", "thesis40"),
+    "weights": ("fer20", "fer2013"),
+    "recipe": ("thesis_20", "thesis_20"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_name_is_completed_and_else_a_file(name):
+    """Whatever an option or argument names, by what it is called."""
+    for parameter in COMMANDS[name].params:
+        kind = "model" if (name, parameter.name) == ("info", "name") else parameter.name
+        if kind in KINDS and not getattr(parameter, "is_flag", False):
+            start, found = KINDS[kind]
+            assert found in [c.value for c in parameter.shell_complete(None, start)], parameter.name
+            (other,) = parameter.shell_complete(None, "runs/")
+            assert (other.value, other.type) == ("runs/", "file")
 
 
 def test_colours_respect_no_color_and_bars_need_a_terminal():
     """With NO_COLOR no escape sets a colour, and a pipe sees no escape and no bar at all."""
     command = ("predict", *sorted(FACES.glob("*.png")))
-    coloured = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|9[0-7]|4[0-8])(?:;[0-9;]*)?m")
+    coloured = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|9[0-7]|4[0-8])(?:;[0-9;]*)?m")
+    assert coloured.search(on_a_terminal(*command))
     shown = on_a_terminal(*command, NO_COLOR="1")
     assert "happy" in shown
     assert not coloured.search(shown)
@@ -132,11 +152,73 @@ def test_colours_respect_no_color_and_bars_need_a_terminal():
     assert "0/7" not in piped.stderr
 
 
+def test_no_name_is_cut_on_a_narrow_terminal_nor_in_a_pipe(tmp_path: Path):
+    """Every image and label is whole; the classes are shown where there is room."""
+    folder = tmp_path / ("a_long_name_of_a_folder" * 4)
+    folder.mkdir()
+    files = sorted(FACES.glob("drawn_*.png"))
+    for file in files:
+        (folder / file.name).write_bytes(file.read_bytes())
+    names = [str(folder / file.name) for file in files]
+    narrow, piped = on_a_terminal("predict", folder, columns=60), run("predict", folder).stdout
+    for shown, heads in ((narrow, ["label"]), (piped, fer_zoo.labels.FER2013)):
+        plain = re.sub(r"\x1b\[[0-9;]*[a-zA-Z]|\r", "", shown)
+        assert all(name in plain for name in [*names, *heads])
+        assert "disgust" in piped
+        assert "disgust" not in narrow
+    sha256 = fer_zoo.get_weights("resnet18_025").sha256
+    assert sha256 in on_a_terminal("info", "resnet18_025", columns=60)
+
+
+def test_the_columns_of_predictions_are_even():
+    lines = run("predict", FACES).stdout.splitlines()
+    assert len(lines) == 1 + len(list(FACES.glob("*.png")))
+    where = lines[0].index("image")
+    assert all(line[where:].startswith(str(FACES)) for line in lines[1:])
+
+
+def test_odd_file_names_are_shown_harmlessly(tmp_path: Path):
+    face = (FACES / "drawn_sad.png").read_bytes()
+    (tmp_path / "naïve \x1b[31m.png").write_bytes(face)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")).write_bytes(face)
+    for encoding in ("utf-8", "ascii"):
+        shown = run("predict", tmp_path, PYTHONIOENCODING=f"{encoding}:strict").stdout
+        assert r"bad\udcff.png" in shown
+        assert "\x1b" not in shown
+        assert r"\x1b[31m.png" in shown
+    found = [json.loads(line) for line in run("predict", tmp_path, "--json").stdout.splitlines()]
+    assert {row["label"] for row in found} == {"sad"}
+
+
+def test_a_reader_that_leaves_early_is_no_error_of_the_files():
+    process = subprocess.Popen(
+        cli("list", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (141, "")
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("delay", [0.1, 0.6, 1.2])
+def test_an_interrupt_is_130_from_the_start(delay):
+    """Also while torch is imported."""
+    code = "import signal, threading, sys; from fer_zoo.__main__ import main; "
+    code += f"threading.Timer({delay}, signal.raise_signal, [signal.SIGINT]).start(); "
+    code += "sys.argv = ['fer-zoo', 'predict', *[sys.argv[1]] * 20_000]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(FACES / "drawn_sad.png")], capture_output=True, text=True
+    )
+    assert done.returncode == 130, done.stderr[-500:]
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (("--version",), 0),
         (("list",), 0),
+        (("list", "nothing*"), 2),
+        (("data", "report", "no_such_folder"), 2),
         (("predict", "no_such_file.png"), 1),
         (("predict", FACES, "--model", "resnet81"), 2),
         (("no_such_command",), 2),
@@ -150,7 +232,10 @@ def test_exit_codes(arguments, code):
     assert bool(done.stderr) == bool(code)
 
 
-def test_the_names_that_are_completed_are_the_libraries():
-    from fer_zoo.cli.options import names
+def test_errors_name_the_commands():
+    said = run("predict", FACES, "--model", "resnet81", code=2).stderr
+    assert said.strip().endswith("or 'resnet18_025'? `fer-zoo list` lists all.")
 
-    assert names(fer_zoo.list_models)(None, None, "vgg") == fer_zoo.list_models("vgg*")
+
+def test_the_help_says_every_command_whole():
+    assert "..." not in run("--help").stdout.partition("Commands:")[2]

@@ -395,3 +395,26 @@ def test_private_is_never_trained_or_chosen_on(tmp_path: Path):
                 validation=stripes(30, split=judge),
                 output=tmp_path,
             )
+
+
+def test_what_a_folder_leaves_out_is_told(tmp_path: Path, caplog):
+    """Not what programs put there, hidden: that is no face and no mistake."""
+    face = Image.new("L", (48, 48), 90)
+    for name in ("calm/0.png", "tense/0.png", "calm/.ipynb_checkpoints/0.png", "__MACOSX/x/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        face.save(tmp_path / name)
+    faces = ImageFolder(tmp_path)
+    assert (faces.labels, len(faces), caplog.text) == (("calm", "tense"), 2, "")
+    (tmp_path / "calm/phone.HEIC").touch()
+    (tmp_path / "calm/dangling.png").symlink_to(tmp_path / "nowhere.png")
+    face.save(tmp_path / "stray.png")
+    assert len(ImageFolder(tmp_path)) == 2
+    assert "3 files are not used: 1 .heic, 1 .png, 1 outside of the classes' folders" in caplog.text
+
+
+def test_the_folder_above_ones_own_classes_says_which_to_pass(tmp_path: Path):
+    for part in ("train", "val"):
+        (tmp_path / part / "amused").mkdir(parents=True)
+        Image.new("L", (64, 60)).save(tmp_path / part / "amused" / "0.png")
+    with pytest.raises(LabelError, match=r"a folder each: .*train for training, and another"):
+        FER2013(tmp_path, "train")

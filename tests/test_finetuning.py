@@ -10,7 +10,7 @@ from timm.optim import param_groups_layer_decay
 
 import fer_zoo
 from conftest import NETWORKS, TIMM, stripes
-from fer_zoo.errors import ArgumentError, TrainingError
+from fer_zoo.errors import ArgumentError, LabelError, TrainingError
 from fer_zoo.training.finetuning import freeze, parameter_groups, stages
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
@@ -66,6 +66,44 @@ def test_frozen_stages_keep_weights_and_statistics(tmp_path: Path):
         model, stripes(48), validation=stripes(30, seed=1), output=tmp_path / "all", **QUICK
     )
     assert not torch.equal(again.model.conv1.weight, before["conv1.weight"])
+
+
+def test_what_the_caller_froze_stays_frozen(tmp_path: Path):
+    """As everybody freezes in torch: by requires_grad, and the flags come back as they were."""
+    model = fer_zoo.create("test_tiny", num_classes=3)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("fc"))
+    before = {k: v.clone() for k, v in model.named_parameters()}
+    faces = {"data": stripes(48), "validation": stripes(30, seed=1), "output": tmp_path}
+    result = fer_zoo.train(model, **faces, **QUICK)
+    for key, value in result.model.named_parameters():
+        assert torch.equal(value, before[key]) == (not key.startswith("fc")), key
+    assert [k for k, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
+    with pytest.raises(TrainingError, match="frozen"):
+        fer_zoo.train(fer_zoo.create("test_tiny", num_classes=3), **faces, **QUICK)
+    with pytest.raises(ArgumentError, match="all its parameters are frozen"):
+        fer_zoo.train(model.requires_grad_(False), **faces | {"output": tmp_path / "x"}, **QUICK)
+
+
+def test_the_setting_leaves_no_frozen_parameter_behind(tmp_path: Path):
+    model = fer_zoo.create("test_tiny", num_classes=3)
+    faces = {"validation": stripes(30, seed=1), "output": tmp_path}
+    fer_zoo.train(model, stripes(48), **faces, freeze=2, **QUICK)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_classes_that_do_not_fit_say_what_to_do(tmp_path: Path):
+    faces = {"data": stripes(48), "output": tmp_path}
+    model = fer_zoo.create("test_tiny", num_classes=3)
+    model.labels = ("a", "b", "c")
+    with pytest.raises(LabelError, match=r"call model.reset_classifier\(3\) for a new head"):
+        fer_zoo.train(model, validation=stripes(30, seed=1), **faces, **QUICK)
+    other = stripes(30, seed=1)
+    fewer = fer_zoo.data.FaceDataset(
+        other.images, other.targets % 2, labels=other.labels[:2], name="fewer"
+    )
+    with pytest.raises(LabelError, match="both need a folder for every class"):
+        fer_zoo.train("test_tiny", validation=fewer, **faces, **QUICK)
 
 
 def test_the_stem_learns_more_slowly_than_the_head(tmp_path: Path):

@@ -2,17 +2,18 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.table import Table
+from tqdm import tqdm
 
 import fer_zoo
 from fer_zoo.cli.inputs import expand
 from fer_zoo.cli.options import (
     DEFAULT_MODEL,
+    MODEL_NAMES,
     device_option,
     fusion_option,
     json_option,
@@ -20,7 +21,8 @@ from fer_zoo.cli.options import (
     preset_option,
     weights_option,
 )
-from fer_zoo.cli.show import out, prediction_row, prediction_table, print_facts, print_json, wide
+from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, printable, wide
+from fer_zoo.errors import ArgumentError
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.weights import WEIGHTS
 from fer_zoo.weights.address import is_address
@@ -36,6 +38,8 @@ def list_(pattern: str, weights: bool, as_json: bool) -> None:
     Example: fer-zoo list "*r18*"
     """
     names = fer_zoo.list_models(pattern, weights=weights)
+    if not names:
+        raise ArgumentError(f"no model matches {pattern!r}: `fer-zoo list` shows all")
     rows = [get_spec(n).describe() | {"weights": fer_zoo.list_weights(n)} for n in names]
     if as_json:
         others = {"fusions": fer_zoo.list_fusions(), "presets": fer_zoo.list_presets()}
@@ -50,8 +54,8 @@ def list_(pattern: str, weights: bool, as_json: bool) -> None:
     out.print(f"presets  {', '.join(fer_zoo.list_presets())}")
 
 
-@main.command()
-@click.argument("name")
+@main.command(short_help="Say all that is known of a model or of weights.")
+@click.argument("name", shell_complete=MODEL_NAMES)
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Say everything known of a model by name, or of weights by their address.
@@ -79,9 +83,15 @@ def info(name: str, as_json: bool) -> None:
     print_facts(facts)
 
 
-@main.command()
+@main.command(short_help="Label face crops, or whole photographs.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or address.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="Name or address.",
+    shell_complete=MODEL_NAMES,
+)
 @weights_option
 @fusion_option
 @preset_option
@@ -114,33 +124,31 @@ def predict(
         device=device,
         detector=fer_zoo.FaceDetector() if detect else None,
     )
-    failed = 0
-    table = prediction_table(predictor.labels)
-    stream = _progress(predictor.stream(files), len(files))
+    failed, lines = 0, PredictionLines(predictor.labels, max(len(str(file)) for file in files))
+    headed = as_json
+    stream = tqdm(
+        predictor.stream(files), total=len(files), unit="image", leave=False, disable=None
+    )
     for file, found in zip(files, stream, strict=True):
         faces = found if detect else [found]
         error = next((face.error for face in faces if face.error is not None), None)
         failed += error is not None
-        if as_json and detect:
-            shown = [] if error else [face.to_dict() for face in faces]
-            click.echo(json.dumps({"source": str(file), "error": error, "faces": shown}))
-        elif as_json:
-            click.echo(json.dumps(found.to_dict()))
-        elif error is not None:
-            click.echo(f"cannot use {error}", err=True)
-        elif not faces:
-            click.echo(f"no face in {file}", err=True)
-        else:
-            for face in faces:
-                table.add_row(*prediction_row(face))
-    if not as_json and table.row_count:
-        wide(table)
+        with tqdm.external_write_mode():
+            if as_json and detect:
+                shown = [] if error else [face.to_dict() for face in faces]
+                click.echo(json.dumps({"source": str(file), "error": error, "faces": shown}))
+            elif as_json:
+                click.echo(json.dumps(found.to_dict()))
+            elif error is not None:
+                click.echo(printable(f"cannot use {error}"), err=True)
+            elif not faces:
+                click.echo(printable(f"no face in {file}"), err=True)
+            else:
+                if not headed:
+                    out.print(lines.head(), soft_wrap=True)
+                    headed = True
+                for face in faces:
+                    out.print(lines.line(face), soft_wrap=True)
     if failed:
         click.echo(f"{failed} of {len(files)} files could not be used", err=True)
         sys.exit(1)
-
-
-def _progress(items: Iterable[Any], total: int) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    yield from tqdm(items, total=total, unit="image", leave=False, disable=None)

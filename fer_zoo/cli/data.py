@@ -48,6 +48,8 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
 
     Example: fer-zoo data report fer2013.csv --output report/
     """
+    if not root.exists():
+        raise ArgumentError(f"{root} does not exist")
     if output is not None:
         try:
             output.mkdir(parents=True, exist_ok=True)

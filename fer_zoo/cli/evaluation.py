@@ -39,7 +39,7 @@ from fer_zoo.evaluation.report import (
 )
 
 
-@main.command()
+@main.command(short_help="Score models on one split, and compare them.")
 @models_argument
 @data_option
 @click.option(

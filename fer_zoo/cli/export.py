@@ -11,7 +11,7 @@ from fer_zoo.errors import ArgumentError
 from fer_zoo.inference.exported import SUFFIXES
 
 
-@main.command()
+@main.command(short_help="Write a model as an ONNX or AOTInductor file.")
 @model_argument
 @click.argument("output", type=click.Path(path_type=Path, dir_okay=False))
 @weights_option

@@ -1,29 +1,40 @@
 """The command group, and the options that several commands share."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import fer_zoo
 
 DEFAULT_MODEL = "ensemble_r18_vgg19_025"
 
 
-def names(lister: Callable[[str], list[str]]) -> Callable[..., list[str]]:
-    """Return what completes a name in a shell, by the function that lists the names."""
+def names(lister: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
+    """Return what completes a name in a shell, or else a file, by the function that lists names."""
 
-    def complete(context: Any, parameter: Any, incomplete: str) -> list[str]:
-        return lister(f"{incomplete}*")
+    def complete(context: Any, parameter: Any, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(name) for name in lister() if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
     return complete
 
 
-model_argument = click.argument("model", shell_complete=names(fer_zoo.list_models))
-models_argument = click.argument(
-    "models", nargs=-1, required=True, shell_complete=names(fer_zoo.list_models)
-)
+def _tags() -> set[str]:
+    return {"default", *(address.rpartition(".")[2] for address in fer_zoo.list_weights())}
+
+
+MODEL_NAMES = names(lambda: [*fer_zoo.list_models(), *fer_zoo.list_weights()])
+FUSION_NAMES = names(fer_zoo.list_fusions)
+PRESET_NAMES = names(fer_zoo.list_presets)
+WEIGHTS_TAGS = names(_tags)
+
+model_argument = click.argument("model", shell_complete=MODEL_NAMES)
+models_argument = click.argument("models", nargs=-1, required=True, shell_complete=MODEL_NAMES)
 data_option = click.option(
     "--data",
     "root",
@@ -35,21 +46,34 @@ limit_option = click.option("--limit", type=click.IntRange(1), help="Use this ma
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 device_option = click.option("--device", help="cpu, cuda, ...; CUDA where there is one.")
 weights_option = click.option(
-    "--weights", help="For a model given by name: a tag, file, folder or hf-hub:org/name@revision."
+    "--weights",
+    help="For a model given by name: a tag, file, folder or hf-hub:org/name@revision.",
+    shell_complete=WEIGHTS_TAGS,
 )
 fusion_option = click.option(
     "--fusion",
     help="Another fusion than the default: fer-zoo list.",
-    shell_complete=names(fer_zoo.list_fusions),
+    shell_complete=FUSION_NAMES,
 )
 preset_option = click.option(
     "--preset",
     help="Another transform than the weights' own.",
-    shell_complete=names(fer_zoo.list_presets),
+    shell_complete=PRESET_NAMES,
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # click would end with 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(141) from None
+        return found
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(fer_zoo.__version__, prog_name="fer-zoo")
 def main() -> None:
     """Facial-expression recognition: label faces, train, fuse and evaluate.

@@ -1,13 +1,16 @@
 """How results look on a terminal."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from fer_zoo.evaluation import Comparison, Evaluation
 from fer_zoo.evaluation.card import detection, interval, p_value, percent
@@ -15,7 +18,15 @@ from fer_zoo.evaluation.report import Report
 from fer_zoo.evaluation.robustness import Robustness
 from fer_zoo.inference import Prediction
 
-out = Console(highlight=False)
+
+class _Output(Console):
+    """Standard output, with the error that a closed pipe is: rich would end with exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+out = _Output(highlight=False)
 DETAILS: list[tuple[str, Callable[[Evaluation], str]]] = [
     ("balanced accuracy", lambda r: percent(r.balanced_accuracy)),
     ("macro-F1", lambda r: percent(r.macro_f1)),
@@ -28,29 +39,53 @@ DETAILS: list[tuple[str, Callable[[Evaluation], str]]] = [
 ]
 
 
-def prediction_table(labels: tuple[str, ...]) -> Table:
-    """Return an empty table for predictions; fill it with `prediction_row`."""
-    table = Table("image", "label", "", "score", box=None, header_style="bold")
-    for name in labels:
-        table.add_column(escape(name), justify="right", style="dim")
-    return table
+def printable(text: str) -> str:
+    """Return `text` with what a terminal would obey, or cannot show, as escapes."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
 
 
-def prediction_row(prediction: Prediction) -> list[str]:
-    """Return the cells of one prediction: a bar for the winner, then all classes in per cent."""
-    score = prediction.score or 0.0
-    filled = round(12 * score)
-    full, empty = ("█", "░") if out.encoding.lower().startswith("utf") else ("#", ".")
-    bar = full * filled + empty * (12 - filled)
-    shares = [f"{100 * p:.0f}" for p in prediction.probabilities.values()]
-    where = "" if prediction.box is None else f" {prediction.box[:2]}"
-    return [
-        escape(f"{prediction.source or ''}{where}"),
-        escape(prediction.label or ""),
-        bar,
-        f"{100 * score:.1f} %",
-        *shares,
-    ]
+class PredictionLines:
+    """Predictions as lines of equal columns: label, bar, score, every class, and the image last.
+
+    Nothing is cut: on a terminal on which a line would not fit the classes are left out.
+
+    Args:
+        labels: of the predictor.
+        images: what the longest name of an image takes.
+    """
+
+    def __init__(self, labels: Sequence[str], images: int) -> None:
+        self.labels = [printable(name) for name in labels]
+        self.width = max(5, *map(cell_len, self.labels))
+        self.columns = [max(3, cell_len(name)) for name in self.labels]
+        whole = self.width + 23 + sum(2 + n for n in self.columns) + 2 + images
+        if out.is_terminal and whole > out.width:
+            self.columns = []
+        full, empty = ("█", "░") if out.encoding.lower().startswith("utf") else ("#", ".")
+        self.bars = [full * n + empty * (12 - n) for n in range(13)]
+
+    def head(self) -> Text:
+        """Return the names of the columns."""
+        line = [set_cell_size("label", self.width), " " * 12, "  score"]
+        names = zip(self.labels, self.columns, strict=False)
+        line += [" " * (n - cell_len(name)) + name for name, n in names]
+        return Text("  ".join([*line, "image"]), style="bold")
+
+    def line(self, prediction: Prediction) -> Text:
+        """Return a prediction's line."""
+        score, label = prediction.score or 0.0, printable(prediction.label or "")
+        shares = zip(prediction.probabilities.values(), self.columns, strict=False)
+        where = "" if prediction.box is None else f"  {prediction.box}"
+        parts = [
+            (set_cell_size(label, self.width), "bold"),
+            (self.bars[round(12 * score)], "cyan"),
+            (f"{100 * score:5.1f} %", ""),
+            *((f"{100 * p:{n}.0f}", "dim") for p, n in shares),
+            (f"{printable(prediction.source or '')}{where}", ""),
+        ]
+        return Text("  ").join(Text(text, style) for text, style in parts)
 
 
 def print_results(results: Sequence[Evaluation]) -> None:
@@ -102,9 +137,9 @@ def print_confusion(result: Evaluation) -> None:
     wide(table)
 
 
-def wide(table: Table) -> None:
-    """Print a table without cutting it where the output is no terminal."""
-    (out if out.is_terminal else Console(highlight=False, width=160)).print(table)
+def wide(table: RenderableType) -> None:
+    """Print a table, as wide as it is where the output is no terminal."""
+    (out if out.is_terminal else _Output(highlight=False, width=10_000)).print(table)
 
 
 def print_json(value: Any) -> None:
@@ -112,47 +147,43 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def print_facts(facts: dict[str, Any]) -> None:
-    """Print nested facts a line each, and lists of figures as tables."""
-    table = Table(show_header=False, box=None)
-    table.add_column(no_wrap=True, style="bold")
-    rows: list[tuple[str, list[dict[str, Any]]]] = []
-    for key, value in flat(facts):
-        if isinstance(value, list) and value and isinstance(value[0], dict):
-            rows.append((key, value))
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            table.add_row(escape(key), escape(text))
-    wide(table)
-    for key, figures in rows:
-        names = list(dict.fromkeys(name for row in figures for name in row))
-        notes = {str(row.get("selection", "")): None for row in figures}
-        out.print(f"\n[bold]{escape(key)}[/bold] ({escape('; '.join(notes))})")
-        shown = Table(show_header=False, box=None)
-        shown.add_column(no_wrap=True)
-        for _ in figures:
-            shown.add_column(overflow="fold")
-        for name in names:
-            if name != "selection":
-                shown.add_row(name, *(_cell(row.get(name, "")) for row in figures))
-        wide(shown)
+def print_facts(facts: dict[str, Any], indent: int = 0) -> None:
+    """Print facts a line each, nested ones below their name, and lists of figures as tables."""
+    width = max((len(key) for key, value in facts.items() if not _nested(value)), default=0)
+    for key, value in facts.items():
+        name = f"{' ' * indent}[bold]{escape(key or 'all')}[/bold]"
+        if _nested(value) and isinstance(value, dict):
+            out.print(name, soft_wrap=True)
+            print_facts(value, indent + 2)
+        elif _nested(value):
+            _print_figures(name, value, indent + 2)
+        elif value not in (None, "", [], (), {}):
+            out.print(f"{name}{' ' * (width - len(key))}  {escape(_cell(value))}", soft_wrap=True)
 
 
-def flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield nested values under dotted names; a recipe is one line."""
-    for key, item in value.items():
-        if isinstance(item, dict) and item and key != "recipe":
-            yield from flat(item, f"{prefix}{key}.")
-        elif isinstance(item, dict):
-            yield f"{prefix}{key}", ", ".join(f"{k} {v}" for k, v in item.items() if v != {})
-        else:
-            yield f"{prefix}{key}", item
+def _nested(value: Any) -> bool:
+    return bool(value) and isinstance(value[0] if isinstance(value, list) else value, dict)
+
+
+def _print_figures(name: str, figures: list[dict[str, Any]], indent: int) -> None:
+    notes = "; ".join({str(row["selection"]): None for row in figures if "selection" in row})
+    out.print(f"{name}  {escape(notes)}", soft_wrap=True)
+    shown = Table(show_header=False, box=None)
+    shown.add_column(no_wrap=True)
+    for _ in figures:
+        shown.add_column(overflow="fold")
+    for key in dict.fromkeys(key for row in figures for key in row if key != "selection"):
+        shown.add_row(key, *(escape(_cell(row.get(key, ""))) for row in figures))
+    wide(Padding(shown, (0, 0, 0, indent)))
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return " to ".join(_cell(v) for v in value)
-    return f"{value:.4f}" if isinstance(value, float) else escape(str(value))
+    if isinstance(value, list | tuple):
+        numbers = len(value) == 2 and all(isinstance(v, float) for v in value)
+        return (" to " if numbers else ", ").join(map(_cell, value))
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:g}"
+    return str(value)
 
 
 def print_robustness(result: Robustness) -> None:

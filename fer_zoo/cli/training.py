@@ -13,16 +13,22 @@ import fer_zoo
 from fer_zoo._files import replacing
 from fer_zoo.cli.inputs import has_classes, is_ferplus, open_data, parse_seeds, parse_setting
 from fer_zoo.cli.options import (
+    FUSION_NAMES,
+    MODEL_NAMES,
+    PRESET_NAMES,
+    WEIGHTS_TAGS,
     data_option,
     device_option,
     json_option,
     limit_option,
     main,
     model_argument,
+    names,
 )
 from fer_zoo.cli.show import print_json, wide
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, get_spec
 from fer_zoo.training import (
@@ -38,23 +44,41 @@ from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.address import IMAGENET, is_address
 
 
-@main.command()
+@main.command(short_help="Train a network or an ensemble by a recipe.")
 @model_argument
 @data_option
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder.")
-@click.option("--recipe", default="thesis_20", show_default=True, help="fer-zoo recipes.")
+@click.option(
+    "--recipe",
+    default="thesis_20",
+    show_default=True,
+    help="A name of fer-zoo recipes, or a .toml file.",
+    shell_complete=names(lambda: RECIPES),
+)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option(
     "--validation",
     type=click.Path(path_type=Path),
     help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
 )
-@click.option("--weights", help="Start from weights: default, a tag, a file, hf-hub:..., imagenet.")
+@click.option(
+    "--weights",
+    help="Start from weights: default, a tag, a file, hf-hub:..., imagenet.",
+    shell_complete=WEIGHTS_TAGS,
+)
 @click.option("--new-head", is_flag=True, help="With --weights: other classes than theirs.")
 @click.option("--ferplus", is_flag=True, help="FER+'s eight classes: fer2013new.csv by the csv.")
-@click.option("--teacher", help="Trained model to learn from: --set distill=0.5.")
+@click.option(
+    "--teacher",
+    help="Trained model to learn from: --set distill=0.5.",
+    shell_complete=MODEL_NAMES,
+)
 @click.option("--seeds", help="Several runs, 0-4 or 0,3,7: mean, deviation and soup.")
-@click.option("--fusion", help="For an ensemble, another fusion than its own.")
+@click.option(
+    "--fusion",
+    help="For an ensemble, another fusion than its own.",
+    shell_complete=FUSION_NAMES,
+)
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on.")
 @limit_option
@@ -199,9 +223,15 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
         click.echo(f"no curves: {error}", err=True)
 
 
-@main.command()
-@click.argument("members", nargs=-1, required=True)
-@click.option("--fusion", default="average", show_default=True, help="fer-zoo list names them.")
+@main.command(short_help="Make an ensemble of models and fit its fusion.")
+@click.argument("members", nargs=-1, required=True, shell_complete=MODEL_NAMES)
+@click.option(
+    "--fusion",
+    default="average",
+    show_default=True,
+    help="fer-zoo list names them.",
+    shell_complete=FUSION_NAMES,
+)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help=".safetensors")
 @click.option(
     "--data",
@@ -210,7 +240,11 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     help="Faces the members were not trained on, to fit the fusion and the temperature; of "
     "FER2013, PublicTest.",
 )
-@click.option("--preset", help="What the ensemble sees, if the members' presets differ.")
+@click.option(
+    "--preset",
+    help="What the ensemble sees, if the members' presets differ.",
+    shell_complete=PRESET_NAMES,
+)
 @limit_option
 @device_option
 @json_option
@@ -249,7 +283,7 @@ def fuse(
         data = open_data(root, split, limit, size=size, ferplus=ferplus)
         if fitted:
             fit = fer_zoo.fit_fusion(model, data, progress=True)
-        else:
+        elif len(data) >= LEAST_FACES:
             fer_zoo.calibrate(model, data, progress=True)
     fer_zoo.save(model, output)
     if as_json:
@@ -260,7 +294,7 @@ def fuse(
     for name, value in model.temperature.items():
         click.echo(f"temperature {value:.3f} ({name})")
     if root is not None and not model.temperature:
-        click.echo("no temperature: that needs at least 200 faces")
+        click.echo(f"no temperature: that needs at least {LEAST_FACES} faces", err=True)
     click.echo(output)
 
 

@@ -6,17 +6,26 @@ from pathlib import Path
 import click
 
 import fer_zoo
-from fer_zoo.cli.options import json_option, main
+from fer_zoo.cli.options import MODEL_NAMES, PRESET_NAMES, json_option, main
 from fer_zoo.cli.show import print_json
 from fer_zoo.errors import ArgumentError
 
 
-@main.command()
+@main.command(short_help="Turn a pickled state dict into a checkpoint.")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="The network it belongs to: fer-zoo list.")
+@click.option(
+    "--model",
+    required=True,
+    help="The network it belongs to: fer-zoo list.",
+    shell_complete=MODEL_NAMES,
+)
 @click.option("--output", type=click.Path(path_type=Path), help="PATH with .safetensors.")
 @click.option("--labels", help="Class names of its head in order: angry,happy,...")
-@click.option("--preset", help="The transform it was trained with: fer-zoo list.")
+@click.option(
+    "--preset",
+    help="The transform it was trained with: fer-zoo list.",
+    shell_complete=PRESET_NAMES,
+)
 @json_option
 def convert(
     path: Path,
@@ -45,7 +54,7 @@ def convert(
     click.echo(written)
 
 
-@main.command()
+@main.command(short_help="Put the bundled weights on the Hub.")
 @click.argument("organisation")
 @click.argument("pattern", default="*")
 @click.option("--upload", is_flag=True, help="Do it; without, only say what would be uploaded.")

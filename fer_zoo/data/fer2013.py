@@ -234,16 +234,19 @@ def _read_folder(root: Path, files: list[Path]) -> Arrays:
     images = np.empty((len(files), 48, 48), np.uint8)
     targets, usage = (np.empty(len(files), np.uint8) for _ in range(2))
     for i, path in enumerate(tqdm(files, desc=f"reading {root.name}", unit="image", disable=None)):
+        try:
+            targets[i] = LABELS.index(canonical(path.parent.name))
+        except ValueError:
+            raise LabelError(
+                f"{path.parent}: not one of FER2013's classes {LABELS}. Classes of your own are a "
+                f"folder each: {root / 'train'} for training, and another folder for validation"
+            ) from None
         image = to_gray(path)[0]
         if image.shape != (48, 48):
             raise DataError(f"{path}: FER2013 faces are 48x48 px, this is {tuple(image.shape)}")
         if image.dtype != torch.uint8:
             image = image.mul(255).round().byte()
         images[i] = image.numpy()
-        try:
-            targets[i] = LABELS.index(canonical(path.parent.name))
-        except ValueError:
-            raise LabelError(f"{path.parent}: not one of FER2013's classes {LABELS}") from None
         usage[i] = _folder_usage(path)
     return {"images": images, "targets": targets, "usage": usage}
 

@@ -1,6 +1,8 @@
 """A folder of one's own faces: one subfolder per class."""
 
+import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -12,12 +14,15 @@ from fer_zoo.errors import DataError, InputError
 from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, to_gray
 from fer_zoo.transforms.presets import Preset
 
+log = logging.getLogger("fer_zoo.data")
+
 
 class ImageFolder(FaceDataset):
     """Faces in `root/CLASS/*.png` (or jpg, ...), labelled by the names of the folders.
 
     Every image becomes gray; its shorter side is scaled to `size` px, the centre square is cut, and
-    kept in 8 bits. With `size` the `resize` of the preset that follows, no pixel is scaled twice.
+    kept in 8 bits. Files that are no images by their suffix are left out with a warning in the log.
+    With `size` the `resize` of the preset that follows, no pixel is scaled twice.
 
     Files named as FER2013's official ones (`PrivateTest_10131363.jpg`) keep their split.
 
@@ -45,9 +50,7 @@ class ImageFolder(FaceDataset):
         base = Path(root)
         if not base.is_dir():
             raise DataError(f"{base} is not a folder")
-        classes = sorted(
-            p.name for p in base.iterdir() if p.is_dir() and not p.name.startswith(".")
-        )
+        classes = sorted(p.name for p in base.iterdir() if p.is_dir() and not _is_hidden(p, base))
         files = [(p, k) for k, name in enumerate(classes) for p in image_files(base / name)]
         empty = [name for k, name in enumerate(classes) if k not in {c for _, c in files}]
         if not files or empty:
@@ -55,6 +58,7 @@ class ImageFolder(FaceDataset):
                 f"{base} must hold one folder of images per class; "
                 + (f"no image in {empty}" if classes else "it holds no folder")
             )
+        _tell_others(base, [path for path, _ in files])
         splits = {official_split(path) for path, _ in files}
         if len(splits) > 1:
             raise DataError(
@@ -85,7 +89,7 @@ class ImageFolder(FaceDataset):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files in `folder` and below, sorted; hidden ones are left out.
+    """Return the image files in `folder` and below, sorted; hidden ones and folders are left out.
 
     Example:
         >>> import tempfile
@@ -98,5 +102,22 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(
         p
         for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
+        if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not _is_hidden(p, folder)
     )
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    parts = path.relative_to(root).parts
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def _tell_others(base: Path, used: list[Path]) -> None:
+    """Log which files of a folder are not used, so that none is left out silently."""
+    unused = {p for p in base.rglob("*") if not p.is_dir() and not _is_hidden(p, base)} - {*used}
+    if not unused:
+        return
+    stray = sorted(p for p in unused if p.parent == base)
+    kinds = Counter(p.suffix.lower() or p.name for p in unused - {*stray})
+    said = [f"{n} {suffix}" for suffix, n in sorted(kinds.items())]
+    said += [f"{len(stray)} outside of the classes' folders, such as {stray[0].name}"] * bool(stray)
+    log.warning("%s: %d files are not used: %s", base, len(unused), ", ".join(said))

@@ -27,33 +27,45 @@ def stages(model: Classifier) -> dict[str, int]:
 
 
 def freeze(model: Classifier, count: int) -> list[nn.Module]:
-    """Keep the first `count` stages of a network as they are, and let the rest learn.
+    """Keep the first `count` stages of a network as they are; what was frozen already stays so.
 
     Returns:
-        The frozen batch norms: they must stay in evaluation mode.
+        The batch norms of those stages: they must stay in evaluation mode.
 
     Raises:
         ArgumentError: the network has no more stages than that.
     """
-    where = stages(model) if count else {}
-    last = max(where.values(), default=0)
-    if count > last and count:
+    if not count:
+        return []
+    where = stages(model)
+    last = max(where.values())
+    if count > last:
         raise ArgumentError(
             f"freeze={count} leaves nothing of {model.name!r} to train: it has {last} stages in "
             "front of its head"
         )
+    frozen = {name for name, stage in where.items() if stage < count}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(where.get(name, count) >= count)
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    return [m for m in norms if not any(p.requires_grad for p in m.parameters())] if count else []
+        if name in frozen:
+            parameter.requires_grad_(False)
+    return [
+        module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{path}.weight" in frozen
+    ]
 
 
 def parameter_groups(model: Classifier, recipe: Recipe) -> list[dict[str, Any]]:
     """Return an optimizer's groups of what learns; `scale` is a group's share of the rate.
 
     The head has 1, each stage before it `layer_decay` times the next one's (arXiv 2003.10555).
+
+    Raises:
+        ArgumentError: everything is frozen.
     """
     learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    if not learning:
+        raise ArgumentError(f"nothing of {model.name!r} learns: all its parameters are frozen")
     if recipe.layer_decay == 1:
         return [{"params": [p for _, p in learning], "scale": 1.0}]
     where = stages(model)

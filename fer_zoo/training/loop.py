@@ -1,6 +1,7 @@
 """Training by one call."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,12 @@ def train(
     with joined(device) as (workers, place):
         run = Run(model, data, validation, settings, teacher, Path(output), place, workers)
         run.progress = progress and workers.chief
-        run.begin(resume=resume)
-        board = Board(run.folder, tensorboard and workers.chief, len(run.history))
         try:
-            return run.finish(board)
+            run.begin(resume=resume)
+            with closing(
+                Board(run.folder, tensorboard and workers.chief, len(run.history))
+            ) as board:
+                return run.finish(board)
         finally:
-            board.close()
+            for parameter in run.learning:  # what `freeze` froze is the caller's again
+                parameter.requires_grad_(True)

@@ -108,7 +108,7 @@ class Run:
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)
                 model = create(model, num_classes=len(data.labels))
-        check_model(model, data)
+        check_model(model, data, validation)
         if recipe.batch_size < 2 * workers.count:
             raise ArgumentError(
                 f"batch_size {recipe.batch_size} leaves {workers.count} processes fewer than two "
@@ -121,6 +121,8 @@ class Run:
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = data.images.to(device)
         self.precision = resolve_precision(recipe, device)
+        given = sorted(name for name, p in model.named_parameters() if not p.requires_grad)
+        self.learning = [p for p in model.parameters() if p.requires_grad]
         self.frozen = freeze(self.model, recipe.freeze)
         self.optimizer = make_optimizer(recipe, self.model)
         self.average: AveragedModel | None = None
@@ -136,7 +138,7 @@ class Run:
             "validation": describe(validation),
             "teacher": self.objective.teacher_identity,
             "processes": workers.count,
-        }
+        } | ({"frozen": given} if given else {})
         self.network: nn.Module = workers.wrap(self.model, device)
         if recipe.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import ArgumentError, SplitError, TrainingError
+from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
+from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.training.finetuning import parameter_groups
 from fer_zoo.training.recipe import Recipe
@@ -35,8 +36,8 @@ def check_splits(data: FaceDataset, validation: FaceDataset) -> None:
         )
 
 
-def check_model(model: Classifier, data: FaceDataset) -> None:
-    """Raise unless `model` can be trained on `data`."""
+def check_model(model: Classifier, data: FaceDataset, validation: FaceDataset) -> None:
+    """Raise unless `model` can be trained on `data` and judged on `validation`."""
     if isinstance(model, Ensemble):
         raise ArgumentError(
             "an ensemble's members are trained one by one, then its fusion is fitted: "
@@ -49,6 +50,16 @@ def check_model(model: Classifier, data: FaceDataset) -> None:
         )
     if empty := [name for name, n in data.counts.items() if not n]:
         raise TrainingError(f"no training face for {empty}: add some or drop the class")
+    if model.labels and {*map(canonical, model.labels)} != {*map(canonical, data.labels)}:
+        raise LabelError(
+            f"the model's head knows {model.labels}, the faces are {data.labels}: call "
+            f"model.reset_classifier({len(data.labels)}) for a new head, or rename the classes"
+        )
+    if {*map(canonical, validation.labels)} != {*map(canonical, data.labels)}:
+        raise LabelError(
+            f"the validation faces have the classes {validation.labels}, the training faces "
+            f"{data.labels}: both need a folder for every class, with faces in it"
+        )
     if any(p.dtype != torch.float32 for p in model.parameters()):
         raise ArgumentError("training keeps parameters in float32: call model.float() first")
     if len(data) < 2:
