@@ -1,6 +1,7 @@
 """The Hub, by the installed client over HTTP: what goes right, and every way to go wrong."""
 
 import ctypes
+import functools
 import json
 import os
 import resource
@@ -649,3 +650,17 @@ def test_hostile_repositories_are_refused_like_hostile_files(hub: Hub, pushed: s
         repo.commit({**files, **changes}, "bad")
         with pytest.raises(CheckpointError, match=says):
             load(hub, f"hf-hub:me/tiny@{repo.refs['bad']}")
+
+
+def test_the_lines_of_the_documentation(hub, tiny, monkeypatch):
+    from test_pages import code
+
+    for name in ("push_to_hub", "load"):
+        known = {"endpoint": hub.url, "token": "writer"}
+        monkeypatch.setattr(fer_zoo, name, functools.partial(getattr(fer_zoo, name), **known))
+    names = {"fer_zoo": fer_zoo, "model": tiny}
+    exec(code("weights"), names)
+    address, _, sha256 = names["address"].partition("#sha256=")
+    assert address.startswith("hf-hub:me/my-faces@")
+    assert len(sha256) == 64
+    assert same(tiny, fer_zoo.load(names["address"]))

@@ -1,0 +1,82 @@
+"""The code of the documentation's pages that the doctest builder only defines, or skips."""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fer_zoo
+from conftest import ROOT, stripes
+from test_report import planted, write_csv
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+
+
+def code(page: str) -> str:
+    """Return the blocks of a page that are no sessions."""
+    text = (ROOT / f"docs/{page}.md").read_text()
+    return "\n".join(re.findall(r"^```(?:py|python|{testcode})\n(.*?)^```", text, re.S | re.M))
+
+
+def run(page: str, **names: Any) -> dict[str, Any]:
+    """Return the names that the page's code leaves."""
+    exec(compile(code(page), page, "exec"), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_page_with_such_code_is_here():
+    """That of weights.md needs a Hub: it is in test_hub.py."""
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md") if code(path.stem)}
+    assert pages == {"data", "deployment", "evaluation", "finetuning", "robustness", "weights"}
+
+
+def test_data(tmp_path: Path):
+    names, csv = run("data"), write_csv(tmp_path / "fer2013.csv", *planted())
+    assert names["rows_to_leave_out"](csv) == [3, 6, 8, 41]
+    faces = names["new_faces"](csv)
+    assert (len(faces), faces.split) == (10, "public")
+
+
+def test_deployment():
+    names = run("deployment")
+    assert names["label"] in names["model"].labels
+    expected = names["fast"](names["faces"]).numpy()
+    assert names["probabilities"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_evaluation(labelled, tmp_path: Path):
+    path = fer_zoo.save(labelled, tmp_path / "a.safetensors")
+    faces = stripes(210)
+    targets = torch.arange(210) % 7
+    faces = fer_zoo.data.FaceDataset(
+        faces.images, targets, labels=labelled.labels, name="x", split="public"
+    )
+    run("evaluation")["calibrated"](path, faces)
+    assert set(fer_zoo.load(path).temperature) == {"fer40_center", "fer40_tencrop"}
+
+
+def test_finetuning(monkeypatch, tmp_path: Path):
+    from test_training import faces_on_disk
+
+    monkeypatch.setattr(fer_zoo, "train", functools.partial(fer_zoo.train, epochs=1))
+    names, (train, val) = run("finetuning"), faces_on_disk(tmp_path)
+    result = names["fine_tune"](train, val)
+    assert fer_zoo.Predictor("runs/mine/best.safetensors").labels == result.model.labels
+    data, validation = map(fer_zoo.data.ImageFolder, (train, val))
+    frozen = result.model.conv1.weight.clone()
+    result = names["fine_tune_gently"](result.model, data, validation)
+    assert torch.equal(result.model.conv1.weight, frozen)
+
+
+def test_robustness(tmp_path: Path):
+    csv = write_csv(tmp_path / "fer2013.csv", *planted())
+    assert "| occlude_eyes |" in run("robustness")["measure"](csv)
+    assert (tmp_path / "robustness.png").stat().st_size > 10_000
