@@ -314,17 +314,29 @@ def test_the_settings_of_the_ready_detector_are_used():
     assert fer_zoo.FaceDetector(neighbours=1000)(rgb) == []
 
 
-def test_a_damaged_pil_image_is_one_error_and_broken_exif_is_none(tmp_path: Path):
-    image, path = photograph(("drawn_happy.png", 40, 60, 150)), tmp_path / "exif.jpg"
-    image.save(path, quality=95, exif=b"Exif\0\0garbage")
-    cut = Image.open(io.BytesIO(path.read_bytes()[:5000]))
+def test_a_damaged_pil_image_is_one_error():
+    file = io.BytesIO()
+    photograph(("drawn_happy.png", 40, 60, 150)).save(file, "jpeg", quality=95)
+    cut = Image.open(io.BytesIO(file.getvalue()[:5000]))
     predict = fer_zoo.Predictor(NAME, detector=lambda rgb: [(40, 60, 190, 210)])
-    damaged, good, pil = predict([cut, path, Image.open(io.BytesIO(path.read_bytes()))])
+    damaged, good = predict([cut, Image.open(file)])
     assert "cannot be read as an image (image file is truncated" in damaged[0].error
-    assert good[0].label == pil[0].label == "happy"
+    assert good[0].label == "happy"
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+def test_broken_exif_is_taken_as_none(form, tmp_path: Path):
+    path = tmp_path / f"exif.{form}"
+    photograph(("drawn_happy.png", 40, 60, 150)).save(path, exif=b"Exif\0\0garbage")
+    predict = fer_zoo.Predictor(NAME, detector=lambda rgb: [(40, 60, 190, 210)])
+    with Image.open(path) as image:
+        assert [faces[0].label for faces in predict([path, image])] == ["happy", "happy"]
+
+
+def test_a_file_of_ambiguous_depth_is_refused_by_its_name(tmp_path: Path):
     Image.fromarray(np.full((9, 9), 200, np.int32)).save(tmp_path / "deep.tif")
     with pytest.raises(InputError, match=r"deep.tif: 32-bit pixels .* may be 8 or 16 bits"):
-        predict(tmp_path / "deep.tif")
+        crop_faces(tmp_path / "deep.tif", lambda rgb: [])
 
 
 def test_what_pillow_thinks_too_large_is_read_or_the_error_says_what_to_do(monkeypatch, tmp_path):
