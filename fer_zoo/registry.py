@@ -72,3 +72,6 @@ list_colours() lists all.
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.kind}: {', '.join(self)})"

@@ -1,6 +1,7 @@
 """What notebooks and terminals show: predictions as HTML, results as lines, fusions as figures."""
 
 import base64
+import pickle
 import re
 from io import BytesIO
 
@@ -12,6 +13,7 @@ from PIL import Image
 import fer_zoo
 from conftest import stripes
 from fer_zoo.errors import ArgumentError
+from fer_zoo.inference import crop_faces
 from fer_zoo.inference.prediction import SHOWN, Prediction, Predictions
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
@@ -107,3 +109,83 @@ def test_the_colours_of_bars_and_lines_differ_for_colour_blind_people():
     seen = (rgb**2.2 @ matrix.T).clamp(0, 1) ** (1 / 2.2)
     apart = torch.cdist(seen, seen) + torch.eye(len(seen))
     assert float(apart.min()) > 0.2
+
+
+def test_the_face_has_the_label_as_its_escaped_text():
+    face = torch.zeros(48, 48, dtype=torch.uint8)
+    shown = Prediction('"><b>', 0.75, {'"><b>': 0.75, "calm": 0.25}, face=face)._repr_html_()
+    assert 'alt="&quot;&gt;&lt;b&gt;"' in shown
+    assert "<b>" not in shown
+
+
+def test_each_photograph_is_a_block_with_its_name_once_even_without_faces():
+    one = Prediction("calm", 0.75, TWO, source="two.jpg", box=(1, 2, 3, 4))
+    two = Predictions([one, one], photograph="two.jpg")
+    none = Predictions(photograph="<none>.jpg")
+    assert "no face found" in none._repr_html_()
+    assert "&lt;none&gt;.jpg" in none._repr_html_()
+    shown = Predictions([two, none])._repr_html_()
+    assert shown == two._repr_html_() + none._repr_html_()
+    assert shown.count("two.jpg") == 1
+    assert shown.count("(1, 2, 3, 4)") == 2
+    assert Predictions()._repr_html_() == ""
+    many = Predictions([none] * (SHOWN + 2))._repr_html_()
+    assert many.count("no face found") == SHOWN
+    assert "and 2 more" in many
+
+
+def test_a_predictor_names_the_photographs_of_what_it_returns(tmp_path):
+    path = tmp_path / "blank.png"
+    Image.fromarray(FACE).save(path)
+    predict = fer_zoo.Predictor("resnet18_025", detector=lambda rgb: [])
+    assert [faces.photograph for faces in predict([path, FACE])] == [str(path), ""]
+    assert predict(FACE)._repr_html_().count("no face found") == 1
+
+
+def test_a_prediction_of_nothing_says_so_and_long_captions_wrap():
+    assert Prediction()._repr_html_() == "<div>Prediction(none)</div>"
+    shown = Prediction("calm", 0.75, TWO, source="a/" * 99)._repr_html_()
+    assert re.search(r"max-width:\d+em;overflow-wrap:anywhere'>(a/)+<", shown)
+
+
+def test_a_slice_of_predictions_can_be_drawn_and_pickled():
+    found = Predictions([Prediction("calm", 0.75, TWO)] * 3, photograph="a.jpg")
+    for part in (found[:2], pickle.loads(pickle.dumps(found))[:2]):
+        assert isinstance(part, Predictions)
+        assert part.photograph == "a.jpg"
+        assert part == list(found)[:2]
+        assert part._repr_html_().count("<table") == 2
+    assert isinstance(found[0], Prediction)
+
+
+def test_a_fitted_fusion_says_its_weights():
+    fusion = fer_zoo.fusion.Weighted(2, 3)
+    assert repr(fusion).endswith("space='probability', per_class=False, weights=[0.500, 0.500])")
+    targets = torch.arange(60) % 3
+    good = 3 * torch.eye(3)[targets]
+    fusion.fit(torch.stack([good, -good]), targets, split="own faces")
+    first, second = re.findall(r"0\.\d{3}|1\.000", repr(fusion))
+    assert [float(first), float(second)] == pytest.approx(fusion.weights[:, 0].tolist(), abs=5e-4)
+    assert float(first) > 0.9
+    per_class = fer_zoo.fusion.Weighted(2, 3, space="logit", per_class=True)
+    assert repr(per_class).endswith("per_class=True, weights=[0.500, 0.500])")
+
+
+def test_a_trained_model_says_the_run_it_comes_from():
+    model = fer_zoo.create("resnet18_025", weights="default")
+    model.provenance = {
+        "model": "resnet18_025",
+        "recipe": {"name": "finetune", "seed": 3},
+        "data": {"name": "train"},
+    }
+    assert "weights='resnet18_025 trained by finetune (seed 3) on train'" in repr(model)
+    model.reset_classifier(2)
+    assert "weights=None" in repr(model)
+    model.labels = ("calm", "tense")
+    assert "weights='own'" in repr(model)
+
+
+def test_crops_and_registries_are_short():
+    (crop,) = crop_faces(FACE, lambda rgb: [(0, 0, 48, 48)])
+    assert repr(crop) == "Crop(box=(0, 0, 48, 48))"
+    assert repr(fer_zoo.models.MODELS).startswith("Registry(model: resnet18, ")

@@ -1,9 +1,15 @@
 """Whole photographs: boxes of any detector, cropped as FER2013 was, one list of faces each."""
 
+import io
 import json
 import subprocess
 import sys
+import threading
+import time
+import tracemalloc
 import types
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +21,8 @@ import fer_zoo
 from conftest import ROOT, cli
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
-from fer_zoo.inference import crop_faces
+from fer_zoo.inference import crop_faces, photographs
+from fer_zoo.transforms import to_gray
 
 FACES = ROOT / "examples/faces"
 PORTRAITS = {"eileen_collins": "happy", "grace_hopper": "neutral"}
@@ -120,7 +127,7 @@ def test_a_roll_is_turned_back(roll):
     face = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8))
     image = Image.new("L", (100, 100))
     image.paste(face.rotate(-roll), (30, 20))
-    (crop,) = crop_faces(image, lambda rgb: [(30, 20, 70, 60, roll)])
+    (crop,) = crop_faces(image, lambda rgb: [{"box": (30, 20, 70, 60), "roll": roll}])
     assert crop.face.shape == (1, 40, 40)
     assert np.abs(crop.face[0].numpy().astype(int) - np.asarray(face)).max() <= 1
 
@@ -159,18 +166,41 @@ def test_a_huge_photograph_is_searched_small_and_cropped_from_the_original(predi
     ids=["pil", "array", "float array", "tensor", "gray", "palette"],
 )
 def test_the_detector_sees_upright_rgb_of_any_form(form):
+    """As a copy, in which it may write without any harm to the crop or to the caller's image."""
     seen = []
 
     def detector(rgb):
-        seen.append(rgb)
+        seen.append((rgb.dtype, rgb.shape, int(rgb.max())))
+        rgb[:] = 0
         return [(40, 60, 190, 210)]
 
     predict = fer_zoo.Predictor(NAME, detector=detector)
-    (found,) = predict(form(photograph(("drawn_happy.png", 40, 60, 150))))
+    image = form(photograph(("drawn_happy.png", 40, 60, 150)))
+    before = deepcopy(image)
+    (found,) = predict(image)
     assert found.label == "happy"
     assert found.box == (40, 60, 190, 210)
-    assert seen[0].dtype == np.uint8
-    assert seen[0].shape == (480, 640, 3)
+    assert seen[0][:2] == (np.uint8, (480, 640, 3))
+    assert seen[0][2] > 200
+    assert np.array_equal(np.asarray(image), np.asarray(before))
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "transparent"]
+)
+def test_the_crops_gray_is_that_of_the_whole_image_in_every_mode(mode):
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
+    if mode == "I;16":
+        image = Image.fromarray(noise[..., 0].astype(np.uint16) * 200)
+    elif mode == "transparent":
+        image = image.convert("P")
+        image.info["transparency"] = bytes(range(256))
+    else:
+        image = image.convert(mode)
+    (crop,) = crop_faces(image, lambda rgb: [(0, 0, 600, 600)])
+    assert crop.face.dtype == to_gray(image).dtype
+    assert torch.equal(crop.face, to_gray(image))
 
 
 @pytest.mark.parametrize("boxes", [None, [], np.empty((0, 4)), torch.empty(0, 4)])
@@ -187,11 +217,172 @@ def test_no_box_in_any_form_is_no_face(boxes):
         [(5, 5, 5, 9)],
         [(0, 0, float("nan"), 9)],
         [(-9, 0, 0, 9)],
+        [(9, 9, 3, 3)],
+        [(-1e5, -1e5, 1e5, 1e5)],
+        [(0, 0, 1e19, 1e19)],
+        [(-1e300, -1e300, 1e300, 1e300)],
+        [(0, 0, 10**400, 9)],
+        [torch.zeros(4, 2)],
+        [{"box": (1, 2, 30, 40), "score": 0.9}],
+        [{"box": (1, 2, 30, 40), "roll": float("inf")}],
+        [{"box": 7}],
+        5,
+        (10, 10, 60, 60),
     ],
 )
 def test_what_is_no_box_is_refused(boxes):
     with pytest.raises(ArgumentError, match="the detector returned"):
         crop_faces(photograph(), lambda rgb: boxes)
+
+
+@pytest.mark.parametrize("box", [[10, 10, 60, 60, 0.98], (10, 10, 60, 60, 0.98, 0)])
+def test_a_fifth_number_may_be_a_score_and_is_refused(box):
+    with pytest.raises(ArgumentError, match=r"keep the first four, box\[:4\].*'roll': degrees"):
+        crop_faces(photograph(), lambda rgb: np.array([box]))
+
+
+def test_a_box_up_to_twice_the_photograph_is_cut():
+    (crop,) = crop_faces(photograph(), lambda rgb: [(-640, -640, 640, 640)])
+    assert crop.face.shape == (1, 1280, 1280)
+
+
+def test_a_box_that_is_none_is_the_error_of_its_photograph_alone(tmp_path: Path):
+    """In lists and streams; alone, it is raised. Each message says which photograph it was."""
+    files = [tmp_path / f"{name}.png" for name in ("good", "outside", "reversed", "five", "last")]
+    boxes = {
+        "good": [(40, 60, 190, 210)],
+        "outside": [(40, 60, 190, 210), (900, 60, 990, 210)],
+        "reversed": [(60, 60, 10, 10)],
+        "five": 5,
+        "last": [],
+    }
+    for level, file in enumerate(files):
+        Image.new("L", (640, 480), level).save(file)
+    predict = fer_zoo.Predictor(NAME, detector=lambda rgb: list(boxes.values())[rgb[0, 0, 0]])
+    found = predict(files)
+    assert [[p.error is None for p in faces] for faces in found] == [
+        [True],
+        [False],
+        [False],
+        [False],
+        [],
+    ]
+    for file, faces in zip(files[1:4], found[1:4], strict=True):
+        assert faces[0].error.startswith(f"{file}: the detector returned")
+        assert faces[0].source == str(file)
+        with pytest.raises(InputError, match=f"{file.stem}.png: the detector returned"):
+            predict(file)
+    assert [len(faces) for faces in predict([np.asarray(Image.open(f)) for f in files])] == [
+        1,
+        1,
+        1,
+        1,
+        0,
+    ]
+
+
+def test_the_detector_is_called_in_order_in_the_callers_thread_never_twice_at_once():
+    """So it may keep a state, need not bear threads, and the caller's `torch.no_grad` holds."""
+    here, busy, order = threading.get_ident(), threading.Lock(), []
+
+    def detector(rgb):
+        assert busy.acquire(blocking=False)
+        assert threading.get_ident() == here
+        assert not torch.is_grad_enabled()
+        time.sleep(0.002 if rgb[0, 0, 0] % 2 else 0)
+        order.append(int(rgb[0, 0, 0]))
+        busy.release()
+        return [(0, 0, 20, 20)]
+
+    predict = fer_zoo.Predictor(NAME, detector=detector)
+    with torch.no_grad():
+        assert len(predict([np.full((30, 30, 3), n, np.uint8) for n in range(20)])) == 20
+    assert order == list(range(20))
+
+
+def test_the_ready_detector_may_be_called_by_the_threads_of_a_server():
+    detect = fer_zoo.FaceDetector()
+    images = [np.asarray(opened(f).resize((s, s))) for f in FACES.glob("*.png") for s in (96, 192)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(detect, images * 3)) == [detect(image) for image in images] * 3
+
+
+def test_the_settings_of_the_ready_detector_are_used():
+    rgb = np.asarray(photograph(("drawn_happy.png", 40, 60, 150)))
+    assert len(fer_zoo.FaceDetector()(rgb)) == 1
+    assert fer_zoo.FaceDetector(longest_side=60)(rgb) == []  # where the face has 14 px
+    assert fer_zoo.FaceDetector(neighbours=1000)(rgb) == []
+
+
+def test_a_damaged_pil_image_is_one_error():
+    file = io.BytesIO()
+    photograph(("drawn_happy.png", 40, 60, 150)).save(file, "jpeg", quality=95)
+    cut = Image.open(io.BytesIO(file.getvalue()[:5000]))
+    predict = fer_zoo.Predictor(NAME, detector=lambda rgb: [(40, 60, 190, 210)])
+    damaged, good = predict([cut, Image.open(file)])
+    assert "cannot be read as an image (image file is truncated" in damaged[0].error
+    assert good[0].label == "happy"
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+def test_broken_exif_is_taken_as_none(form, tmp_path: Path):
+    path = tmp_path / f"exif.{form}"
+    photograph(("drawn_happy.png", 40, 60, 150)).save(path, exif=b"Exif\0\0garbage")
+    predict = fer_zoo.Predictor(NAME, detector=lambda rgb: [(40, 60, 190, 210)])
+    with Image.open(path) as image:
+        assert [faces[0].label for faces in predict([path, image])] == ["happy", "happy"]
+
+
+def test_a_file_of_ambiguous_depth_is_refused_by_its_name(tmp_path: Path):
+    Image.fromarray(np.full((9, 9), 200, np.int32)).save(tmp_path / "deep.tif")
+    with pytest.raises(InputError, match=r"deep.tif: 32-bit pixels .* may be 8 or 16 bits"):
+        crop_faces(tmp_path / "deep.tif", lambda rgb: [])
+
+
+def test_what_pillow_thinks_too_large_is_read_or_the_error_says_what_to_do(monkeypatch, tmp_path):
+    path = tmp_path / "large.png"
+    photograph(("drawn_happy.png", 40, 60, 150)).save(path)
+    predict = fer_zoo.Predictor(NAME, detector=lambda rgb: [(40, 60, 190, 210)])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)  # of 307,200: Pillow only warns
+    assert predict([path])[0][0].label == "happy"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    with pytest.raises(InputError, match=r"large.png: .* set PIL.Image.MAX_IMAGE_PIXELS = None"):
+        predict(path)
+
+
+def test_what_is_read_ahead_is_bounded_by_pixels_and_by_number(monkeypatch):
+    """When a photograph is searched, few after it were asked for; a large one is read alone."""
+    asked, lead = [], []
+
+    def images():
+        for n in range(12):
+            asked.append(n)
+            yield np.full((10, 10), n, np.uint8)
+
+    def detector(rgb):
+        lead.append(len(asked) - 1 - int(rgb[0, 0, 0]))
+        return []
+
+    predict = fer_zoo.Predictor(NAME, detector=detector)
+    assert len(list(predict.stream(images()))) == 12
+    assert max(lead) == photographs.DECODERS
+    asked.clear()
+    lead.clear()
+    monkeypatch.setattr(photographs, "AHEAD", 150)
+    assert len(list(predict.stream(images()))) == 12
+    assert max(lead) == 1
+
+
+def test_a_photograph_costs_what_the_comment_says(tmp_path: Path):
+    """Beside Pillow's own 4 bytes for each pixel: 3 of RGB and 1 of gray, and a few rows."""
+    path = tmp_path / "large.jpg"
+    Image.new("RGB", (3000, 4000), (90, 120, 60)).save(path)
+    crop_faces(path, lambda rgb: [])
+    tracemalloc.start()
+    crop_faces(path, lambda rgb: [])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 4 < peak / 12e6 < 5
 
 
 def test_contradicting_arguments_are_refused():
@@ -201,6 +392,20 @@ def test_contradicting_arguments_are_refused():
         fer_zoo.Predictor(NAME, detector="opencv")
     with pytest.raises(ArgumentError, match="longest_side"):
         fer_zoo.FaceDetector(longest_side=3)
+
+
+@pytest.mark.parametrize("margin", [-0.6, 2.1, float("nan"), "a", None])
+def test_a_margin_that_is_no_share_is_refused_alike(margin):
+    message = "margin must be a number from 0 to 2"
+    with pytest.raises(ArgumentError, match=message):
+        crop_faces(photograph(), lambda rgb: [(10, 10, 60, 60)], margin=margin)
+    with pytest.raises(ArgumentError, match=message):
+        fer_zoo.Predictor(NAME, detector=lambda rgb: [], margin=margin)
+
+
+def test_the_margin_of_a_predictor_widens_the_boxes():
+    predict = fer_zoo.Predictor(NAME, detector=lambda rgb: [(50, 60, 100, 110)], margin=0.1)
+    assert [p.box for p in predict(photograph())] == [(45, 55, 105, 115)]
 
 
 @pytest.mark.parametrize("version", ["none", "5"])
@@ -228,6 +433,19 @@ def test_the_command_line_labels_every_face_of_photographs(tmp_path: Path):
     shown = subprocess.run(command, capture_output=True, text=True)
     assert f"no face in {tmp_path / 'none.png'}" in shown.stderr
     assert shown.stdout.count(" %") == 2
+
+
+def test_the_command_line_counts_photographs_that_cannot_be_used(tmp_path: Path):
+    photograph(("drawn_happy.png", 40, 60, 150)).save(tmp_path / "good.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    command = cli("predict", tmp_path, "--detect", "--model", NAME, "--json")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "1 of 2 files could not be used" in done.stderr
+    broken, good = (json.loads(line) for line in done.stdout.splitlines())
+    assert "cannot be read as an image" in broken["error"]
+    assert broken["faces"] == []
+    assert (good["error"], len(good["faces"])) == (None, 1)
 
 
 @pytest.mark.real_data

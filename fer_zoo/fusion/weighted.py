@@ -65,6 +65,11 @@ class Weighted(Fusion):
         """Return the keyword arguments that build this fusion again."""
         return {"space": self.space, "per_class": self.per_class}
 
+    def extra_repr(self) -> str:
+        """Say the weight of each member; where they differ by class, its mean."""
+        shown = ", ".join(f"{weight:.3f}" for weight in self.weights.mean(1).tolist())
+        return f"{super().extra_repr()}, weights=[{shown}]"
+
     def reset_parameters(self) -> None:
         """Make all weights equal."""
         nn.init.zeros_(self.theta)

@@ -3,10 +3,12 @@
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import islice
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +17,25 @@ import torch
 from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
-from fer_zoo.inference.prediction import Prediction, Predictions
 from fer_zoo.transforms import to_gray
 
 Detector = Callable[[np.ndarray], Any]
-"""Takes a photograph as RGB, uint8 `(H, W, 3)`, upright; returns rows of left, top, right and
-bottom in px, and as an optional fifth number the roll of the face: by how many degrees it is turned
-clockwise."""
+"""Takes a photograph as RGB, uint8 `(H, W, 3)`, upright, a copy of its own; returns rows of left,
+top, right and bottom in px. A row may also be a mapping with these four as its `box` and with a
+`roll`: the degrees by which the face is turned clockwise. It is called in the thread that asks for
+the predictions, for one photograph at a time, in order."""
 
-DECODERS = 4  # threads that read image files
-PHOTOGRAPHS = 8  # decoded at once: large ones take 100 MB and more
-CASCADES = threading.local()  # OpenCV's classifiers must not be shared between threads
+DECODERS = 4  # threads that read image files, and photographs read ahead at most
+AHEAD = 50_000_000  # pixels read ahead at most, 8 bytes each while they are decoded
+ROWS = 256  # of a photograph, converted at a time
+CASCADES = threading.local()  # OpenCV's classifiers must not be shared by the threads of a server
+EXPECTED = (
+    "rows of left, top, right, bottom in px, or of {'box': (left, top, right, bottom), "
+    "'roll': degrees}"
+)
+
+Pixels = tuple[np.ndarray, Tensor]
+"""A photograph as RGB uint8 `(H, W, 3)`, which is the detector's, and as gray `(1, H, W)`."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +120,16 @@ class Crop:
         box: left, top, right and bottom in px of the photograph, the margin included.
     """
 
-    face: Tensor
+    face: Tensor = field(repr=False)
     box: tuple[int, int, int, int]
 
 
 def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[Crop]:
     """Return the faces that a detector finds in one photograph, each as a gray square.
 
-    The square has the centre of the box and its longer side, plus the margin. Where a box has a
-    roll the square is turned upright first. What lies over the border of the photograph repeats its
-    last pixels.
+    The square has the centre of the box and its longer side, plus the margin. Where the detector
+    gives a roll the square is turned upright first. What lies over the border of the photograph
+    repeats its last pixels.
 
     Args:
         image: as for `fer_zoo.transforms.to_gray`; the EXIF rotation is applied.
@@ -130,7 +140,8 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
 
     Raises:
         InputError: the photograph cannot be read.
-        ArgumentError: the detector returned something else than boxes.
+        ArgumentError: the detector returned what is no box, or one that is outside the photograph
+            or more than twice as large.
 
     Example:
         >>> photograph = torch.zeros(1, 90, 120, dtype=torch.uint8)
@@ -138,94 +149,196 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
         >>> crop.face.shape, crop.box
         (torch.Size([1, 60, 60]), (0, 15, 60, 75))
     """
-    rgb, gray = _read(image)
-    found = []
-    for left, top, right, bottom, roll in _boxes(detector(rgb)):
-        side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
+    check_margin(margin)
+    rgb, gray = _read(_open(image), _source(image))
+    return _crops(gray, detector(rgb), margin)
+
+
+def check_margin(margin: Any) -> None:
+    """Raise unless `margin` is a share that can be added to the side of a box."""
+    if not isinstance(margin, Real) or not 0 <= float(margin) <= 2:
+        raise ArgumentError(f"margin must be a number from 0 to 2, got {margin!r:.80}")
+
+
+def search_photographs(
+    images: Iterable[Any], detector: Detector, margin: float
+) -> Iterator[tuple[str | None, list[Crop] | str]]:
+    """Yield the path of each photograph and the faces in it, or the error, in bounded memory.
+
+    Files are read ahead in threads. The detector is not called there: it may not bear that, or keep
+    a state, as trackers do.
+    """
+    ahead: deque[tuple[int, str | None, Future[Pixels] | str]] = deque()
+
+    def search() -> tuple[str | None, list[Crop] | str]:
+        _, source, reading = ahead.popleft()
+        if isinstance(reading, str):
+            return source, reading
+        try:
+            rgb, gray = reading.result()
+        except InputError as error:
+            return source, str(error)
+        found = detector(rgb)
+        try:
+            return source, _crops(gray, found, margin)
+        except ArgumentError as error:
+            return source, str(error) if source is None else f"{source}: {error}"
+
+    with ThreadPoolExecutor(DECODERS) as threads:
+        for image in images:
+            source, size, error = _source(image), 0, ""
+            try:
+                image = _open(image)
+                size = _size(image)
+            except InputError as failed:
+                error = str(failed)
+            while ahead and (len(ahead) == DECODERS or sum(n for n, *_ in ahead) + size > AHEAD):
+                yield search()
+            ahead.append((size, source, error or threads.submit(_read, image, source)))
+        while ahead:
+            yield search()
+
+
+def _source(image: Any) -> str | None:
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
+
+
+def _size(image: Any) -> int:
+    """Return the number of pixels of a PIL image, not yet loaded, or of values of an array."""
+    size = image.shape if isinstance(image, np.ndarray | Tensor) else getattr(image, "size", ())
+    return math.prod(size)
+
+
+def _open(image: Any) -> Any:
+    """Return a path's PIL image, without its pixels, and anything else as it is."""
+    from PIL import Image
+
+    if not isinstance(image, str | os.PathLike):
+        return image
+    try:
+        with warnings.catch_warnings():
+            # Large photographs are welcome, up to where Pillow refuses them.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(image)
+    except FileNotFoundError:
+        raise InputError(f"{os.fspath(image)}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{os.fspath(image)}: is a folder, not an image") from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise InputError(
+            f"{os.fspath(image)}: has more than the {most:.0f} megapixels that Pillow opens; scale "
+            "it down or, if you trust the file, set PIL.Image.MAX_IMAGE_PIXELS = None"
+        ) from None
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise InputError(f"{os.fspath(image)}: cannot be read as an image ({error})") from None
+
+
+def _read(image: Any, source: str | None) -> Pixels:
+    """Return the pixels of what `_open` returned for the image at `source`, if it has a path."""
+    from PIL import Image
+
+    where = source or "the PIL image"
+    if isinstance(image, Image.Image):
+        try:
+            return _decode(image, opened=source is not None)
+        except InputError as error:
+            raise InputError(str(error).replace("the PIL image", where, 1)) from None
+        except Exception as error:  # decoders raise whatever they like on damaged files
+            raise InputError(f"{where}: cannot be read as an image ({error})") from None
+        finally:
+            if source is not None:
+                image.close()
+    gray = to_gray(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
+        return np.array(image, order="C"), gray
+    if isinstance(image, Tensor) and image.dtype == torch.uint8 and len(image) == 3:
+        return np.array(image.permute(1, 2, 0).cpu().numpy(), order="C"), gray
+    return _rgb(gray), gray
+
+
+def _decode(image: Any, *, opened: bool) -> Pixels:
+    """Return the pixels of a PIL image, upright; one that was opened here may be closed."""
+    from PIL import ImageOps
+    from PIL.ExifTags import Base
+
+    image.load()
+    try:
+        turned = image.getexif().get(Base.Orientation, 1) != 1
+    except Exception:  # broken EXIF says nothing, as for crops of faces
+        turned = False
+    if turned:
+        upright = ImageOps.exif_transpose(image)
+        if opened:
+            image.close()
+        image = upright
+    width, height = image.size
+    if image.mode in ("F", "I") or image.mode.startswith("I;16") or not width * height:
+        gray = to_gray(image)
+        return _rgb(gray), gray
+    rgb, levels = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
+    for top in range(0, height, ROWS):  # Pillow's own conversions would need three times the room
+        rows = image.crop((0, top, width, min(top + ROWS, height)))
+        if rows.mode == "P":
+            rows = rows.convert("RGBA" if "transparency" in rows.info else "RGB")
+        rgb[top : top + ROWS] = np.asarray(rows.convert("RGB"))
+        levels[top : top + ROWS] = np.asarray(rows.convert("L"))
+    return rgb, torch.from_numpy(levels)[None]
+
+
+def _rgb(gray: Tensor) -> np.ndarray:
+    levels = gray if gray.dtype == torch.uint8 else gray.mul(255).round().byte()
+    return np.repeat(levels[0].cpu().numpy()[..., None], 3, 2)
+
+
+def _crops(gray: Tensor, found: Any, margin: float) -> list[Crop]:
+    """Return the squares of `(1, H, W)` around what a detector returned."""
+    height, width = gray.shape[-2:]
+    crops = []
+    for left, top, right, bottom, roll in _boxes(found):
+        side = max(right - left, bottom - top)
+        if side > 2 * max(width, height):
+            raise ArgumentError(
+                f"the detector returned a box of {side:g} px, more than twice as large as the "
+                f"photograph of {width}x{height} px"
+            )
+        side = max(1, round(side * (1 + 2 * margin)))
         x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
         box = (x, y, x + side, y + side)
-        height, width = gray.shape[-2:]
         if x >= width or y >= height or x + side <= 0 or y + side <= 0:
             raise ArgumentError(
                 f"the detector returned a box outside the photograph of {width}x{height} px: {box}"
             )
-        found.append(Crop(_upright(gray, box, roll) if roll else _cut(gray, box), box))
-    return found
-
-
-def label_photographs(
-    predictor: Any, images: Iterable[Any], detector: Detector, margin: float
-) -> Iterator[Predictions]:
-    """Yield the predictions of the faces of each photograph, in order, in bounded memory.
-
-    Some photographs are read and searched at a time, in threads; their faces are labelled together.
-    One that cannot be read has one prediction, with the error.
-    """
-
-    def search(image: Any) -> list[Crop] | str:
-        try:
-            return crop_faces(image, detector, margin=margin)
-        except InputError as error:
-            return str(error)
-
-    remaining = iter(images)
-    with ThreadPoolExecutor(DECODERS) as threads:
-        while chunk := list(islice(remaining, PHOTOGRAPHS)):
-            searched = list((threads.map if len(chunk) > 1 else map)(search, chunk))
-            crops = [crop for found in searched if isinstance(found, list) for crop in found]
-            labelled = iter(predictor.label_squares([c.face for c in crops]))
-            for image, found in zip(chunk, searched, strict=True):
-                source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-                if isinstance(found, str):
-                    yield Predictions([Prediction(source=source, error=found)])
-                    continue
-                yield Predictions(
-                    replace(next(labelled), source=source, box=crop.box) for crop in found
-                )
-
-
-def _read(image: Any) -> tuple[np.ndarray, Tensor]:
-    """Return a photograph as RGB uint8 `(H, W, 3)` and as gray `(1, H, W)`."""
-    from PIL import Image, ImageOps
-
-    if isinstance(image, str | os.PathLike):
-        try:
-            with Image.open(image) as opened:
-                opened.load()
-                image = opened
-        except FileNotFoundError:
-            raise InputError(f"{os.fspath(image)}: no such file") from None
-        except Exception as error:  # decoders raise whatever they like on damaged files
-            raise InputError(f"{os.fspath(image)}: cannot be read as an image ({error})") from None
-    if isinstance(image, Image.Image):
-        image = ImageOps.exif_transpose(image)
-    gray = to_gray(image)
-    if isinstance(image, Image.Image) and not (image.mode.startswith("I") or image.mode == "F"):
-        return np.asarray(image.convert("RGB")), gray
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
-        return np.ascontiguousarray(image), gray
-    if isinstance(image, Tensor) and image.dtype == torch.uint8 and len(image) == 3:
-        return image.permute(1, 2, 0).contiguous().cpu().numpy(), gray
-    levels = gray if gray.dtype == torch.uint8 else gray.mul(255).round().byte()
-    return levels[0].cpu()[..., None].expand(-1, -1, 3).contiguous().numpy(), gray
+        crops.append(Crop(_upright(gray, box, roll) if roll else _cut(gray, box), box))
+    return crops
 
 
 def _boxes(found: Any) -> Iterator[tuple[float, float, float, float, float]]:
     """Yield left, top, right, bottom and roll of what a detector returned, checked."""
-    expected = "rows of left, top, right, bottom in px, and perhaps the roll in degrees"
-    for row in () if found is None else found:
+    try:
+        rows = iter(() if found is None else found)
+    except TypeError:
+        raise ArgumentError(f"the detector returned {found!r:.80}; expected {EXPECTED}") from None
+    for row in rows:
+        named = isinstance(row, Mapping) and set(row) in ({"box"}, {"box", "roll"})
+        box, turn = (row["box"], row.get("roll", 0)) if named else (row, 0)
         try:
-            numbers = [float(value) for value in row]
-        except (TypeError, ValueError):
-            raise ArgumentError(f"the detector returned {row!r:.80}; expected {expected}") from None
-        if len(numbers) not in (4, 5) or not all(map(math.isfinite, numbers)):
-            raise ArgumentError(f"the detector returned {numbers}; expected {expected}")
-        left, top, right, bottom, *roll = numbers
+            roll, *numbers = map(float, (turn, *box))
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            raise ArgumentError(f"the detector returned {row!r:.80}; expected {EXPECTED}") from None
+        if len(numbers) > 4:
+            raise ArgumentError(
+                f"the detector returned {len(numbers)} numbers for a face: keep the first four, "
+                f"box[:4]; expected {EXPECTED}"
+            )
+        if len(numbers) < 4 or not all(map(math.isfinite, (roll, *numbers))):
+            raise ArgumentError(f"the detector returned {row!r:.80}; expected {EXPECTED}")
+        left, top, right, bottom = numbers
         if right <= left or bottom <= top:
             raise ArgumentError(
-                f"the detector returned an empty box {numbers}; expected {expected}"
+                f"the detector returned an empty box {numbers}; expected {EXPECTED}"
             )
-        yield left, top, right, bottom, roll[0] if roll else 0.0
+        yield left, top, right, bottom, roll
 
 
 def _cut(gray: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -58,11 +58,12 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """Return the face and the bars, for a notebook."""
-        about = "" if self.source is None else html.escape(self.source)
-        if self.box is not None:
-            about += f" {self.box}"
-        if self.error is not None:
-            return f"<div>{html.escape(self.error)}</div>"
+        return self._html(self.source or "")
+
+    def _html(self, name: str) -> str:
+        if not self.probabilities:
+            return f"<div>{html.escape(self.error or repr(self))}</div>"
+        about = html.escape(name if self.box is None else f"{name} {self.box}")
         rows = "".join(
             f'<tr><td style="text-align:left;padding:0 .5em">{html.escape(name)}</td>'
             f'<td style="width:10em;padding:0"><div style="width:{100 * p:.1f}%;height:.8em;'
@@ -72,7 +73,8 @@ class Prediction:
         )
         return (
             '<div style="display:inline-flex;align-items:center;margin:.5em 1em .5em 0">'
-            f"<div>{self._picture()}<div style='font-size:80%'>{about}</div></div>"
+            f"<div>{self._picture()}<div style='font-size:80%;max-width:12em;"
+            f"overflow-wrap:anywhere'>{about}</div></div>"
             f'<table style="border-collapse:collapse;font-size:90%">{rows}</table></div>'
         )
 
@@ -91,21 +93,39 @@ class Prediction:
 class Predictions(list[Any]):
     """A list of predictions, or of one such list for each photograph, that notebooks can draw.
 
+    Args:
+        found: the predictions, or lists of them.
+        photograph: the path of the photograph whose faces these are, `""` if it has none; None if
+            these are not the faces of one photograph.
+
     Example:
         >>> found = Predictions([Prediction("happy", 0.9, {"happy": 0.9, "sad": 0.1})])
         >>> "happy" in found._repr_html_()
         True
     """
 
-    def _repr_html_(self) -> str:
-        """Return the first predictions as HTML, and how many more there are."""
-        found = list(self._flat())
-        more = f"<div>and {len(found) - SHOWN:,} more</div>" if len(found) > SHOWN else ""
-        return "".join(p._repr_html_() for p in found[:SHOWN]) + more
+    def __init__(self, found: Iterable[Any] = (), *, photograph: str | None = None) -> None:
+        super().__init__(found)
+        self.photograph = photograph
 
-    def _flat(self) -> Iterator[Prediction]:
-        for item in self:
-            if isinstance(item, list):
-                yield from item
-            else:
-                yield item
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        is_part = isinstance(index, slice)
+        return Predictions(found, photograph=self.photograph) if is_part else found
+
+    def _repr_html_(self) -> str:
+        """Return the first predictions as HTML, by photograph, and how many more there are."""
+        parts, shown = [], 0
+        for index, item in enumerate(self):
+            if shown >= SHOWN:
+                parts.append(f"<div>and {len(self) - index:,} more</div>")
+                break
+            in_photograph = self.photograph is not None and isinstance(item, Prediction)
+            parts.append(item._html("") if in_photograph else item._repr_html_())
+            shown += len(item) or 1 if isinstance(item, Predictions) else 1
+        if self.photograph is None:
+            return "".join(parts)
+        name = html.escape(self.photograph)
+        title = f'<div style="overflow-wrap:anywhere"><b>{name}</b></div>' if name else ""
+        body = "".join(parts) or "no face found"
+        return f'<div style="margin:.5em 0">{title}{body}</div>'

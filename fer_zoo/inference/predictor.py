@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ from fer_zoo.errors import ArgumentError, InputError, LabelError
 from fer_zoo.factory import create
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.exported import SUFFIXES, Exported
-from fer_zoo.inference.photographs import DECODERS, Detector, label_photographs
+from fer_zoo.inference.photographs import DECODERS, Detector, check_margin, search_photographs
 from fer_zoo.inference.prediction import Prediction, Predictions
 from fer_zoo.inference.runtime import Optimized, folded
 from fer_zoo.models import Classifier
@@ -23,6 +24,8 @@ from fer_zoo.models.ensemble import with_fusion
 from fer_zoo.saving import load
 from fer_zoo.transforms import PRESETS, Preset, to_gray
 from fer_zoo.weights.address import is_address
+
+TOGETHER = 8  # photographs whose faces are labelled together
 
 
 class Predictor:
@@ -44,10 +47,12 @@ class Predictor:
             is unless this is given. It is put in evaluation mode.
         batch_size: largest number of views in one forward pass.
         detector: for whole photographs: anything that returns the boxes of the faces in one, such
-            as `fer_zoo.FaceDetector()`. It is called with the photograph as RGB, uint8
-            `(H, W, 3)`, upright, and returns rows of left, top, right and bottom in px; a fifth
-            number is the roll of the face in degrees, clockwise, and is turned back. There is then
-            a list of predictions for each image, one for each face, empty where there is none.
+            as `fer_zoo.FaceDetector()`. It is called with a copy of the photograph as RGB, uint8
+            `(H, W, 3)`, upright, and returns rows of left, top, right and bottom in px. A face that
+            is turned clockwise may be `{"box": (left, top, right, bottom), "roll": degrees}`, and
+            is turned back. The detector is called for one photograph at a time, in order, in the
+            thread that asks for the predictions. There is then a list of predictions for each
+            image, one for each face, empty where there is none.
         margin: share of a box's side that is added all round, for a detector whose boxes are
             tighter than FER2013's crops (those of `fer_zoo.FaceDetector` are not).
 
@@ -74,10 +79,9 @@ class Predictor:
         detector: Detector | None = None,
         margin: float = 0.0,
     ) -> None:
-        if not (detector is None or callable(detector)) or not 0 <= margin <= 2:
-            raise ArgumentError(
-                f"detector must be callable and margin 0 to 2, got {detector!r:.80} and {margin}"
-            )
+        if not (detector is None or callable(detector)):
+            raise ArgumentError(f"detector must be callable, got {detector!r:.80}")
+        check_margin(margin)
         if margin and detector is None:
             raise ArgumentError("margin is for detector=: without one, faces are taken as they are")
         self.detector, self.margin = detector, margin
@@ -114,10 +118,11 @@ class Predictor:
         Returns:
             A `Prediction` for one image; for many a list in the same order, where an image that
             cannot be used has its `error` set. With a `detector`, a list of predictions for one
-            image, one for each face; for many a list of such lists.
+            image, one for each face; for many a list of such lists, where an image that cannot be
+            used, or of which the detector did not return boxes, has one prediction with the error.
 
         Raises:
-            InputError: the one image that was given cannot be used.
+            InputError: the one image that was given cannot be used, for these same reasons.
         """
         if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
             return Predictions(self.stream(images))
@@ -144,7 +149,7 @@ class Predictor:
             256
         """
         if self.detector is not None:
-            yield from label_photographs(self, images, self.detector, self.margin)
+            yield from self._photographs(images, self.detector)
             return
         remaining = iter(images)
         per_batch = max(1, self.batch_size // self.preset.num_views)
@@ -159,9 +164,24 @@ class Predictor:
                 ahead = self._next(remaining, per_batch, threads) if on_disk else None
                 yield from self._predict(chunk, found)
 
-    def label_squares(self, faces: list[Tensor]) -> Iterator[Prediction]:
-        """Yield a `Prediction` for each of some gray faces `(1, S, S)`."""
-        yield from self._predict(list(faces), list(map(self._square, faces)))
+    def _photographs(self, images: Iterable[Any], detector: Detector) -> Iterator[Predictions]:
+        # Scaled down at once: faces that wait must not take the room of photographs.
+        squared = (
+            (
+                path,
+                found if isinstance(found, str) else [(c.box, self._square(c.face)) for c in found],
+            )
+            for path, found in search_photographs(images, detector, self.margin)
+        )
+        while chunk := list(islice(squared, TOGETHER)):
+            faces = [face for _, found in chunk if not isinstance(found, str) for face in found]
+            labelled = self._predict([None] * len(faces), [square for _, square in faces])
+            for path, found in chunk:
+                if isinstance(found, str):
+                    rows = [Prediction(source=path, error=found)]
+                else:
+                    rows = [replace(next(labelled), source=path, box=box) for box, _ in found]
+                yield Predictions(rows, photograph=path or "")
 
     def _next(
         self, remaining: Iterator[Any], count: int, threads: ThreadPoolExecutor

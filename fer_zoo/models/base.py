@@ -108,7 +108,8 @@ class Classifier(nn.Module, ABC):
 
     def __repr__(self) -> str:
         """Say what one wants to know of a model; `print(model)` lists its layers or members."""
-        weights = self.provenance.get("weights") or (self.labels and "own") or None
+        run = self.origin if "recipe" in self.provenance else None
+        weights = self.provenance.get("weights") or run or (self.labels and "own") or None
         channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
         parts = [
             repr(self.name or type(self).__name__),
