@@ -85,8 +85,10 @@ class Objective:
                 )
             order = index_map(found.labels, labels)
             if self.recipe.distill_on == "views":
-                fusion = repr(found.fusion) if isinstance(found, Ensemble) else ""
-                self.teacher_identity = f"{hash_state(found, head=True)} {fusion}".strip()
+                self.teacher_identity = hash_state(found, head=True)
+                if isinstance(found, Ensemble):
+                    fusion = found.fusion
+                    self.teacher_identity += f" {fusion.name} {fusion.options()}"
                 found.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
                 self.teacher, self.order = found.eval(), torch.tensor(order).to(device)
                 return
