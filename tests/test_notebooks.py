@@ -6,7 +6,6 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import fer_zoo
@@ -90,20 +89,3 @@ def test_weights_per_class_have_a_column_for_each_and_others_are_refused():
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == list(members[0].labels)
     with pytest.raises(ArgumentError, match="'average' has no weights to plot"):
         fer_zoo.plot_fusion(fer_zoo.create_ensemble(members))
-
-
-def test_the_colours_of_bars_and_lines_differ_for_colour_blind_people():
-    """Machado et al.'s (2009) matrix for full deuteranopia keeps the palette's colours apart."""
-    from fer_zoo.training.history import _COLOURS
-
-    matrix = torch.tensor(
-        [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.01182, 0.04294, 0.968881],
-        ]
-    )
-    rgb = torch.tensor([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in _COLOURS])
-    seen = (rgb**2.2 @ matrix.T).clamp(0, 1) ** (1 / 2.2)
-    apart = torch.cdist(seen, seen) + torch.eye(len(seen))
-    assert float(apart.min()) > 0.2
