@@ -26,6 +26,8 @@ from .evaluation import (
     evaluate as evaluate,
     plot_confusion as plot_confusion,
     plot_fusion as plot_fusion,
+    plot_mistakes as plot_mistakes,
+    plot_recalls as plot_recalls,
     plot_reliability as plot_reliability,
 )
 from .evaluation.robustness import (

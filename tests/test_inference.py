@@ -265,7 +265,7 @@ def test_confusion_plot(labelled, tmp_path: Path):
         assert image.size[0] > 500
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert len(texts) == 49
-    assert "n = 50" in figure.axes[0].get_title()
+    assert "n = 50" in figure.get_suptitle()
 
 
 def test_cli_predict(folder: Path):

@@ -94,23 +94,6 @@ def test_weights_per_class_have_a_column_for_each_and_others_are_refused():
         fer_zoo.plot_fusion(fer_zoo.create_ensemble(members))
 
 
-def test_the_colours_of_bars_and_lines_differ_for_colour_blind_people():
-    """Machado et al.'s (2009) matrix for full deuteranopia keeps the palette's colours apart."""
-    from fer_zoo.training.history import _COLOURS
-
-    matrix = torch.tensor(
-        [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.01182, 0.04294, 0.968881],
-        ]
-    )
-    rgb = torch.tensor([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in _COLOURS])
-    seen = (rgb**2.2 @ matrix.T).clamp(0, 1) ** (1 / 2.2)
-    apart = torch.cdist(seen, seen) + torch.eye(len(seen))
-    assert float(apart.min()) > 0.2
-
-
 def test_the_face_has_the_label_as_its_escaped_text():
     face = torch.zeros(48, 48, dtype=torch.uint8)
     shown = Prediction('"><b>', 0.75, {'"><b>': 0.75, "calm": 0.25}, face=face)._repr_html_()

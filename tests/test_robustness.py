@@ -166,6 +166,8 @@ def test_the_plot_shows_each_result(model, tmp_path):
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == list(CORRUPTIONS)
     assert all(len(axes.lines) == 4 for axes in shown)
+    assert shown[8].lines[0].get_ydata() == pytest.approx([100 * results[0].clean] * 2)
+    assert results[0].clean > 0
     expected = [100 * share for share in results[0].accuracy["noise"]]
     assert shown[8].lines[1].get_ydata() == pytest.approx(expected)
     figure.savefig(tmp_path / "a.png")
@@ -176,8 +178,8 @@ def test_the_plot_shows_each_result(model, tmp_path):
 
 
 def test_sheets_show_each_face_with_its_caption(faces, tmp_path):
-    sheet = contact_sheet(faces, [f"${i}_x" for i in range(7)], title="a_$b", columns=4)
-    assert [axes.get_xlabel() for axes in sheet.axes] == [f"${i}_x" for i in range(7)]
+    sheet = contact_sheet(faces, [f"{i}_x" for i in range(7)], title="a_b", columns=4)
+    assert [axes.get_xlabel() for axes in sheet.axes] == [f"{i}_x" for i in range(7)]
     assert np.array_equal(sheet.axes[2].images[0].get_array(), faces[2].numpy())
     sheet.savefig(tmp_path / "sheet.png")
     for images, captions in ((faces[:0], []), (faces, ["one"]), (faces.float(), [""] * 7)):

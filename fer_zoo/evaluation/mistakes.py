@@ -93,6 +93,10 @@ def plot_mistakes(mistakes: Sequence[Mistake], data: FaceDataset, *, count: int 
 
     Under each face stand where it is from, the class in the data, and what the model says.
 
+    Raises:
+        ArgumentError: there are none.
+        MissingDependencyError: matplotlib is not installed.
+
     Example:
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(
@@ -104,6 +108,8 @@ def plot_mistakes(mistakes: Sequence[Mistake], data: FaceDataset, *, count: int 
         True
     """
     shown = list(mistakes)[:count]
+    if not shown:
+        raise ArgumentError("no mistakes to plot: pass some of what find_mistakes returns")
     captions = [
         f"{Path(m.source).name or f'face {m.index}'}\n{m.true} in the data\n"
         f"{m.predicted} {100 * m.probability:.0f} %"

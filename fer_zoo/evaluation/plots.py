@@ -10,12 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.errors import ArgumentError, LabelError
+from fer_zoo.evaluation.drawing import (
+    DARK,
+    MIDDLE,
+    add_legend,
+    add_title,
+    bar_look,
+    new_figure,
+    plain,
+    room,
+)
 from fer_zoo.evaluation.metrics import BINS, Evaluation
 from fer_zoo.fusion import Stacked, Weighted
-from fer_zoo.models import Ensemble
-
-DARK, MIDDLE, LIGHT = "#1f3a6d", "#7c7b78", "#e5cf52"
+from fer_zoo.labels import index_map
+from fer_zoo.models import Classifier, Ensemble
 
 
 def plot_confusion(evaluation: Evaluation) -> Any:
@@ -36,10 +45,14 @@ def plot_confusion(evaluation: Evaluation) -> Any:
         >>> figure.axes[0].get_xlabel()
         'predicted'
     """
-    labels, counts = evaluation.labels, evaluation.confusion
+    counts = evaluation.confusion
     shares = [[100 * n / max(sum(row), 1) for n in row] for row in counts]
-    side = 2.2 + 0.75 * len(labels)
-    figure = new_figure(side + 0.8, side)
+    columns = [plain(name) for name in evaluation.labels]
+    rows = [f"{name} ({sum(row)})" for name, row in zip(evaluation.labels, counts, strict=True)]
+    rows = [plain(name, 18) for name in rows]
+    (below, tall), (left, taller) = room(columns), room(rows)
+    side = max(3.8, max(0.75, tall, taller) * len(rows))
+    figure = new_figure(1.08 * side + left + 1.3, side + below + 0.3)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
     for i, row in enumerate(counts):
@@ -47,12 +60,11 @@ def plot_confusion(evaluation: Evaluation) -> Any:
             colour = "black" if shares[i][j] > 55 else "white"
             text = f"{shares[i][j]:.0f} %\n{n}"
             axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=9)
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    names = [f"{name} ({sum(row)})" for name, row in zip(labels, counts, strict=True)]
-    axes.set_yticks(range(len(labels)), names)
+    _slanted(axes, columns)
+    axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (faces)")
-    axes.set_title(_title(evaluation), fontsize=10)
+    add_title(figure, _title(evaluation))
     figure.colorbar(image, ax=axes, shrink=0.8, label="% of the true class")
     return figure
 
@@ -124,15 +136,20 @@ def plot_reliability(evaluation: Evaluation) -> Any:
     grid[0][0].set_ylabel("share of right answers")
     grid[1][0].set_ylabel("faces")
     grid[0][0].legend(loc="upper left", fontsize=8, frameon=False)
-    figure.suptitle(_title(evaluation), fontsize=10)
+    add_title(figure, _title(evaluation))
     return figure
 
 
-def plot_recalls(evaluations: Sequence[Evaluation]) -> Any:
+def plot_recalls(evaluations: Evaluation | Sequence[Evaluation]) -> Any:
     """Return a `matplotlib.figure.Figure` of the recall of each class, with 95 % intervals.
 
     Args:
-        evaluations: on the same faces, e.g. with one view and with ten.
+        evaluations: one, or several on the same faces, e.g. with one view and with ten.
+
+    Raises:
+        ArgumentError: there is none.
+        LabelError: they name different classes.
+        MissingDependencyError: matplotlib is not installed.
 
     Example:
         >>> import torch, fer_zoo
@@ -144,34 +161,50 @@ def plot_recalls(evaluations: Sequence[Evaluation]) -> Any:
         >>> figure.axes[0].get_xlabel()
         'recall in %, with its 95 % interval'
     """
-    first = evaluations[0]
-    figure = new_figure(6.4, 1.5 + (0.2 + 0.24 * len(evaluations)) * len(first.labels))
+    several = [evaluations] if isinstance(evaluations, Evaluation) else list(evaluations)
+    if not several:
+        raise ArgumentError(
+            "no evaluations to plot: pass one or more of what fer_zoo.evaluate returns"
+        )
+    first = several[0]
+    counts = [sum(row) for row in first.confusion]
+    ticks = [plain(f"{n} ({k})", 18) for n, k in zip(first.labels, counts, strict=True)]
+    wide, tall = room(ticks)
+    row = max(0.3 + 0.14 * len(several), tall + 0.1)
+    figure = new_figure(5 + wide, 0.9 + row * len(ticks))
+    from matplotlib.patheffects import withStroke
+
     axes = figure.add_subplot()
-    height = 0.8 / len(evaluations)
-    for k, found in enumerate(evaluations):
-        places = [i + height * (k - (len(evaluations) - 1) / 2) for i in range(len(first.labels))]
-        values = [100 * found.recall[name] for name in first.labels]
-        limits = [found.recall_interval[name] for name in first.labels]
+    height = 0.8 / len(several)
+    bars = []
+    for k, found in enumerate(several):
+        try:
+            order = index_map(found.labels, first.labels)
+        except LabelError as error:
+            raise LabelError(f"pass evaluations with the same classes: {error}") from None
+        places = [i + height * (k - (len(several) - 1) / 2) for i in range(len(ticks))]
+        names = [found.labels[i] for i in order]
+        values = [100 * found.recall[name] for name in names]
+        limits = [found.recall_interval[name] for name in names]
         below = [v - 100 * low for v, (low, _) in zip(values, limits, strict=True)]
         above = [100 * high - v for v, (_, high) in zip(values, limits, strict=True)]
-        colour = (DARK, LIGHT, MIDDLE)[k % 3]
-        name = f"{found.title}, {found.preset}"
-        axes.barh(places, values, 0.92 * height, color=colour, label=name)
-        axes.errorbar(
+        bars.append(axes.barh(places, values, 0.92 * height, **bar_look(k)))
+        _, caps, whiskers = axes.errorbar(
             values, places, xerr=[below, above], fmt="none", ecolor="black", elinewidth=0.9,
             capsize=2,
         )  # fmt: skip
-    counts = [sum(row) for row in first.confusion]
-    ticks = [f"{name} ({n})" for name, n in zip(first.labels, counts, strict=True)]
-    axes.set_yticks(range(len(first.labels)), ticks)
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 100), xlabel="recall in %, with its 95 % interval")
+        for part in (*caps, *whiskers):  # seen on dark bars too
+            part.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
+    axes.set_yticks(range(len(ticks)), ticks)
+    axes.set(
+        xlim=(0, 100), ylim=(len(ticks) - 0.5, -0.5), xlabel="recall in %, with its 95 % interval"
+    )
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    add_legend(figure, bars, [f"{found.title}, {found.preset}" for found in several])
     return figure
 
 
-def plot_fusion(model: Ensemble) -> Any:
+def plot_fusion(model: Classifier) -> Any:
     """Return a `matplotlib.figure.Figure` of what a fitted fusion makes of the members' answers.
 
     For `weighted` the weight of each member, or of each member for each class. For `stacked` how
@@ -180,7 +213,7 @@ def plot_fusion(model: Ensemble) -> Any:
     written, so that nothing hangs on a colour.
 
     Raises:
-        ArgumentError: the fusion has no weights.
+        ArgumentError: the model is no ensemble, or its fusion has no weights.
         MissingDependencyError: matplotlib is not installed.
 
     Example:
@@ -189,41 +222,66 @@ def plot_fusion(model: Ensemble) -> Any:
         >>> [axes.get_title() for axes in plot_fusion(model).axes[:2]]
         ['resnet18_025', 'vgg19_025']
     """
+    if not isinstance(model, Ensemble):
+        raise ArgumentError(
+            f"{type(model).__name__} has no fusion to plot; pass an ensemble, as "
+            "fer_zoo.create_ensemble and fer_zoo.fit_fusion make them"
+        )
     fusion = model.fusion
-    names = [member.name or f"member {i}" for i, member in enumerate(model.members, 1)]
-    labels = model.labels or tuple(map(str, range(model.num_classes)))
+    names = [member.name or "member" for member in model.members]
+    members = [
+        plain(f"{i}: {name}" if names.count(name) > 1 else name, 18)
+        for i, name in enumerate(names, 1)
+    ]
+    labels = [plain(name) for name in model.labels or map(str, range(model.num_classes))]
     if isinstance(fusion, Weighted):
-        weights = fusion.weights.float().cpu()
-        columns = list(labels) if fusion.per_class else ["every class"]
-        panels, rows = {"weight of each member": weights}, names
+        columns, rows = labels if fusion.per_class else ["every class"], members
+        panels = [("weight of each member", fusion.weights.float().cpu())]
     elif isinstance(fusion, Stacked):
-        parts = fusion.linear.weight.detach().float().cpu().chunk(len(names), 1)
-        columns, rows = list(labels), list(labels)
-        panels = {
-            f"{i}: {n}" if names.count(n) > 1 else n: w
-            for i, (n, w) in enumerate(zip(names, parts, strict=True), 1)
-        }
+        columns = rows = labels
+        parts = fusion.linear.weight.detach().float().cpu().chunk(len(members), 1)
+        panels = list(zip(members, parts, strict=True))
     else:
         raise ArgumentError(f"{fusion.name!r} has no weights to plot; weighted and stacked have")
-    width, height = 1.6 + 0.62 * len(columns), 1.6 + 0.46 * len(rows)
-    figure = new_figure(max(width, 3.4) * len(panels) + 0.8, height)
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    limit = max(float(w.abs().max()) for w in panels.values())
-    for axes, (title, weights) in zip(grid, panels.items(), strict=True):
+    across = min(3, len(panels))
+    down = -(-len(panels) // across)
+    (below, tall), (left, taller), (_, title) = (
+        room(columns),
+        room(rows),
+        room([name for name, _ in panels]),
+    )
+    width = max(1.9, max(0.5, tall) * len(columns), (left + 1.5) / across)
+    height = max(0.46, taller) * len(rows) + title + 0.25
+    lower = 2 if down > 1 and len(panels) % across else 1  # rows of panels with names below
+    tall = height * down + lower * (below + 0.3)
+    figure = new_figure(width * across + left + 1.3, tall)
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    limit = max(float(w.abs().max()) for _, w in panels)
+    for place, (axes, (name, weights)) in enumerate(zip(grid, panels, strict=False)):
         image = axes.imshow(weights.tolist(), cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
         for i, row in enumerate(weights.tolist()):
             for j, value in enumerate(row):
                 colour = "white" if abs(value) > 0.65 * limit else "black"
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-        axes.set_title(title, fontsize=10)
-        axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
-        axes.set_yticks(range(len(rows)), rows if axes is grid[0] else [])
+        axes.set_title(name, fontsize=10)
+        lowest, leftmost = place + across >= len(panels), place % across == 0
+        _slanted(axes, columns if lowest else [])
+        axes.set_yticks(range(len(rows)) if leftmost else [], rows if leftmost else [])
         if isinstance(fusion, Stacked):
-            axes.set_xlabel("logit of the member")
-    if isinstance(fusion, Stacked):
-        grid[0].set_ylabel("fused score")
-    figure.colorbar(image, ax=list(grid), label="weight")
+            axes.set_xlabel("logit of the member" if lowest else "")
+            axes.set_ylabel("fused score" if leftmost else "")
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    wide = 0.25 / (width * across)
+    figure.colorbar(image, ax=list(grid), label="weight", fraction=wide, aspect=4 * tall)
     return figure
+
+
+def _slanted(axes: Any, names: Sequence[str]) -> None:
+    """Write names under the columns, upright where one has several lines: they would collide."""
+    upright = any("\n" in name for name in names)
+    turn = {"rotation": 90} if upright else {"rotation": 45, "ha": "right"}
+    axes.set_xticks(range(len(names)), names, **turn)
 
 
 def bins(evaluation: Evaluation, temperature: float) -> tuple[list[int], list[float], list[float]]:
@@ -242,17 +300,6 @@ def bins(evaluation: Evaluation, temperature: float) -> tuple[list[int], list[fl
     share = counts.clamp_min(1)
     means = total(sure) / share, total(evaluation.correct) / share
     return [int(n) for n in counts], means[0].tolist(), means[1].tolist()
-
-
-def new_figure(width: float, height: float) -> Any:
-    """Return an empty `matplotlib.figure.Figure` of so many inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib: pip install 'fer-zoo[train]'"
-        ) from None
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _title(evaluation: Evaluation) -> str:

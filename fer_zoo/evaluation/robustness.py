@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, UnknownNameError
+from fer_zoo.evaluation.drawing import COLOURS, add_legend, add_title, line_look, new_figure
 from fer_zoo.evaluation.metrics import evaluate
-from fer_zoo.evaluation.plots import new_figure
 from fer_zoo.evaluation.sheet import contact_sheet
 from fer_zoo.inference import predict_scores
 from fer_zoo.models import Classifier
@@ -331,17 +331,13 @@ def _known(names: Sequence[str] | None) -> list[str]:
     return chosen
 
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Of Okabe and Ito 2008, told apart by colour-blind people; markers differ as well."""
-
-
 def plot_robustness(results: Robustness | Sequence[Robustness]) -> Any:
     """Return a `matplotlib.figure.Figure`: accuracy against severity, one panel per corruption.
 
-    A dashed line is the accuracy on clean faces.
+    A dashed line, with its marker at severity 0, is the accuracy on clean faces.
 
     Args:
-        results: one, or up to seven of the same corruptions to compare.
+        results: one, or up to eight of the same corruptions to compare.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -357,31 +353,35 @@ def plot_robustness(results: Robustness | Sequence[Robustness]) -> Any:
     """
     several = [results] if isinstance(results, Robustness) else list(results)
     if not 0 < len(several) <= len(COLOURS) or len({tuple(r.accuracy) for r in several}) > 1:
-        raise ArgumentError("plot one to seven results with the same corruptions")
+        raise ArgumentError("plot one to eight results with the same corruptions")
     names = list(several[0].accuracy)
     columns = min(4, len(names))
     rows = math.ceil(len(names) / columns)
-    figure = new_figure(2.4 * columns + 0.4, 1.9 * rows + 0.9)
+    figure = new_figure(max(2.4 * columns, 4) + 0.4, 1.9 * rows + 0.3)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    for axes, name in zip(panels, names, strict=False):
+    lines = []
+    for place, (axes, name) in enumerate(zip(panels, names, strict=False)):
         axes.set_title(name, fontsize=9)
         axes.grid(alpha=0.3)
-        axes.set_xticks(range(1, 6))
-        for result, colour, marker in zip(several, COLOURS, "osD^vP*", strict=False):
-            shares = [100 * share for share in result.accuracy[name]]
-            label = f"{result.model}, mean {100 * result.overall:.1f} %"
-            axes.axhline(100 * result.clean, color=colour, linestyle="--", linewidth=1)
-            axes.plot(result.severities, shares, color=colour, marker=marker, ms=4, label=label)
+        axes.set_xticks(range(6))
+        if place + columns >= len(names):  # nothing is below it
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("severity", fontsize=9)
+        if place % columns == 0:
+            axes.set_ylabel("accuracy in %", fontsize=9)
+        for i, result in enumerate(several):
+            shares, look = [100 * share for share in result.accuracy[name]], line_look(i)
+            clean = [100 * result.clean] * 2
+            axes.plot([0, 5], clean, linestyle="--", linewidth=1, markevery=[0], ms=4, **look)
+            lines += axes.plot(result.severities, shares, ms=4, **look)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     first = several[0]
-    figure.supxlabel("severity", fontsize=9)
-    figure.supylabel("accuracy in %", fontsize=9)
-    figure.suptitle(
-        f"{first.data} {first.split or ''}, n = {first.n}; dashed: clean faces", fontsize=10
-    )
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower right", fontsize=8, ncols=min(3, len(labels)))
+    where = f"{first.data}, {first.split or 'own faces'}, n = {first.n}"
+    add_title(figure, f"{where}; dashed: clean faces")
+    titles = [f"{r.model} ({r.fusion})" if r.fusion else r.model for r in several]
+    found = [f"{t}, mean {100 * r.overall:.1f} %" for t, r in zip(titles, several, strict=True)]
+    add_legend(figure, lines[: len(several)], found)
     return figure
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import Tensor, uint8
 
-from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.errors import ArgumentError
+from fer_zoo.evaluation.drawing import add_title, new_figure, plain, room
 
-CELL = 1.3
-"""Width of a face on the page, in inches: a caption of 6 pt fits about 24 characters under it."""
+CELL, CAPTION = 1.3, 24
+"""Width of a face on the page, in inches, and the characters of 6 pt that fit under it."""
 
 
 def contact_sheet(
@@ -16,7 +17,8 @@ def contact_sheet(
 ) -> Any:
     r"""Return a `matplotlib.figure.Figure` that shows gray faces with a caption under each.
 
-    Captions may have several lines, and are shown as they are: `$` and `_` have no meaning.
+    Captions may have several lines, are wrapped where too long, and shown as they are: `$` and `_`
+    have no meaning.
 
     Args:
         images: uint8, shape `(N, H, W)`; gray as stored, black is 0 and white 255.
@@ -44,25 +46,19 @@ def contact_sheet(
             f"a sheet needs images, a caption for each, and columns >= 1; got {len(images)} "
             f"images, {len(captions)} captions and columns={columns}"
         )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib: pip install 'fer-zoo[train]'"
-        ) from None
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    lines = 1 + max(caption.count("\n") for caption in captions)
-    height = CELL * images.shape[1] / images.shape[2] + 0.11 * lines + 0.05
-    top = 0.25 * (1 + title.count("\n")) if title else 0.0
-    figure = Figure(figsize=(CELL * columns + 0.1, rows * height + top), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.03, hspace=0.02)  # type: ignore[union-attr, call-arg]
+    captions = [plain(caption, CAPTION) for caption in captions]
+    height = CELL * images.shape[1] / images.shape[2] + room(captions, 6)[1] + 0.08
+    figure = new_figure(CELL * columns + 0.1, rows * height)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.03, hspace=0.02)
     for i, (image, caption) in enumerate(zip(images.cpu().numpy(), captions, strict=True)):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_anchor("N")  # what room is over belongs to the captions
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.set_xlabel(caption, fontsize=6, labelpad=1, parse_math=False)
+        axes.set_xlabel(caption, fontsize=6, labelpad=1)
     if title:
-        figure.suptitle(title, fontsize=9, parse_math=False)
+        add_title(figure, title, size=9)
     return figure

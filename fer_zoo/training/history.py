@@ -1,13 +1,15 @@
 """What a run writes down of its epochs: a csv, and TensorBoard's event files where asked for."""
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from fer_zoo._files import replacing
 from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.evaluation.drawing import add_legend, line_look, new_figure
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,15 @@ class Board:
 def plot_history(runs: Any, *, fused: float | None = None) -> Any:
     """Return a `matplotlib.figure.Figure` of loss and accuracy by epoch, as the thesis draws them.
 
+    A large marker is the epoch with the best accuracy on the validation faces.
+
     Args:
         runs: the history of a run (`TrainResult.history`, or the path of a `history.csv`), or
             several by name.
         fused: accuracy of the ensemble of these runs, drawn as a line across.
 
     Raises:
+        ArgumentError: there is no run, a run has no epoch, or is something else.
         MissingDependencyError: matplotlib is not installed.
 
     Example:
@@ -115,45 +120,62 @@ def plot_history(runs: Any, *, fused: float | None = None) -> Any:
         >>> [axes.get_ylabel() for axes in plot_history(history).axes]
         ['accuracy %', 'loss (nats)']
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib: pip install 'fer-zoo[train]'"
-        ) from None
-    named = runs if isinstance(runs, dict) else {"": runs}
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for column, (what, scale, label) in enumerate(
-        (("accuracy", 100, "accuracy %"), ("loss", 1, "loss (nats)")), start=1
-    ):
-        axes = figure.add_subplot(1, 2, column)
-        for i, (name, run) in enumerate(named.items()):
-            history = read_history(Path(run)) if isinstance(run, str | Path) else run
-            epochs = [e.epoch for e in history]
-            for part, style in (("val", "-"), ("train", ":")):
+    named = _histories(runs)
+    figure = new_figure(10, 3.6)
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    kinds = (("validation", "val", "-"), ("training", "train", ":"))
+    panels = figure.subplots(1, 2)
+    for axes, what, scale in zip(panels, ("accuracy", "loss"), (100, 1), strict=True):
+        for i, (name, history) in enumerate(named.items()):
+            look = line_look(i)
+            best = max(history, key=lambda e: e.val_accuracy)
+            axes.plot(best.epoch, scale * getattr(best, f"val_{what}"), ms=9, **look)
+            for word, part, style in kinds:
                 values = [scale * getattr(e, f"{part}_{what}") for e in history]
-                word = {"val": "validation", "train": "training"}[part]
-                marker = "." if len(history) < 3 else None
+                # Where lines lie on each other, each run's markers are at other epochs.
+                step = math.ceil(len(history) / 10)
                 axes.plot(
-                    epochs,
+                    [e.epoch for e in history],
                     values,
                     style,
-                    color=_COLOURS[i % 4],
-                    marker=marker,
+                    fillstyle="full" if part == "val" else "none",
+                    ms=5,
+                    markevery=(i % step, step),
                     label=f"{name} {word}".strip(),
+                    **look,
                 )
-            best = max(history, key=lambda e: e.val_accuracy)
-            axes.plot(best.epoch, scale * getattr(best, f"val_{what}"), "o", color=_COLOURS[i % 4])
         if fused is not None and what == "accuracy":
-            axes.axhline(100 * fused, color="black", linewidth=1, label="ensemble")
+            axes.axhline(100 * fused, color="black", linewidth=1, linestyle="--", label="ensemble")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_ylabel({"accuracy": "accuracy %", "loss": "loss (nats)"}[what])
         axes.grid(alpha=0.3)
-        if column == 1:
-            axes.legend(frameon=False, fontsize=9)
+    entries = [(name, line_look(i)) for i, name in enumerate(named) if name]
+    entries += [(word, {"color": "black", "linestyle": style}) for word, _, style in kinds]
+    entries.append(("best epoch", {"color": "black", "linestyle": "", "marker": "o", "ms": 9}))
+    if fused is not None:
+        entries.append(("ensemble", {"color": "black", "linestyle": "--"}))
+    handles = [Line2D([], [], **look) for _, look in entries]
+    add_legend(figure, handles, [name for name, _ in entries])
     return figure
 
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, for colour-blind readers
+def _histories(runs: Any) -> dict[str, list[Epoch]]:
+    """Return the epochs of each run by its name."""
+    found: dict[str, list[Epoch]] = {}
+    for name, run in (runs if isinstance(runs, Mapping) else {"": runs}).items():
+        history = read_history(Path(run)) if isinstance(run, str | Path) else run
+        if not (
+            isinstance(history, Sequence) and history and all(isinstance(e, Epoch) for e in history)
+        ):
+            found = {}
+            break
+        found[str(name)] = list(history)
+    if not found:
+        raise ArgumentError(
+            "each run needs an epoch or more: pass result.history, 'runs/mine/history.csv', or "
+            "several by name: {'first': result.history, ...}"
+        )
+    return found
