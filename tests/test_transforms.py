@@ -422,3 +422,12 @@ def test_a_turn_and_a_crop_are_one_sampling(monkeypatch, padding):
             expected, inside = expected.flip(-1), inside.flip(-1)
         torch.testing.assert_close(found[i] * inside, expected, atol=2e-5, rtol=0)
     assert seen["flip"].any()
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+def test_broken_exif_says_nothing(form, tmp_path: Path):
+    path = tmp_path / f"face.{form}"
+    Image.new("L", (30, 20), 90).save(path, exif=b"Exif\0\0garbage")
+    assert to_gray(path).shape == (1, 20, 30)
+    with Image.open(path) as image:
+        assert to_gray(image).shape == (1, 20, 30)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
 from fer_zoo.transforms import to_gray
+from fer_zoo.transforms.inputs import upright
 
 Detector = Callable[[np.ndarray], Any]
 """Takes a photograph as RGB, uint8 `(H, W, 3)`, upright, a copy of its own; returns rows of left,
@@ -259,19 +260,10 @@ def _read(image: Any, source: str | None) -> Pixels:
 
 def _decode(image: Any, *, opened: bool) -> Pixels:
     """Return the pixels of a PIL image, upright; one that was opened here may be closed."""
-    from PIL import ImageOps
-    from PIL.ExifTags import Base
-
-    image.load()
-    try:
-        turned = image.getexif().get(Base.Orientation, 1) != 1
-    except Exception:  # broken EXIF says nothing, as for crops of faces
-        turned = False
-    if turned:
-        upright = ImageOps.exif_transpose(image)
-        if opened:
-            image.close()
-        image = upright
+    turned = upright(image)
+    if opened and turned is not image:
+        image.close()
+    image = turned
     width, height = image.size
     if image.mode in ("F", "I") or image.mode.startswith("I;16") or not width * height:
         gray = to_gray(image)

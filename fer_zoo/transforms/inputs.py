@@ -104,11 +104,22 @@ def _from_file(path: Path) -> Tensor:
         return _from_pil(image, str(path))
 
 
-def _from_pil(image: Any, where: str) -> Tensor:
+def upright(image: Any) -> Any:
+    """Return a PIL image turned as its EXIF says, or itself; broken EXIF says nothing."""
     from PIL import ImageOps
+    from PIL.ExifTags import Base
 
+    image.load()
     try:
-        image = ImageOps.exif_transpose(image)
+        turned = image.getexif().get(Base.Orientation, 1) != 1
+    except Exception:  # its parsers raise whatever they like
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _from_pil(image: Any, where: str) -> Tensor:
+    try:
+        image = upright(image)
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
