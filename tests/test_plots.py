@@ -24,9 +24,8 @@ from fer_zoo.training import Epoch
 from test_evaluation import evaluated
 
 LONG = (
-    "a_class_of_a_user_named_by_one_word_of_48_letters",
-    "another class of a user, named by 9 short words",
-    "yet_another_class_name_that_is_rather_too_long",
+    *(f"{k}_class_of_a_user_named_by_one_word_of_48_letters" for k in "abc"),
+    *(f"class {k} of a user, named by eighteen short words as one may do who knows" for k in "def"),
 )
 MATHS = (r"c_d$\frac$", "$x_1$ dollar", r"_\$a^")
 every_kind = pytest.mark.parametrize("names", [LONG, MATHS], ids=["long", "maths"])
@@ -98,7 +97,9 @@ DRAWN: dict[str, Callable[[tuple[str, ...]], Any]] = {
     "stacked": lambda names: fer_zoo.plot_fusion(ensemble("stacked", ("a", "b"), names)),
     "weighted": lambda names: fer_zoo.plot_fusion(ensemble("weighted", names, ("x", "y"))),
     "weighted by class": lambda names: fer_zoo.plot_fusion(
-        ensemble(fer_zoo.fusion.Weighted(2, 3, space="logit", per_class=True), ("a", "b"), names)
+        ensemble(
+            fer_zoo.fusion.Weighted(2, len(names), space="logit", per_class=True), ("a", "b"), names
+        )
     ),
 }
 
@@ -127,7 +128,7 @@ def test_models_runs_and_faces_may_have_any_name(names):
         fer_zoo.plot_recalls(results),
         fer_zoo.plot_robustness(robust),
         fer_zoo.plot_mistakes(mistakes, stripes(9)),
-        contact_sheet(stripes(3).images, names, title=names[0], columns=1),
+        contact_sheet(stripes(len(names)).images, names, title=names[0], columns=1),
     ):
         assert_named(figure, names)
     for name, result in zip(names, results, strict=True):
@@ -299,10 +300,14 @@ def test_robustness_shows_clean_faces_and_where_severities_are():
     for axes in panels:
         dashed = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
         assert [set(ys) for ys in dashed] == [{100 * r.clean} for r in results]
+        others = [list(line.get_ydata()) for line in axes.lines if line.get_linestyle() == "-"]
+        found = [[100 * share for share in r.accuracy[axes.get_title()]] for r in results]
+        assert others == found
     for place, axes in enumerate(panels):
         lowest = place > 6  # the eighth has the empty cell below it
         assert (axes.get_xlabel() == "severity") == lowest
-        assert all(t.get_visible() == lowest for t in axes.get_xticklabels())
+        ticks = [t.get_text() for t in axes.get_xticklabels() if t.get_visible()]
+        assert ticks == (list("012345") if lowest else [])
         assert (axes.get_ylabel() != "") == (place % 4 == 0)
 
 

@@ -76,14 +76,15 @@ def add_title(figure: Any, text: str, size: float = 10) -> None:
 def add_legend(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Put a legend below everything, in as many columns as fit, and make the figure as much higher.
 
-    Names are given, not read from the handles, where one that begins with `_` would be left out.
+    The names are written afterwards: older matplotlib leaves those out that begin with `_`.
     """
     size, width = 8.5, figure.get_figwidth()
     names = [plain(name, int((width - 0.8) * 72 / (0.66 * size))) for name in names]
     wide, high = room(names, size)
     columns = max(1, min(len(names), int(width / (wide + 0.7))))
-    figure.legend(
-        handles, names, loc="outside lower center", fontsize=size, ncols=columns, frameon=False
-    )
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    legend = figure.legend(handles, ["name"] * len(names), fontsize=size, **place)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
     rows = -(-len(names) // columns)
     figure.set_figheight(figure.get_figheight() + rows * (high + 0.06) + 0.15)
