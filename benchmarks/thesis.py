@@ -8,8 +8,8 @@ the run of 30 epochs goes on from the one of 20, and that of 300 from the one of
 those of three runs from one seed. Each ensemble is its two members of as many epochs under a
 stacked head that is fitted on PublicTest; beside its accuracy there stands the one on held-out
 folds. With `--budget`, training stops after that many minutes; the next call goes on. What did not
-run says so instead of a number. The documentation prints its tables from `results/thesis.json`, a
-`RUNS/tables.json` of all faces.
+run says so instead of a number. The documentation prints its tables from `results/thesis.json`, in
+the form of `RUNS/tables.json`; what an older run did not keep is missing there.
 """
 
 import argparse

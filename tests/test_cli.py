@@ -126,16 +126,27 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_name_is_completed_and_else_a_file(name):
+NAMED = [
+    (f"{name}: {p.name}", p)
+    for name, command in COMMANDS.items()
+    for p in command.params
+    if p.name in KINDS and not getattr(p, "is_flag", False)
+] + [("info: name", next(p for p in COMMANDS["info"].params if p.name == "name"))]
+
+
+@pytest.mark.parametrize(("where", "parameter"), NAMED, ids=[where for where, _ in NAMED])
+def test_every_name_is_completed_and_else_a_file(where, parameter):
     """Whatever an option or argument names, by what it is called."""
-    for parameter in COMMANDS[name].params:
-        kind = "model" if (name, parameter.name) == ("info", "name") else parameter.name
-        if kind in KINDS and not getattr(parameter, "is_flag", False):
-            start, found = KINDS[kind]
-            assert found in [c.value for c in parameter.shell_complete(None, start)], parameter.name
-            (other,) = parameter.shell_complete(None, "runs/")
-            assert (other.value, other.type) == ("runs/", "file")
+    start, found = KINDS.get(parameter.name, KINDS["model"])
+    assert found in [item.value for item in parameter.shell_complete(None, start)]
+    (other,) = parameter.shell_complete(None, "runs/")
+    assert (other.value, other.type) == ("runs/", "file")
+
+
+def test_that_is_for_all_that_take_a_name():
+    places = {where.partition(":")[0] for where, _ in NAMED}
+    assert places == set(COMMANDS) - {"list", "data report", "recipes", "publish"}
+    assert len(NAMED) > 15
 
 
 def test_colours_respect_no_color_and_bars_need_a_terminal():
@@ -166,6 +177,9 @@ def test_no_name_is_cut_on_a_narrow_terminal_nor_in_a_pipe(tmp_path: Path):
         assert all(name in plain for name in [*names, *heads])
         assert "disgust" in piped
         assert "disgust" not in narrow
+    boxed = on_a_terminal("predict", ROOT / "examples/photographs", "--detect", columns=130)
+    assert "disgust" not in boxed  # a box stands behind each name
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", boxed).splitlines())) <= 130
     sha256 = fer_zoo.get_weights("resnet18_025").sha256
     assert sha256 in on_a_terminal("info", "resnet18_025", columns=60)
 
@@ -190,9 +204,10 @@ def test_odd_file_names_are_shown_harmlessly(tmp_path: Path):
     assert {row["label"] for row in found} == {"sad"}
 
 
-def test_a_reader_that_leaves_early_is_no_error_of_the_files():
+@pytest.mark.parametrize("arguments", [("list", "--json"), ("--help",)])
+def test_a_reader_that_leaves_early_is_no_error_of_the_files(arguments):
     process = subprocess.Popen(
-        cli("list", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        cli(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     process.stdout.close()
     assert (process.wait(60), process.stderr.read()) == (141, "")
@@ -232,9 +247,25 @@ def test_exit_codes(arguments, code):
     assert bool(done.stderr) == bool(code)
 
 
-def test_errors_name_the_commands():
-    said = run("predict", FACES, "--model", "resnet81", code=2).stderr
-    assert said.strip().endswith("or 'resnet18_025'? `fer-zoo list` lists all.")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("info", "resnet81"), "or 'resnet18_025'? `fer-zoo list` lists all."),
+        (("predict", FACES, "--model", "resnet18"), "`fer-zoo list --weights` lists the models"),
+        (("list", "resnet18", "--weights"), "no model has weights and matches 'resnet18'"),
+        (("publish", "me", "zzz*"), "no bundled weights match 'zzz*': `fer-zoo list`"),
+    ],
+)
+def test_errors_name_the_commands(arguments, said):
+    assert said in run(*arguments, code=2).stderr
+
+
+def test_what_a_file_says_cannot_steer_the_terminal(tmp_path: Path):
+    model = fer_zoo.create("test_tiny", num_classes=2)
+    model.labels = ("a\x1b[31mb", "[red]c")
+    shown = run("info", fer_zoo.save(model, tmp_path / "a.safetensors")).stdout
+    assert r"a\x1b[31mb, [red]c" in shown
+    assert "\x1b" not in run("info", tmp_path / "\x1b[31m.safetensors", code=2).stderr
 
 
 def test_the_help_says_every_command_whole():

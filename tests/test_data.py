@@ -405,11 +405,12 @@ def test_what_a_folder_leaves_out_is_told(tmp_path: Path, caplog):
         face.save(tmp_path / name)
     faces = ImageFolder(tmp_path)
     assert (faces.labels, len(faces), caplog.text) == (("calm", "tense"), 2, "")
+    (tmp_path / "calm/notes.txt").touch()
     (tmp_path / "calm/phone.HEIC").touch()
     (tmp_path / "calm/dangling.png").symlink_to(tmp_path / "nowhere.png")
     face.save(tmp_path / "stray.png")
     assert len(ImageFolder(tmp_path)) == 2
-    assert "3 files are not used: 1 .heic, 1 .png, 1 outside of the classes' folders" in caplog.text
+    assert "left out 1 .heic, 1 .png, 1 outside of the classes' folders" in caplog.text
 
 
 def test_the_folder_above_ones_own_classes_says_which_to_pass(tmp_path: Path):

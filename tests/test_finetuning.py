@@ -73,10 +73,10 @@ def test_what_the_caller_froze_stays_frozen(tmp_path: Path):
     model = fer_zoo.create("test_tiny", num_classes=3)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("fc"))
-    before = {k: v.clone() for k, v in model.named_parameters()}
+    before = {k: v.clone() for k, v in model.state_dict().items()}
     faces = {"data": stripes(48), "validation": stripes(30, seed=1), "output": tmp_path}
     result = fer_zoo.train(model, **faces, **QUICK)
-    for key, value in result.model.named_parameters():
+    for key, value in result.model.state_dict().items():
         assert torch.equal(value, before[key]) == (not key.startswith("fc")), key
     assert [k for k, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
     with pytest.raises(TrainingError, match="frozen"):
@@ -90,6 +90,10 @@ def test_the_setting_leaves_no_frozen_parameter_behind(tmp_path: Path):
     faces = {"validation": stripes(30, seed=1), "output": tmp_path}
     fer_zoo.train(model, stripes(48), **faces, freeze=2, **QUICK)
     assert all(p.requires_grad for p in model.parameters())
+    model.fc.requires_grad_(False)
+    with pytest.raises(ArgumentError, match="to train its head, or lower freeze="):
+        fer_zoo.train(model, stripes(48), **faces, freeze=5, **QUICK)
+    assert model.conv1.weight.requires_grad
 
 
 def test_classes_that_do_not_fit_say_what_to_do(tmp_path: Path):

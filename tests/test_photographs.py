@@ -333,6 +333,13 @@ def test_broken_exif_is_taken_as_none(form, tmp_path: Path):
         assert [faces[0].label for faces in predict([path, image])] == ["happy", "happy"]
 
 
+def test_what_is_no_image_is_one_error_among_faces(predict):
+    found = predict([np.float32(1), photograph(("drawn_happy.png", 40, 60, 150))])
+    ((wrong,), _) = found
+    assert "got float32" in wrong.error
+    assert found[1][0].label == "happy"
+
+
 def test_a_file_of_ambiguous_depth_is_refused_by_its_name(tmp_path: Path):
     Image.fromarray(np.full((9, 9), 200, np.int32)).save(tmp_path / "deep.tif")
     with pytest.raises(InputError, match=r"deep.tif: 32-bit pixels .* may be 8 or 16 bits"):

@@ -17,6 +17,7 @@ from fer_zoo.cli import (  # noqa: F401 (each adds its commands)
     weights,
 )
 from fer_zoo.cli.options import main
+from fer_zoo.cli.show import printable
 from fer_zoo.errors import FerZooError
 from fer_zoo.plugins import load_plugins
 
@@ -44,8 +45,9 @@ def run() -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except (FerZooError, OSError, torch.OutOfMemoryError) as error:
-        message = re.sub(
-            r"fer_zoo\.list_(models|fusions|presets)\(\)", "`fer-zoo list`", str(error)
+        message = str(error).replace(
+            "fer_zoo.list_models(weights=True)", "`fer-zoo list --weights`"
         )
+        message = re.sub(r"fer_zoo\.list_[a-z]+\(\)", "`fer-zoo list`", printable(message, "\n"))
         click.echo(f"fer-zoo: {message}", err=True)
         sys.exit(2)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.table import Table
 from tqdm import tqdm
 
@@ -39,7 +40,8 @@ def list_(pattern: str, weights: bool, as_json: bool) -> None:
     """
     names = fer_zoo.list_models(pattern, weights=weights)
     if not names:
-        raise ArgumentError(f"no model matches {pattern!r}: `fer-zoo list` shows all")
+        those = ("has weights and matches", " --weights") if weights else ("matches", "")
+        raise ArgumentError(f"no model {those[0]} {pattern!r}: `fer-zoo list{those[1]}` shows all")
     rows = [get_spec(n).describe() | {"weights": fer_zoo.list_weights(n)} for n in names]
     if as_json:
         others = {"fusions": fer_zoo.list_fusions(), "presets": fer_zoo.list_presets()}
@@ -124,7 +126,8 @@ def predict(
         device=device,
         detector=fer_zoo.FaceDetector() if detect else None,
     )
-    failed, lines = 0, PredictionLines(predictor.labels, max(len(str(file)) for file in files))
+    widest = max(cell_len(printable(str(file))) for file in files) + (28 if detect else 0)
+    failed, lines = 0, PredictionLines(predictor.labels, widest)
     headed = as_json
     stream = tqdm(
         predictor.stream(files), total=len(files), unit="image", leave=False, disable=None

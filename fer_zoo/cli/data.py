@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.markup import escape
 from rich.table import Table
 
 from fer_zoo._files import replacing
 from fer_zoo.cli.options import json_option, main
-from fer_zoo.cli.show import out, print_json, wide
+from fer_zoo.cli.show import cell, out, print_json, wide
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.sheet import contact_sheet
@@ -61,19 +60,19 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
     if as_json:
         print_json(found.to_dict())
         return
-    out.print(f"[bold]{escape(found.name)}[/bold] at {escape(str(root))}")
+    out.print(f"[bold]{cell(found.name)}[/bold] at {cell(str(root))}")
     for note in found.notes:
-        out.print(f"Note: {escape(note)}.")
+        out.print(f"Note: {cell(note)}.")
     for title, rows in found.tables().items():
-        out.print(f"\n[bold]{escape(title)}[/bold]")
+        out.print(f"\n[bold]{cell(title)}[/bold]")
         table = Table(box=None, header_style="bold")
         for i, name in enumerate(rows[0]):
-            table.add_column(escape(name), justify="right" if i else "left")
+            table.add_column(cell(name), justify="right" if i else "left")
         for row in rows[1:]:
-            table.add_row(*map(escape, row))
+            table.add_row(*map(cell, row))
         wide(table)
     hint = f"written to {output}" if output else "name every face: --json, or --output FOLDER"
-    out.print(f"\nThe lists: {escape(hint)}")
+    out.print(f"\nThe lists: {cell(hint)}")
 
 
 def _write(found: DataReport, folder: Path) -> None:

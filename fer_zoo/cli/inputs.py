@@ -7,6 +7,7 @@ from typing import Any
 
 from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, image_files
 from fer_zoo.data.fer2013 import Split, find_csv
+from fer_zoo.data.folder import tell_unused
 from fer_zoo.errors import ArgumentError
 from fer_zoo.labels import FERPLUS, canonical
 from fer_zoo.models import Classifier
@@ -42,6 +43,7 @@ def expand(paths: Iterable[Path]) -> Iterator[Path]:
             found = image_files(path)
             if not found:
                 raise ArgumentError(f"no image in {path}")
+            tell_unused(path, found)
             yield from found
         else:
             yield path

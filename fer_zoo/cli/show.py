@@ -39,11 +39,17 @@ DETAILS: list[tuple[str, Callable[[Evaluation], str]]] = [
 ]
 
 
-def printable(text: str) -> str:
-    """Return `text` with what a terminal would obey, or cannot show, as escapes."""
+def printable(text: str, also: str = "") -> str:
+    """Return `text` with what a terminal would obey, or cannot show, as escapes, but for `also`."""
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+        c if c.isprintable() or c in also else c.encode("unicode_escape").decode("ascii")
+        for c in text
     )
+
+
+def cell(text: str) -> str:
+    """Return `text` for a table of rich: whole, and neither markup nor anything but text."""
+    return escape(printable(text))
 
 
 class PredictionLines:
@@ -92,22 +98,22 @@ def print_results(results: Sequence[Evaluation]) -> None:
     """Print evaluations side by side: accuracies a line each, then all figures a column each."""
     first = results[0]
     where = f"{first.data} {first.split or ''}".strip()
-    out.print(f"{escape(where)}, n = {first.n:,}; in per cent, with 95 % intervals\n")
+    out.print(f"{cell(where)}, n = {first.n:,}; in per cent, with 95 % intervals\n")
     table = Table("", "model", "views", "accuracy", "Wilson", "bootstrap", box=None)
     for i, result in enumerate(results, 1):
         accuracy = f"[bold]{percent(result.accuracy)}[/bold]"
         bounds = interval(result.interval), interval(result.bootstrap_interval)
-        table.add_row(str(i), escape(result.title), str(result.views), accuracy, *bounds)
+        table.add_row(str(i), cell(result.title), str(result.views), accuracy, *bounds)
     wide(table)
     out.print()
     table = Table("", box=None)
     for i in range(1, len(results) + 1):
         table.add_column(str(i), justify="right")
-    for name, cell in DETAILS:
-        table.add_row(name, *(cell(r) for r in results))
+    for name, figure in DETAILS:
+        table.add_row(name, *(figure(r) for r in results))
     for name in first.labels:
         recalls = (percent(r.recall[name]) for r in results)
-        table.add_row(f"recall {escape(name)}", *recalls)
+        table.add_row(f"recall {cell(name)}", *recalls)
     wide(table)
 
 
@@ -127,13 +133,13 @@ def print_comparisons(comparisons: Sequence[Comparison], reports: Sequence[Repor
 
 def print_confusion(result: Evaluation) -> None:
     """Print the confusion matrix."""
-    out.print(f"\n{escape(result.title)}, {escape(result.preset)}: true classes in rows")
+    out.print(f"\n{cell(result.title)}, {cell(result.preset)}: true classes in rows")
     table = Table("", box=None)
     for name in result.labels:
-        table.add_column(escape(name), justify="right")
+        table.add_column(cell(name), justify="right")
     for i, (name, row) in enumerate(zip(result.labels, result.confusion, strict=True)):
         cells = [f"[bold]{n}[/bold]" if i == j else str(n) for j, n in enumerate(row)]
-        table.add_row(escape(name), *cells)
+        table.add_row(cell(name), *cells)
     wide(table)
 
 
@@ -149,16 +155,17 @@ def print_json(value: Any) -> None:
 
 def print_facts(facts: dict[str, Any], indent: int = 0) -> None:
     """Print facts a line each, nested ones below their name, and lists of figures as tables."""
+    facts = {printable(key) or "all": value for key, value in facts.items()}
     width = max((len(key) for key, value in facts.items() if not _nested(value)), default=0)
     for key, value in facts.items():
-        name = f"{' ' * indent}[bold]{escape(key or 'all')}[/bold]"
+        name = f"{' ' * indent}[bold]{escape(key)}[/bold]"
         if _nested(value) and isinstance(value, dict):
             out.print(name, soft_wrap=True)
             print_facts(value, indent + 2)
         elif _nested(value):
             _print_figures(name, value, indent + 2)
         elif value not in (None, "", [], (), {}):
-            out.print(f"{name}{' ' * (width - len(key))}  {escape(_cell(value))}", soft_wrap=True)
+            out.print(f"{name}{' ' * (width - len(key))}  {cell(_text(value))}", soft_wrap=True)
 
 
 def _nested(value: Any) -> bool:
@@ -167,20 +174,20 @@ def _nested(value: Any) -> bool:
 
 def _print_figures(name: str, figures: list[dict[str, Any]], indent: int) -> None:
     notes = "; ".join({str(row["selection"]): None for row in figures if "selection" in row})
-    out.print(f"{name}  {escape(notes)}", soft_wrap=True)
+    out.print(f"{name}  {cell(notes)}", soft_wrap=True)
     shown = Table(show_header=False, box=None)
     shown.add_column(no_wrap=True)
     for _ in figures:
         shown.add_column(overflow="fold")
     for key in dict.fromkeys(key for row in figures for key in row if key != "selection"):
-        shown.add_row(key, *(escape(_cell(row.get(key, ""))) for row in figures))
+        shown.add_row(key, *(cell(_text(row.get(key, ""))) for row in figures))
     wide(Padding(shown, (0, 0, 0, indent)))
 
 
-def _cell(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         numbers = len(value) == 2 and all(isinstance(v, float) for v in value)
-        return (" to " if numbers else ", ").join(map(_cell, value))
+        return (" to " if numbers else ", ").join(map(_text, value))
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:g}"
     return str(value)

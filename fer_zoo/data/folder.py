@@ -15,13 +15,16 @@ from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, to_gray
 from fer_zoo.transforms.presets import Preset
 
 log = logging.getLogger("fer_zoo.data")
+UNREAD = frozenset(".heic .heif .jxl .psd .svg .dng .raw .cr2 .cr3 .nef .arw".split())
+"""Images of kinds that Pillow does not read by itself."""
 
 
 class ImageFolder(FaceDataset):
     """Faces in `root/CLASS/*.png` (or jpg, ...), labelled by the names of the folders.
 
     Every image becomes gray; its shorter side is scaled to `size` px, the centre square is cut, and
-    kept in 8 bits. Files that are no images by their suffix are left out with a warning in the log.
+    kept in 8 bits. Images that cannot be used, HEIC or outside of the classes' folders, are counted
+    in a warning of the log.
     With `size` the `resize` of the preset that follows, no pixel is scaled twice.
 
     Files named as FER2013's official ones (`PrivateTest_10131363.jpg`) keep their split.
@@ -58,7 +61,7 @@ class ImageFolder(FaceDataset):
                 f"{base} must hold one folder of images per class; "
                 + (f"no image in {empty}" if classes else "it holds no folder")
             )
-        _tell_others(base, [path for path, _ in files])
+        tell_unused(base, [path for path, _ in files])
         splits = {official_split(path) for path, _ in files}
         if len(splits) > 1:
             raise DataError(
@@ -111,13 +114,14 @@ def _is_hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
-def _tell_others(base: Path, used: list[Path]) -> None:
-    """Log which files of a folder are not used, so that none is left out silently."""
-    unused = {p for p in base.rglob("*") if not p.is_dir() and not _is_hidden(p, base)} - {*used}
+def tell_unused(base: Path, used: list[Path]) -> None:
+    """Log which images of a folder are not used, so that none is left out silently."""
+    images = {p for p in base.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | UNREAD}
+    unused = {p for p in images - {*used} if not p.is_dir() and not _is_hidden(p, base)}
     if not unused:
         return
-    stray = sorted(p for p in unused if p.parent == base)
-    kinds = Counter(p.suffix.lower() or p.name for p in unused - {*stray})
+    outside = {p for p in unused if p.parent == base and p.suffix.lower() in IMAGE_SUFFIXES}
+    kinds = Counter(p.suffix.lower() for p in unused - outside)
     said = [f"{n} {suffix}" for suffix, n in sorted(kinds.items())]
-    said += [f"{len(stray)} outside of the classes' folders, such as {stray[0].name}"] * bool(stray)
-    log.warning("%s: %d files are not used: %s", base, len(unused), ", ".join(said))
+    said += [f"{len(outside)} outside of the classes' folders"] * bool(outside)
+    log.warning("%s: left out %s", base, ", ".join(said))

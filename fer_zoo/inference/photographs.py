@@ -206,8 +206,10 @@ def _source(image: Any) -> str | None:
 
 def _size(image: Any) -> int:
     """Return the number of pixels of a PIL image, not yet loaded, or of values of an array."""
-    size = image.shape if isinstance(image, np.ndarray | Tensor) else getattr(image, "size", ())
-    return math.prod(size)
+    if isinstance(image, np.ndarray | Tensor):
+        return math.prod(image.shape)
+    size = getattr(image, "size", ())
+    return math.prod(size) if isinstance(size, tuple) else 0
 
 
 def _open(image: Any) -> Any:

@@ -30,29 +30,23 @@ def freeze(model: Classifier, count: int) -> list[nn.Module]:
     """Keep the first `count` stages of a network as they are; what was frozen already stays so.
 
     Returns:
-        The batch norms of those stages: they must stay in evaluation mode.
+        The batch norms of which no parameter learns: they must stay in evaluation mode.
 
     Raises:
         ArgumentError: the network has no more stages than that.
     """
-    if not count:
-        return []
-    where = stages(model)
-    last = max(where.values())
+    where = stages(model) if count else {}
+    last = max(where.values(), default=0)
     if count > last:
         raise ArgumentError(
             f"freeze={count} leaves nothing of {model.name!r} to train: it has {last} stages in "
             "front of its head"
         )
-    frozen = {name for name, stage in where.items() if stage < count}
     for name, parameter in model.named_parameters():
-        if name in frozen:
+        if where.get(name, count) < count:
             parameter.requires_grad_(False)
-    return [
-        module
-        for path, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{path}.weight" in frozen
-    ]
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    return [m for m in norms if m.affine and not any(p.requires_grad for p in m.parameters())]
 
 
 def parameter_groups(model: Classifier, recipe: Recipe) -> list[dict[str, Any]]:
@@ -65,7 +59,10 @@ def parameter_groups(model: Classifier, recipe: Recipe) -> list[dict[str, Any]]:
     """
     learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     if not learning:
-        raise ArgumentError(f"nothing of {model.name!r} learns: all its parameters are frozen")
+        raise ArgumentError(
+            f"nothing of {model.name!r} learns: all its parameters are frozen; call "
+            "model.get_classifier().requires_grad_(True) to train its head, or lower freeze="
+        )
     if recipe.layer_decay == 1:
         return [{"params": [p for _, p in learning], "scale": 1.0}]
     where = stages(model)

@@ -123,11 +123,6 @@ class Run:
         self.precision = resolve_precision(recipe, device)
         given = sorted(name for name, p in model.named_parameters() if not p.requires_grad)
         self.learning = [p for p in model.parameters() if p.requires_grad]
-        self.frozen = freeze(self.model, recipe.freeze)
-        self.optimizer = make_optimizer(recipe, self.model)
-        self.average: AveragedModel | None = None
-        if recipe.ema:
-            self.average = warmed_average(self.model, recipe.ema)
         self.history: list[Epoch] = []
         self.started_from = model.origin
         self.identity = {
@@ -139,15 +134,20 @@ class Run:
             "teacher": self.objective.teacher_identity,
             "processes": workers.count,
         } | ({"frozen": given} if given else {})
-        self.network: nn.Module = workers.wrap(self.model, device)
-        if recipe.compile:
-            self.network = torch.compile(self.network)  # type: ignore[assignment]
 
     def begin(self, *, resume: bool) -> None:
-        """Look that the folder can be written to, and bring back the run in it.
+        """Freeze what shall not learn, look at the folder, and bring back the run in it.
 
         Without `resume` an earlier run stays until the first finished epoch replaces it.
         """
+        self.frozen = freeze(self.model, self.recipe.freeze)
+        self.optimizer = make_optimizer(self.recipe, self.model)
+        self.average: AveragedModel | None = None
+        if self.recipe.ema:
+            self.average = warmed_average(self.model, self.recipe.ema)
+        self.network: nn.Module = self.workers.wrap(self.model, self.device)
+        if self.recipe.compile:
+            self.network = torch.compile(self.network)  # type: ignore[assignment]
         try:
             check_writable(self.folder)
         except OSError as error:

@@ -106,15 +106,28 @@ def _from_file(path: Path) -> Tensor:
 
 def upright(image: Any) -> Any:
     """Return a PIL image turned as its EXIF says, or itself; broken EXIF says nothing."""
-    from PIL import ImageOps
     from PIL.ExifTags import Base
+    from PIL.Image import Transpose
 
     image.load()
     try:
-        turned = image.getexif().get(Base.Orientation, 1) != 1
+        orientation = image.getexif().get(Base.Orientation)
     except Exception:  # its parsers raise whatever they like
+        orientation = None
+    methods = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    if orientation not in methods:
         return image
-    return ImageOps.exif_transpose(image) if turned else image
+    turned = image.transpose(methods[orientation])
+    turned.info = {k: v for k, v in turned.info.items() if k == "transparency"}  # turned once
+    return turned
 
 
 def _from_pil(image: Any, where: str) -> Tensor:
