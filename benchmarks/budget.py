@@ -1,5 +1,6 @@
 """Stop a block of work after so many minutes, as Ctrl-C would."""
 
+import signal
 import threading
 from _thread import interrupt_main
 from collections.abc import Iterator
@@ -25,9 +26,15 @@ def deadline(minutes: float | None) -> Iterator[Deadline]:
 
     timer = threading.Timer(60 * (minutes or 0), stop)
     timer.daemon = True
+    # A shell's & and nohup have a program ignore interrupts, this one included.
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if minutes and ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if minutes:
         timer.start()
     try:
         yield state
     finally:
         timer.cancel()
+        if minutes and ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)

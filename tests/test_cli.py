@@ -218,6 +218,7 @@ def test_a_reader_that_leaves_early_is_no_error_of_the_files(arguments):
 def test_an_interrupt_is_130_from_the_start(delay):
     """Also while torch is imported."""
     code = "import signal, threading, sys; from fer_zoo.__main__ import main; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's & ignores it
     code += f"threading.Timer({delay}, signal.raise_signal, [signal.SIGINT]).start(); "
     code += "sys.argv = ['fer-zoo', 'predict', *[sys.argv[1]] * 20_000]; main()"
     done = subprocess.run(

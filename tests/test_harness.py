@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import signal
 import sys
 import time
 import types
@@ -21,6 +22,7 @@ import inference
 import measuring
 import modes
 import tables
+from budget import deadline
 from peers import NotAvailableError, timm_network, torchvision_network
 
 CPU = torch.device("cpu")
@@ -377,3 +379,15 @@ def test_images_have_the_side_that_the_transform_scales_to(tmp_path: Path, monke
     line += ["--output", str(tmp_path / "a.jsonl"), "--models", "resnet18_7x7", "test_tiny"]
     assert inference.main(line) == 0
     assert seen == [(2, 1, 40, 40), (2, 1, 48, 48)]
+
+
+def test_a_budget_ends_where_interrupts_are_ignored():
+    """As in the background of a shell; afterwards they are again."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), deadline(0.05 / 60) as state:
+            time.sleep(20)
+        assert state.passed
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
