@@ -57,7 +57,7 @@ class Loads(HTMLParser):
 
 
 def check(app, exception: Exception | None) -> None:
-    """Fail a build of HTML of which a page or a style would load anything from another host."""
+    """Fail a build of HTML of which a page, or a style, names such a thing on another host."""
     if exception is not None or app.builder.format != "html":
         return
     found = []
