@@ -115,6 +115,7 @@ def measure(name: str, size: int, options: argparse.Namespace) -> list[Row]:
     count, rng = options.steps * size, random.Random(0)
     with tempfile.TemporaryDirectory() as folder, joined(options.device) as (workers, device):
         run = Run(name, faces(count), faces(7), recipe, None, Path(folder), device, workers)
+        run.begin(resume=False)
         numbers = itertools.count(1)
         ways: dict[str, Callable[[], float]] = {
             "loop": lambda: run._epoch(next(numbers))[0].seconds,
@@ -173,6 +174,7 @@ def to_accuracy(name: str, target: float, options: argparse.Namespace) -> Row:
     train, public = (FER2013(options.data, split) for split in ("train", "public"))
     with tempfile.TemporaryDirectory() as folder, joined(options.device) as (workers, device):
         run = Run(name, train, public, recipe, None, Path(folder), device, workers)
+        run.begin(resume=False)
         run.progress, start = True, clock(device)
         while len(run.history) < recipe.epochs:
             run.history.append(run._epoch(len(run.history) + 1)[0])
@@ -202,6 +204,7 @@ def faces_per_second(model: str, recipe: Recipe, device: str | None, enough: flo
         data = faces(batches * recipe.batch_size)
         with tempfile.TemporaryDirectory() as folder, joined(device) as (workers, place):
             run = Run(model, data, faces(7), recipe, None, Path(folder), place, workers)
+            run.begin(resume=False)
             run._epoch(1)
             seconds = run._epoch(2)[0].seconds
         if seconds > enough or batches > 1000:

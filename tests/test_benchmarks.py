@@ -272,3 +272,8 @@ def test_an_interrupt_keeps_the_starts_until_then(tmp_path: Path, monkeypatch, c
     assert code == 130
     assert "interrupted" in capsys.readouterr().err
     assert len(output.read_text().splitlines()) == 6
+
+
+def test_the_speed_of_a_run_is_found_by_running():
+    recipe = fer_zoo.Recipe(name="x", batch_size=4, epochs=1)
+    assert training.faces_per_second("test_tiny", recipe, "cpu", enough=0.01) > 1
