@@ -146,13 +146,13 @@ def test_the_whole_way(zoo, tmp_path: Path, caplog, capsys):
 def test_a_spent_budget_loses_nothing(zoo, tmp_path: Path, capsys, caplog):
     """What was cut short goes on here, and elsewhere from the shipment, to the same end."""
     ship = tmp_path / "ship"
-    runs = zoo("--budget", 0.05, "--ship", ship, epochs=500)
-    assert "the budget of 0.05 minutes is spent" in caplog.text
+    runs = zoo("--budget", 0.12, "--ship", ship, epochs=5000)
+    assert "the budget of 0.12 minutes is spent" in caplog.text
     cut = runs / "first" / "test_tiny" / "seed0"
     done = (cut / "history.csv").read_text().splitlines()
-    assert 1 < len(done) < 501
+    assert 1 < len(done) < 5001
     assert not results(runs)
-    elsewhere = zoo("--budget", 0.05, "--ship", ship, runs="elsewhere", epochs=500)
+    elsewhere = zoo("--budget", 0.12, "--ship", ship, runs="elsewhere", epochs=5000)
     more = (elsewhere / "first/test_tiny/seed0/history.csv").read_text().splitlines()
     assert more[: len(done)] == done
     assert len(more) > len(done)
