@@ -146,6 +146,7 @@ def test_the_whole_way(zoo, tmp_path: Path, caplog, capsys):
 def test_a_spent_budget_loses_nothing(zoo, tmp_path: Path, capsys, caplog):
     """What was cut short goes on here, and elsewhere from the shipment, to the same end."""
     ship = tmp_path / "ship"
+    zoo("--stages", "first", runs="warm", epochs=1)  # what is imported at first use costs seconds
     runs = zoo("--budget", 0.12, "--ship", ship, epochs=5000)
     assert "the budget of 0.12 minutes is spent" in caplog.text
     cut = runs / "first" / "test_tiny" / "seed0"
