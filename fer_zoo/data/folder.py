@@ -23,9 +23,8 @@ class ImageFolder(FaceDataset):
     """Faces in `root/CLASS/*.png` (or jpg, ...), labelled by the names of the folders.
 
     Every image becomes gray; its shorter side is scaled to `size` px, the centre square is cut, and
-    kept in 8 bits. Images that cannot be used, HEIC or outside of the classes' folders, are counted
-    in a warning of the log.
-    With `size` the `resize` of the preset that follows, no pixel is scaled twice.
+    kept in 8 bits. With `size` the `resize` of the preset that follows, no pixel is scaled twice.
+    Images that cannot be used, HEIC or outside of the classes' folders, are counted in a warning.
 
     Files named as FER2013's official ones (`PrivateTest_10131363.jpg`) keep their split.
 
