@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -369,6 +370,30 @@ def test_nan_stops_within_the_epoch_and_names_the_last_good_model(tmp_path: Path
     assert len(calls) == 50
     assert fer_zoo.load(tmp_path / "best.safetensors").labels == stripes(3).labels
     assert len(read_history(tmp_path / "history.csv")) == 1
+
+
+@pytest.mark.parametrize(("step", "stored"), [("write_checkpoint", 1), ("write_history", 2)])
+def test_the_csv_has_no_epoch_that_is_run_again(tmp_path: Path, monkeypatch, step, stored):
+    """Whatever is being written when a run is interrupted."""
+    import fer_zoo.training.run as module
+
+    first, write = run(tmp_path, epochs=1).history, getattr(module, step)
+
+    def interrupted(path, content, *config):
+        if len((config[0] if config else {"history": content})["history"]) == 2:
+            raise KeyboardInterrupt
+        write(path, content, *config)
+
+    monkeypatch.setattr(module, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, epochs=2)
+    monkeypatch.undo()
+    _, config = read_checkpoint(tmp_path / "last.safetensors")
+    assert len(config["history"]) == stored
+    assert read_history(tmp_path / "history.csv") == first
+    history = run(tmp_path, epochs=2).history
+    assert read_history(tmp_path / "history.csv") == history
+    assert [asdict(e) for e in history[:stored]] == config["history"]
 
 
 FULL_DISK = """

@@ -315,10 +315,11 @@ class Run:
             return
         if self.best is self.history[-1]:
             self._save_best(self.kept, self._temperature(scores))
-        write_history(self.folder / "history.csv", self.history)
         config = {"run": self.identity, "history": [asdict(e) for e in self.history]}
         tensors = pack(self.model, self.average, self.optimizer)
         write_checkpoint(self.folder / "last.safetensors", tensors, config)
+        # Last, so that it has no epoch that would have to be run again.
+        write_history(self.folder / "history.csv", self.history)
 
     def _save_best(self, model: Classifier, temperature: dict[str, float]) -> None:
         model.temperature = temperature
