@@ -293,3 +293,6 @@ def test_cli_fuse_calibrates_a_fusion_without_parameters(noise_folder: Path, tmp
     assert model.provenance["calibration"]["n"] == 210
     assert "at least 200 faces" in run(*arguments, "--limit", 100).stderr
     assert fer_zoo.load(path).temperature == {}
+    held = path.read_bytes()
+    assert "is one of the members" in run("fuse", path, *arguments[1:], code=2).stderr
+    assert path.read_bytes() == held

@@ -123,7 +123,7 @@ def test_tables_count_by_split(root: Path):
         ["public", "12"],
         ["private", "8"],
     ]
-    assert [row[1:] for row in tables["No faces"][1:]] == [
+    assert [row[1:] for row in tables["Images without a face"][1:]] == [
         ["1", "1", "0"],
         ["1", "1", "0"],
         ["3", "1", "0"],

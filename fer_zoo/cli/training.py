@@ -268,6 +268,8 @@ def fuse(
     """
     if output.suffix != ".safetensors":
         raise ArgumentError(f"--output {output} must end in .safetensors")
+    if output.exists() and any(Path(m).exists() and output.samefile(m) for m in members):
+        raise ArgumentError(f"--output {output} is one of the members: name another file")
     built = [fer_zoo.Predictor(m, device=device).model for m in members]
     model = fer_zoo.create_ensemble(built, fusion=fusion, preset=preset).eval()
     fitted = any(True for _ in model.fusion.parameters())

@@ -139,7 +139,7 @@ class DataReport:
         if self.non_faces is not None and self.doubted is not None:
             odd += [["no face, by most of FER+'s voters", *self._by_split(self.non_faces)]]
             odd += [["no face, by one voter or more", *self._by_split(self.doubted)]]
-        tables["No faces"] = [["", *self.counts], *odd]
+        tables["Images without a face"] = [["", *self.counts], *odd]
         head = ["splits", "groups", "faces", "groups with several labels", "faces in those"]
         for title, groups in (("Exact duplicates", self.exact), ("Near duplicates", self.near)):
             kinds = dict.fromkeys(group.splits for group in groups)
