@@ -36,6 +36,12 @@ def open_data(
     return data.subset(limit) if limit else data
 
 
+def check_new(output: Path) -> None:
+    """Raise if there is a file already: it may hold what nobody can make again."""
+    if output.exists():
+        raise ArgumentError(f"{output} exists: name another with --output")
+
+
 def expand(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield files as they are and, for folders, the images in them."""
     for path in paths:

@@ -11,7 +11,14 @@ from rich.table import Table
 
 import fer_zoo
 from fer_zoo._files import replacing
-from fer_zoo.cli.inputs import has_classes, is_ferplus, open_data, parse_seeds, parse_setting
+from fer_zoo.cli.inputs import (
+    check_new,
+    has_classes,
+    is_ferplus,
+    open_data,
+    parse_seeds,
+    parse_setting,
+)
 from fer_zoo.cli.options import (
     FUSION_NAMES,
     MODEL_NAMES,
@@ -232,7 +239,7 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     help="fer-zoo list names them.",
     shell_complete=FUSION_NAMES,
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), help=".safetensors")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="New .safetensors.")
 @click.option(
     "--data",
     "root",
@@ -268,8 +275,7 @@ def fuse(
     """
     if output.suffix != ".safetensors":
         raise ArgumentError(f"--output {output} must end in .safetensors")
-    if output.exists() and any(Path(m).exists() and output.samefile(m) for m in members):
-        raise ArgumentError(f"--output {output} is one of the members: name another file")
+    check_new(output)
     built = [fer_zoo.Predictor(m, device=device).model for m in members]
     model = fer_zoo.create_ensemble(built, fusion=fusion, preset=preset).eval()
     fitted = any(True for _ in model.fusion.parameters())

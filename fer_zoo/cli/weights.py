@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 import fer_zoo
+from fer_zoo.cli.inputs import check_new
 from fer_zoo.cli.options import MODEL_NAMES, PRESET_NAMES, json_option, main
 from fer_zoo.cli.show import print_json
-from fer_zoo.errors import ArgumentError
 
 
 @main.command(short_help="Turn a pickled state dict into a checkpoint.")
@@ -41,8 +41,7 @@ def convert(
     --labels angry,disgust,fear,happy,sad,surprise,neutral
     """
     output = path.with_suffix(".safetensors") if output is None else output
-    if output.exists():
-        raise ArgumentError(f"{output} exists: name another with --output")
+    check_new(output)
     names = None if labels is None else [name.strip() for name in labels.split(",")]
     made = fer_zoo.convert(path, model, labels=names, preset=preset)
     for note in made.notes:
