@@ -45,9 +45,9 @@ def peer() -> str:
     """Return the sentence on the best of the classifiers that are installed elsewhere."""
     best = QUOTED["peer"]
     return (
-        f"For comparison: of {len(best['compared'])} classifiers that people install "
-        f"({', '.join(best['compared'])}) the best, {best['name']}, labels "
-        f"{100 * best['accuracy']:.2f} % of the same {best['n']:,} faces right."
+        f"For comparison: the best of {len(best['compared'])} classifiers that people install "
+        f"({', '.join(best['compared'])}) is {best['name']} with {100 * best['accuracy']:.2f} % of "
+        f"the same {best['n']:,} faces, by a survey that is not repeated here ({best['how']})."
     )
 
 
@@ -67,7 +67,7 @@ def figures() -> str:
         "PublicTest also chose the epoch, and the fitted fusions were fitted on it: for those, "
         "*held out* is five-fold cross-validation of heads fitted on one view, as the stored ones "
         "are. The intervals are Wilson's, 95 %. ECE is the expected calibration error; its "
-        "temperature, and a fitted fusion, are cross-validated too. Nothing was measured on "
+        "temperature, and a fitted fusion, are cross-validated too. None of it was measured on "
         "PrivateTest.",
         f"Of the {whole:,} faces {whole - new['n']:,} are in Training too, exactly or nearly; of "
         f"the other {new['n']:,} the ensemble ({new['fusion']}, one view) labels "
