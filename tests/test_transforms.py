@@ -438,3 +438,16 @@ def test_broken_exif_says_nothing(form, tmp_path: Path):
         assert to_gray(path).shape == shape
         with Image.open(path) as image:
             assert to_gray(image).shape == shape
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_the_exif_rotation_is_pillows_own(orientation, tmp_path: Path):
+    from PIL import ImageOps
+
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "face.png", exif=exif)
+    with Image.open(tmp_path / "face.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(to_gray(tmp_path / "face.png")[0].numpy(), expected)
