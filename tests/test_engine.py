@@ -212,6 +212,22 @@ def test_another_teacher_is_another_run(tmp_path: Path):
         run(tmp_path / "b", teacher=stored, **(changes | {"distill_on": "views"}))
 
 
+def test_the_same_members_under_another_fusion_are_another_teacher(tmp_path: Path):
+    """A fusion without parameters is known by its name and options alone."""
+    first = another(run(tmp_path / "teacher", preset="fer40_center").model)
+    members = [first, another(first)]
+    changes = {"distill": 0.5, "distill_on": "views", "preset": "fer40_center", "epochs": 1}
+    teacher = fer_zoo.create_ensemble(members).eval()
+    run(tmp_path / "a", teacher=teacher, **changes)
+    before = (tmp_path / "a" / "last.safetensors").read_bytes()
+    run(tmp_path / "a", teacher=teacher, **changes)
+    logits = fer_zoo.fusion.Average(2, 3, space="logit")
+    for fusion in ("max", logits):
+        with pytest.raises(TrainingError, match="other settings: teacher"):
+            run(tmp_path / "a", teacher=fer_zoo.create_ensemble(members, fusion=fusion), **changes)
+    assert (tmp_path / "a" / "last.safetensors").read_bytes() == before
+
+
 def test_a_checkpoint_of_something_else_is_not_written_over(tmp_path: Path):
     fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "best.safetensors")
     before = (tmp_path / "best.safetensors").read_bytes()
