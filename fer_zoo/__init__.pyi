@@ -44,6 +44,7 @@ from .fusion import Fusion as Fusion, register_fusion as register_fusion
 from .inference import (
     FaceDetector as FaceDetector,
     Optimized as Optimized,
+    PhotoPredictor as PhotoPredictor,
     Prediction as Prediction,
     Predictor as Predictor,
     calibrate as calibrate,

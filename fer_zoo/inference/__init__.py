@@ -1,9 +1,11 @@
 """From images to scores and named predictions."""
 
 from fer_zoo.inference.calibration import calibrate, fit_temperature
+from fer_zoo.inference.crops import crop_faces
+from fer_zoo.inference.detector import Detector, FaceDetector
 from fer_zoo.inference.exported import export
-from fer_zoo.inference.photographs import Detector, FaceDetector, crop_faces
-from fer_zoo.inference.prediction import Prediction, Predictions
+from fer_zoo.inference.photographs import PhotoPredictor
+from fer_zoo.inference.prediction import Photo, Photos, Prediction, Predictions
 from fer_zoo.inference.predictor import Predictor
 from fer_zoo.inference.runtime import Optimized, optimize
 from fer_zoo.inference.scoring import fuse, member_scores, predict_scores
@@ -12,6 +14,9 @@ __all__ = [
     "Detector",
     "FaceDetector",
     "Optimized",
+    "Photo",
+    "PhotoPredictor",
+    "Photos",
     "Prediction",
     "Predictions",
     "Predictor",

@@ -6,18 +6,22 @@ says.
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError, SplitError
+from fer_zoo.evidence import Calibration
 from fer_zoo.fusion.base import check_fit_split
 from fer_zoo.inference.scoring import fuse, member_scores
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS
 
 LOWEST, HIGHEST = 0.1, 10.0
+AT_BOUND = 1e-3  # of the logarithm, within which the search ended at a bound
 LEAST_FACES = 200
 """With fewer faces the fitted temperature is mostly noise."""
 
@@ -35,7 +39,8 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
 
     Raises:
         SplitError: `split` is the test split or the training split.
-        ArgumentError: too few faces, or scores and targets that do not fit.
+        ArgumentError: too few faces, scores and targets that do not fit, or no best temperature
+            between the bounds.
         MissingDependencyError: SciPy is not installed.
 
     Example:
@@ -68,15 +73,22 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
         return float(F.cross_entropy(exact / math.exp(log_temperature), truth))
 
     bounds = (math.log(LOWEST), math.log(HIGHEST))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return math.exp(float(found.x))
+    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    if min(abs(best.x - bound) for bound in bounds) < AT_BOUND:
+        what = "right" if best.x < 0 else "no better than chance"
+        raise ArgumentError(
+            f"no temperature between {LOWEST:g} and {HIGHEST:g} is the best for these "
+            f"{len(truth):,} faces, as where nearly all of them are {what}: fit on more or harder "
+            "faces that were not trained on, or leave the model uncalibrated"
+        )
+    return math.exp(float(best.x))
 
 
 def calibrate(
     model: Classifier,
     data: FaceDataset,
     *,
-    presets: Iterable[str] | None = None,
+    presets: str | Iterable[str] | None = None,
     batch_size: int = 256,
     progress: bool = False,
 ) -> dict[str, float]:
@@ -88,8 +100,8 @@ def calibrate(
     Args:
         model: a trained model.
         data: faces it was not trained on, at least 200; for FER2013 the `"public"` split.
-        presets: the transforms to fit one for; the model's own if not given. Temperatures of
-            others are dropped.
+        presets: the transform, or several, to fit one for; the model's own if not given.
+            Temperatures of others are dropped.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
 
@@ -99,7 +111,7 @@ def calibrate(
     Raises:
         SplitError: `data` is the test split, or what the model was trained on.
         LabelError: the model is untrained, or names other classes than the data.
-        ArgumentError: fewer than 200 faces.
+        ArgumentError: fewer than 200 faces, or none of the temperatures from 0.1 to 10 is best.
 
     Example:
         >>> import torch, fer_zoo
@@ -112,31 +124,15 @@ def calibrate(
     """
     targets = unseen_targets(model, data)
     _check_count(len(targets))
-    names = [model.preset] if presets is None else list(presets)
+    names = [model.preset] if presets is None else presets
     found = {}
-    for name in names:
-        scores = fuse(
-            model,
-            member_scores(
-                model, data.images, preset=PRESETS[name], batch_size=batch_size, progress=progress
-            ),
-        )
+    for name in [names] if isinstance(names, str) else names:
+        how: Any = {"batch_size": batch_size, "progress": progress}
+        scores = fuse(model, member_scores(model, data.images, preset=PRESETS[name], **how))
         found[name] = fit_temperature(scores, targets, split=data.split or "own faces")
-    set_temperature(model, found, data)
-    return dict(found)
-
-
-def set_temperature(model: Classifier, temperature: dict[str, float], data: FaceDataset) -> None:
-    """Give `model` its temperatures, and take note of the faces they were fitted on."""
-    model.temperature = dict(temperature)
-    model.provenance = {k: v for k, v in model.provenance.items() if k != "calibration"}
-    if temperature:
-        model.provenance["calibration"] = {
-            "data": data.name,
-            "split": data.split,
-            "n": len(data),
-            "fingerprint": data.fingerprint,
-        }
+    calibration = Calibration(temperature=found, faces=data.faces)
+    model.evidence = replace(model.evidence, calibration=calibration)
+    return found
 
 
 def unseen_targets(
@@ -156,8 +152,8 @@ def unseen_targets(
         raise LabelError(f"{model.name!r} is not trained: it has no labels; load weights first")
     check_unseen_split(data.split or "own faces", allow_training_split)
     for network in model.members if isinstance(model, Ensemble) else [model]:
-        seen = network.provenance.get("data", {})
-        if isinstance(seen, dict) and seen.get("fingerprint") == data.fingerprint:
+        training = network.evidence.training
+        if training is not None and training.faces.fingerprint == data.fingerprint:
             raise SplitError(f"{network.name!r} was trained on these very faces; fit on others")
     return data.targets_for(model.labels)
 

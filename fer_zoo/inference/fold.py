@@ -6,6 +6,7 @@ into it in every call, and add, rectify and write in one pass. That is what `tor
 a frozen network; here it takes milliseconds and no compiler.
 """
 
+import logging
 import operator
 from collections.abc import Callable
 from copy import deepcopy
@@ -19,12 +20,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fer_zoo.models import Classifier
 
+log = logging.getLogger("fer_zoo.inference")
 _RELUS = (F.relu, torch.relu)
 _ADDS = (operator.add, torch.add)
 
 
 class PackedConv2d(nn.Module):
     """A convolution in oneDNN's own weight layout, with what follows it: nothing, a ReLU, or a sum.
+
+    It runs on operators of torch that are not public.
 
     Args:
         conv: the convolution, its weight in the dtype to compute in.
@@ -35,30 +39,44 @@ class PackedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, shape: torch.Size, relu: bool) -> None:
         super().__init__()
         self.where: Any = (conv.padding, conv.stride, conv.dilation, conv.groups)
-        self.bias = conv.bias
-        self.relu = relu
+        self.shape, self.bias, self.relu = shape, conv.bias, relu
+        self._pack(conv.weight.detach())
+
+    def _pack(self, weight: Tensor) -> None:
         pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        self.weight = pack(conv.weight.detach().to_mkldnn(), *self.where, shape)
+        self.weight = pack(weight.to_mkldnn(), *self.where, self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"weight": self.weight.to_dense()}  # oneDNN's cannot be copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._pack(state["weight"])
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """Return `conv(x)`, or `conv(x) + other`, rectified if a ReLU follows."""
         after = "relu" if self.relu else None
         run = torch.ops.mkldnn._convolution_pointwise
         if other is None:
-            found = run(x, self.weight, self.bias, *self.where, after or "none", [], "")
-        else:
-            found = run.binary(
-                x, other, self.weight, self.bias, *self.where, "add", 1.0, after, [], ""
-            )
-        return found  # type: ignore[no-any-return]
+            return run(x, self.weight, self.bias, *self.where, after or "none", [], "")  # type: ignore[no-any-return]
+        return run.binary(  # type: ignore[no-any-return]
+            x, other, self.weight, self.bias, *self.where, "add", 1.0, after, [], ""
+        )
 
 
-def fold(network: Classifier, example: Tensor) -> nn.Module:
+def snapshot(network: nn.Module) -> nn.Module:
+    """Return a copy of a network for evaluation, its memory laid out for convolutions."""
+    copy = deepcopy(network).eval().requires_grad_(False)
+    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Module:
     """Return a copy of a network that computes the same logits in evaluation with less work.
 
     Args:
         network: a single network; one that `torch.fx` cannot trace is only copied.
         example: an input `(B, C, H, W)` on the network's device, in the dtype to compute in.
+        pack: on a CPU, try oneDNN's own weight layout.
 
     Example:
         >>> import fer_zoo
@@ -69,11 +87,11 @@ def fold(network: Classifier, example: Tensor) -> nn.Module:
         >>> bool(difference < 1e-4)
         True
     """
-    copy = deepcopy(network).eval().requires_grad_(False)
+    plain = snapshot(network)
     try:
-        traced = fx.symbolic_trace(copy)
+        traced = fx.symbolic_trace(plain)
     except Exception:  # tracing runs the network's own code, which may raise whatever it likes
-        return copy.to(example.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return plain.to(example.dtype)
     modules = dict(traced.named_modules())
     for node in list(traced.graph.nodes):
         conv = _before(node, lambda n: type(modules.get(str(n.target))) is nn.Conv2d)
@@ -86,8 +104,12 @@ def fold(network: Classifier, example: Tensor) -> nn.Module:
     traced.delete_all_unused_submodules()
     traced.recompile()
     traced.to(example.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if example.device.type == "cpu" and _can_pack(example.dtype):
-        _pack(traced, example)
+    if pack and example.device.type == "cpu" and _can_pack(example.dtype):
+        try:
+            _pack(traced, example)
+        except Exception as error:  # operators that are not public may be gone, or refuse
+            log.info("%s runs without oneDNN's layout: %s", network.name, error)
+            return fold(network, example, pack=False)
     return traced
 
 
@@ -133,6 +155,8 @@ def _pack(traced: fx.GraphModule, example: Tensor) -> None:
             traced.graph.erase_node(done)
     traced.graph.lint()
     traced.recompile()
+    with torch.inference_mode():
+        traced(example[:1])
 
 
 def _before(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | None:

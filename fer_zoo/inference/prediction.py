@@ -1,19 +1,26 @@
-"""What a predictor says of a face, for programs and for notebooks."""
+"""What a predictor says of a face and of a photograph, for programs, tables and notebooks."""
 
 import base64
 import html
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, SupportsIndex, TypeVar, overload
 
 from torch import Tensor
 
 SHOWN = 24
-"""Predictions that a notebook draws of a list; the rest is counted."""
+"""Faces that a notebook draws of a list; the rest is counted."""
+
+BOX = ("face", "left", "top", "right", "bottom")
+CROP_COLUMNS = ("source", "label", "probability", "error")
+FACE_COLUMNS = ("source", *BOX, *CROP_COLUMNS[1:])
+"""The columns of a table of predictions, and of one of photographs; one of each class follows."""
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What a predictor says of one face.
 
@@ -21,7 +28,7 @@ class Prediction:
 
     Attributes:
         label: the most probable class; None if the image could not be used.
-        score: its probability.
+        probability: of that class.
         probabilities: of all classes, in the order of the labels, summing to one; calibrated where
             the model has a temperature.
         source: the path, where the image came from one.
@@ -31,7 +38,8 @@ class Prediction:
         face: what the network was given before it cut its views: gray uint8 `(S, S)`.
 
     Example:
-        >>> prediction = Prediction("happy", 0.9, {"happy": 0.9, "sad": 0.1})
+        >>> prediction = Prediction(label="happy", probability=0.9,
+        ...                         probabilities={"happy": 0.9, "sad": 0.1})
         >>> prediction
         Prediction('happy', 90.0 %)
         >>> prediction.to_dict()["label"]
@@ -39,7 +47,7 @@ class Prediction:
     """
 
     label: str | None = None
-    score: float | None = None
+    probability: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     source: str | None = None
     error: str | None = None
@@ -48,11 +56,13 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, the face left out."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "face"}
-        return found | {"probabilities": dict(self.probabilities)}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "face"}
+        return values | {"probabilities": dict(self.probabilities)}
 
     def __repr__(self) -> str:
-        said = "none" if self.score is None else f"{self.label!r}, {100 * self.score:.1f} %"
+        said = "none"
+        if self.probability is not None:
+            said = f"{self.label!r}, {100 * self.probability:.1f} %"
         known = {"source": self.source, "box": self.box, "error": self.error}
         return f"Prediction({said}{''.join(f', {k}={v!r}' for k, v in known.items() if v)})"
 
@@ -90,42 +100,141 @@ class Prediction:
         return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="width:7em">'
 
 
-class Predictions(list[Any]):
-    """A list of predictions, or of one such list for each photograph, that notebooks can draw.
-
-    Args:
-        found: the predictions, or lists of them.
-        photograph: the path of the photograph whose faces these are, `""` if it has none; None if
-            these are not the faces of one photograph.
+class Predictions(list[Prediction]):
+    """A list of predictions that notebooks can draw and tables can take.
 
     Example:
-        >>> found = Predictions([Prediction("happy", 0.9, {"happy": 0.9, "sad": 0.1})])
-        >>> "happy" in found._repr_html_()
-        True
+        >>> both = {"happy": 0.9, "sad": 0.1}
+        >>> Predictions([Prediction(label="happy", probability=0.9, probabilities=both)]).to_dicts()
+        [{'source': None, 'label': 'happy', 'probability': 0.9, 'error': None, 'p_happy': 0.9, \
+'p_sad': 0.1}]
     """
 
-    def __init__(self, found: Iterable[Any] = (), *, photograph: str | None = None) -> None:
-        super().__init__(found)
-        self.photograph = photograph
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Prediction: ...
 
-    def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        is_part = isinstance(index, slice)
-        return Predictions(found, photograph=self.photograph) if is_part else found
+    @overload
+    def __getitem__(self, index: slice, /) -> "Predictions": ...
+
+    def __getitem__(self, index: SupportsIndex | slice, /) -> "Prediction | Predictions":
+        part = super().__getitem__(index)
+        return Predictions(part) if isinstance(part, list) else part
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a flat row for each, for `pandas.DataFrame(predictions.to_dicts())`.
+
+        The columns are source, label, probability, error, and `p_` and its name for the
+        probability of each class; what an image that could not be used lacks is None.
+        """
+        return _rows(((p, {}) for p in self), CROP_COLUMNS)
 
     def _repr_html_(self) -> str:
-        """Return the first predictions as HTML, by photograph, and how many more there are."""
-        parts, shown = [], 0
-        for index, item in enumerate(self):
-            if shown >= SHOWN:
-                parts.append(f"<div>and {len(self) - index:,} more</div>")
-                break
-            in_photograph = self.photograph is not None and isinstance(item, Prediction)
-            parts.append(item._html("") if in_photograph else item._repr_html_())
-            shown += len(item) or 1 if isinstance(item, Predictions) else 1
-        if self.photograph is None:
-            return "".join(parts)
-        name = html.escape(self.photograph)
+        """Return the first ones as HTML, and how many more there are."""
+        return _drawn(self, Prediction._repr_html_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photo:
+    """What a predictor says of one photograph.
+
+    Attributes:
+        faces: a prediction for each face that the detector found, with its `box`.
+        source: the path, where the photograph came from one.
+        error: why it could not be used, or what was wrong with the detector's boxes.
+
+    Example:
+        >>> Photo(source="party.jpg")
+        Photo('party.jpg', faces=[])
+    """
+
+    faces: tuple[Prediction, ...] = ()
+    source: str | None = None
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        faces = [face.to_dict() for face in self.faces]
+        return {"source": self.source, "error": self.error, "faces": faces}
+
+    def __repr__(self) -> str:
+        said = f"faces={[face.label for face in self.faces]}"
+        return f"Photo({self.source!r}, {f'error={self.error!r}' if self.error else said})"
+
+    def _repr_html_(self) -> str:
+        """Return the name and the faces, for a notebook."""
+        name = html.escape(self.source or "")
         title = f'<div style="overflow-wrap:anywhere"><b>{name}</b></div>' if name else ""
-        body = "".join(parts) or "no face found"
-        return f'<div style="margin:.5em 0">{title}{body}</div>'
+        body = html.escape(self.error or "") or "no face found"
+        faces = _drawn(self.faces, lambda face: face._html(""))
+        return f'<div style="margin:.5em 0">{title}{faces or body}</div>'
+
+
+class Photos(list[Photo]):
+    """A list of photographs that notebooks can draw and tables can take."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> Photo: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> "Photos": ...
+
+    def __getitem__(self, index: SupportsIndex | slice, /) -> "Photo | Photos":
+        part = super().__getitem__(index)
+        return Photos(part) if isinstance(part, list) else part
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a flat row for each face, and one for each photograph with an error.
+
+        The columns are source, face (which one of the photograph, from 0), left, top, right and
+        bottom of its box, label, probability, error, and `p_` and its name for each class. A
+        photograph without faces has no row.
+
+        Example:
+            >>> Photos([Photo(source="a.jpg"), Photo(source="b.jpg", error="damaged")]).to_dicts()
+            [{'source': 'b.jpg', 'face': None, 'left': None, 'top': None, 'right': None, \
+'bottom': None, 'label': None, 'probability': None, 'error': 'damaged'}]
+        """
+        return _rows(self._faces(), FACE_COLUMNS)
+
+    def _faces(self) -> Iterator[tuple[Prediction, dict[str, Any]]]:
+        for photo in self:
+            if photo.error is not None:
+                yield Prediction(source=photo.source, error=photo.error), {}
+            for number, face in enumerate(photo.faces):
+                yield face, dict(zip(BOX, (number, *(face.box or ())), strict=False))
+
+    def _repr_html_(self) -> str:
+        """Return the first ones as HTML, and how many more there are."""
+        return _drawn(self, Photo._repr_html_, lambda photo: len(photo.faces) or 1)
+
+
+def class_columns(labels: Iterable[str]) -> list[str]:
+    """Return the columns of the classes: their names with `p_` before them."""
+    return [f"p_{name}" for name in labels]
+
+
+def _rows(
+    predictions: Iterable[tuple[Prediction, dict[str, Any]]], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    pairs = list(predictions)
+    classes = dict.fromkeys(name for prediction, _ in pairs for name in prediction.probabilities)
+    rows = []
+    for prediction, box in pairs:
+        row = {c: box.get(c) if c in BOX else getattr(prediction, c) for c in columns}
+        shares = map(prediction.probabilities.get, classes)
+        rows.append(row | dict(zip(class_columns(classes), shares, strict=True)))
+    return rows
+
+
+def _drawn(
+    items: Sequence[T], draw: Callable[[T], str], faces: Callable[[T], int] = lambda item: 1
+) -> str:
+    """Return the HTML of the first items, and how many more there are."""
+    parts, shown = [], 0
+    for index, item in enumerate(items):
+        if shown >= SHOWN:
+            parts.append(f"<div>and {len(items) - index:,} more</div>")
+            break
+        parts.append(draw(item))
+        shown += faces(item)
+    return "".join(parts)

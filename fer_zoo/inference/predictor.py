@@ -1,60 +1,164 @@
 """The predictor: images in, named probabilities out."""
 
+import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
-from itertools import islice
-from typing import Any
+from functools import partial
+from itertools import chain, pairwise
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fer_zoo._device import resolve_device
-from fer_zoo.errors import ArgumentError, InputError, LabelError
-from fer_zoo.factory import create
+from fer_zoo.data import FaceDataset
+from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
+from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
-from fer_zoo.inference.exported import SUFFIXES, Exported
-from fer_zoo.inference.photographs import DECODERS, Detector, check_margin, search_photographs
+from fer_zoo.inference.exported import is_exported, open_exported
+from fer_zoo.inference.images import Image, many_of, runs_of
 from fer_zoo.inference.prediction import Prediction, Predictions
-from fer_zoo.inference.runtime import Optimized, folded
+from fer_zoo.inference.runtime import Engine, Optimized, as_it_is, optimize, smooth_faces
 from fer_zoo.models import Classifier
-from fer_zoo.models.ensemble import with_fusion
-from fer_zoo.saving import load
+from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
-from fer_zoo.weights.address import is_address
+from fer_zoo.transforms.inputs import Channels
 
-TOGETHER = 8  # photographs whose faces are labelled together
+log = logging.getLogger("fer_zoo.inference")
+DECODERS = 4  # threads that read image files
 
 
-class Predictor:
-    """A model, its preset and its labels: images in, one `Prediction` each out.
+class _Answer(Protocol):
+    @property
+    def error(self) -> str | None: ...
 
-    The networks are folded (see `fer_zoo.optimize`) when the predictor is made; what is done to the
-    model afterwards does not reach it. Once it has worked on a CPU for ten seconds, and onnxruntime
-    is installed, it spends a few on trying that, and goes on with what is faster. Batches of any
-    size are split, and split further where memory ends. Files are decoded in threads while the
-    networks compute.
+
+A = TypeVar("A", bound=_Answer)
+
+
+class Labeller(Generic[A]):
+    """What all predictors share: a model, its preset and its labels.
+
+    A predictor is a subclass that says in `_answers` what it makes of an image: of a face crop a
+    `Prediction`, of a photograph a `Photo`. The arguments are those of `Predictor`.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Classifier | Optimized,
+        *,
+        weights: str | None = None,
+        fusion: str | Fusion | None = None,
+        preset: str | Preset | None = None,
+        device: torch.device | str | None = None,
+        batch_size: int = 256,
+        engine: Engine = "torch",
+        allow_code: bool = False,
+    ) -> None:
+        self.batch_size = check_count("batch_size", batch_size)
+        chosen = PRESETS[preset] if isinstance(preset, str) else preset
+        if isinstance(model, Optimized) or is_exported(model):
+            self._runner = (
+                model
+                if isinstance(model, Optimized)
+                else open_exported(model, allow_code=allow_code)
+            )
+            given = {"weights": weights, "fusion": fusion, "device": device}
+            given["engine"] = None if engine == "torch" else engine
+            if wrong := [name for name, value in given.items() if value is not None]:
+                raise ArgumentError(f"{wrong} cannot be changed any more in {self._runner!r}")
+        else:
+            where = None if isinstance(model, Classifier) else device
+            network = resolve(model, weights=weights, fusion=fusion, device=where)
+            if isinstance(model, Classifier) and device is not None:  # the caller's stays
+                network = deepcopy(network).to(resolve_device(device))
+            _check_labels(network.name, network.labels)
+            self._runner = _faster(network, chosen or PRESETS[network.preset], engine)
+        self.name: str = self._runner.name
+        self.labels = _check_labels(self.name, self._runner.labels)
+        self.preset: Preset = chosen or self._runner.preset
+
+    def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[A]:
+        """Yield what is said of each image, in order."""
+        raise NotImplementedError
+
+    def _answer(self, images: Any, channels: Channels) -> A | list[A]:
+        """Return what is said of one image, or of each of many.
+
+        Raises:
+            InputError: the one image cannot be used.
+        """
+        many = many_of(images)
+        if isinstance(many, Iterator):
+            raise InputError("got an iterator: use predictor.stream(images)")
+        if many is not None:
+            return list(self._answers(many, channels))
+        (one,) = self._answers([images], channels)
+        if one.error is not None:
+            raise InputError(one.error)
+        return one
+
+    def _stream(self, images: Any, channels: Channels) -> Iterator[A]:
+        many = many_of(images)
+        return self._answers([images] if many is None else many, channels)
+
+    def _square(self, image: Any, channels: Channels = "rgb") -> Tensor | str:
+        """Return a gray face `(1, 1, R, R)` as the preset wants it, or why it cannot be used."""
+        try:
+            if isinstance(image, np.ndarray) and image.dtype == object:
+                raise InputError("got an array of objects; expected numbers")
+            return self.preset.square(to_gray(image, channels=channels)[None])
+        except InputError as error:
+            return str(error)
+
+    def _label(self, squares: Sequence[Tensor]) -> Iterator[Prediction]:
+        """Yield what the networks say of each square."""
+        if not squares:
+            return
+        scores = self._runner.predict_scores(
+            torch.cat([*squares]), preset=self.preset, batch_size=self.batch_size
+        )
+        rows = zip(squares, scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
+        for square, winner, row in rows:
+            yield Prediction(
+                label=self.labels[winner],
+                probability=row[winner],
+                probabilities=dict(zip(self.labels, row, strict=True)),
+                face=square[0, 0].mul(255).round().byte().cpu(),
+            )
+
+    def __repr__(self) -> str:
+        kind = type(self).__name__
+        return f"{kind}({self.name!r}, preset={self.preset.name!r}, labels={self.labels})"
+
+
+class Predictor(Labeller[Prediction]):
+    """A model, its preset and its labels: face crops in, one `Prediction` each out.
+
+    `fer_zoo.PhotoPredictor` is for whole photographs. The networks are folded (see
+    `fer_zoo.optimize`) when the predictor is made; what is done to the model afterwards does not
+    reach it. Batches of any size are split, and split further where memory ends. Files are decoded
+    in threads while the networks compute. Threads may share a predictor, and it may be copied,
+    pickled, and inherited by a forked process, which computes in one thread.
 
     Args:
-        model: a registry name (built with `weights`), the path of a checkpoint or of an exported
-            `.onnx` or `.pt2` file, a trained model, or what `fer_zoo.optimize` returned.
+        model: what `fer_zoo.load` and `fer_zoo.create` take (a registry name is built with
+            `weights`), a trained model, the path of an exported `.onnx` or `.pt2` file, or what
+            `fer_zoo.optimize` returned.
         weights: for a name, a tag; `"default"` if not given.
         fusion: for an ensemble, another fusion than its default.
         preset: another transform than the weights' own, e.g. `"fer40_tencrop"`.
-        device: for a name or path, CUDA where there is one, else the CPU; a model stays where it
-            is unless this is given. It is put in evaluation mode.
+        device: for a name or path, CUDA where there is one, else the CPU; a model computes where
+            it is unless this is given.
         batch_size: largest number of views in one forward pass.
-        detector: for whole photographs: anything that returns the boxes of the faces in one, such
-            as `fer_zoo.FaceDetector()`. It is called with a copy of the photograph as RGB, uint8
-            `(H, W, 3)`, upright, and returns rows of left, top, right and bottom in px. A face that
-            is turned clockwise may be `{"box": (left, top, right, bottom), "roll": degrees}`, and
-            is turned back. The detector is called for one photograph at a time, in order, in the
-            thread that asks for the predictions. There is then a list of predictions for each
-            image, one for each face, empty where there is none.
-        margin: share of a box's side that is added all round, for a detector whose boxes are
-            tighter than FER2013's crops (those of `fer_zoo.FaceDetector` are not).
+        engine: `"torch"`, or `"onnxruntime"`, which is faster for single faces on a CPU and takes
+            a few seconds to get ready (`fer-zoo[onnx]`).
+        allow_code: run a `.pt2` file, which is machine code: load only your own. It needs no such
+            leave where its path ends in `#sha256=` and the digest it must have.
 
     Raises:
         LabelError: the model was never trained, so its outputs have no names.
@@ -67,80 +171,48 @@ class Predictor:
         True
     """
 
-    def __init__(
-        self,
-        model: str | os.PathLike[str] | Classifier | Optimized,
-        *,
-        weights: str | None = None,
-        fusion: str | Fusion | None = None,
-        preset: str | Preset | None = None,
-        device: torch.device | str | None = None,
-        batch_size: int = 256,
-        detector: Detector | None = None,
-        margin: float = 0.0,
-    ) -> None:
-        if not (detector is None or callable(detector)):
-            raise ArgumentError(f"detector must be callable, got {detector!r:.80}")
-        check_margin(margin)
-        if margin and detector is None:
-            raise ArgumentError("margin is for detector=: without one, faces are taken as they are")
-        self.detector, self.margin = detector, margin
-        chosen = PRESETS[preset] if isinstance(preset, str) else preset
-        self.batch_size = batch_size
-        self._runner: Any = model
-        if isinstance(model, str | os.PathLike) and os.fspath(model).lower().endswith(SUFFIXES):
-            self._runner = Exported(model)
-        if isinstance(self._runner, Optimized | Exported):
-            given = {"weights": weights, "fusion": fusion, "device": device}
-            if wrong := [name for name, value in given.items() if value is not None]:
-                raise ArgumentError(f"{wrong} cannot be changed any more in {self._runner!r}")
-            self.model: Any = getattr(self._runner, "model", self._runner)
-        else:
-            self.model = _build(model, weights, fusion, device)
-            chosen = chosen or PRESETS[self.model.preset]
-            self._runner = folded(self.model, chosen)
-        if self._runner.labels is None:
-            raise LabelError(
-                f"{self._runner.name!r} was not trained, so its outputs have no names; "
-                "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
-            )
-        self.labels: tuple[str, ...] = self._runner.labels
-        self.preset = chosen or self._runner.preset
+    @overload
+    def __call__(self, images: Image, *, channels: Channels = "rgb") -> Prediction: ...  # type: ignore[overload-overlap]  # a string is a sequence of strings
 
-    def __call__(self, images: Any) -> Any:
+    @overload
+    def __call__(
+        self, images: Sequence[Image] | FaceDataset, *, channels: Channels = "rgb"
+    ) -> Predictions: ...
+
+    def __call__(
+        self, images: Image | Sequence[Image] | FaceDataset, *, channels: Channels = "rgb"
+    ) -> Prediction | Predictions:
         """Label one image or many.
 
         Args:
-            images: one image (a path, PIL image, numpy array `(H, W)`, `(H, W, 1)`, `(H, W, 3)`,
-                tensor `(C, H, W)`), or many: a list of them in any mix of sizes, an array
-                `(B, H, W, C)`, a tensor `(B, C, H, W)`.
+            images: one image (a path, a file opened with "rb", bytes, a PIL image, a numpy array
+                `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, a tensor `(H, W)` or `(C, H, W)`), or many: a
+                list of them in any mix of sizes, a `FaceDataset`, a folder, an array `(B, H, W, C)`
+                or `(B, H, W)`, a tensor `(B, C, H, W)` or `(B, H, W)`. A type checker cannot tell
+                a folder or a batch from one image: for it, write `predict(list(batch))` and
+                `Predictions(predict.stream(folder))`.
+            channels: the order of the colours in arrays, `"bgr"` for OpenCV's.
 
         Returns:
-            A `Prediction` for one image; for many a list in the same order, where an image that
-            cannot be used has its `error` set. With a `detector`, a list of predictions for one
-            image, one for each face; for many a list of such lists, where an image that cannot be
-            used, or of which the detector did not return boxes, has one prediction with the error.
+            A `Prediction` for one image; for many `Predictions` in the same order, where an image
+            that cannot be used has its `error` set.
 
         Raises:
-            InputError: the one image that was given cannot be used, for these same reasons.
+            InputError: the one image that was given cannot be used, or an array may be one image
+                or many.
         """
-        if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
-            return Predictions(self.stream(images))
-        if isinstance(images, list | tuple):
-            return Predictions(self.stream(images))
-        if isinstance(images, Iterator):
-            raise InputError("got an iterator: use predictor.stream(images)")
-        found = next(self.stream([images]))
-        for prediction in found if self.detector else [found]:
-            if prediction.error is not None:
-                raise InputError(prediction.error)
-        return found
+        found = self._answer(images, channels)
+        return Predictions(found) if isinstance(found, list) else found
 
-    def stream(self, images: Iterable[Any]) -> Iterator[Any]:
+    def stream(
+        self, images: Image | FaceDataset | Iterable[Image], *, channels: Channels = "rgb"
+    ) -> Iterator[Prediction]:
         """Yield a `Prediction` for each of any number of images, in order, in bounded memory.
 
-        With a `detector`, a list of them for each image. Of image files one more batch is read
-        ahead, in threads, while the networks compute.
+        What has a length (a list, a folder) is labelled in full batches, and one more batch of
+        files is read meanwhile, in threads. Of what has none (a generator, a camera) the first
+        image is answered as soon as it came. Then batches grow as long as images come fast, but
+        none waits for more than 20 ms for further ones: a slow camera is answered frame by frame.
 
         Example:
             >>> predict = Predictor("resnet18_025")
@@ -148,101 +220,56 @@ class Predictor:
             >>> sum(prediction.error is None for prediction in predict.stream(faces))
             256
         """
-        if self.detector is not None:
-            yield from self._photographs(images, self.detector)
-            return
-        remaining = iter(images)
-        per_batch = max(1, self.batch_size // self.preset.num_views)
+        return self._stream(images, channels)
+
+    def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[Prediction]:
+        most = max(1, self.batch_size // self.preset.num_views)
         with ThreadPoolExecutor(DECODERS) as threads:
-            ahead: tuple[list[Any], Iterable[Tensor | str]] | None = None
-            while True:
-                chunk, decoded = ahead or self._next(remaining, per_batch, threads)
-                if not chunk:
-                    return
-                on_disk = any(isinstance(image, str | os.PathLike) for image in chunk)
-                found = list(decoded)
-                ahead = self._next(remaining, per_batch, threads) if on_disk else None
-                yield from self._predict(chunk, found)
+            runs = map(list, runs_of(images, most))
+            parts = ((run, self._reading(run, channels, threads)) for run in runs)
+            if isinstance(images, Sized):  # the next files are read while these are labelled
+                parts = (part for part, _ in pairwise(chain(parts, [([], [])])))
+            for run, reading in parts:
+                faces = [read() for read in reading]
+                labelled = self._label([face for face in faces if isinstance(face, Tensor)])
+                for image, face in zip(run, faces, strict=True):
+                    source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+                    if isinstance(face, str):
+                        yield Prediction(source=source, error=face)
+                    else:
+                        yield replace(next(labelled), source=source)
 
-    def _photographs(self, images: Iterable[Any], detector: Detector) -> Iterator[Predictions]:
-        # Scaled down at once: faces that wait must not take the room of photographs.
-        squared = (
-            (
-                path,
-                found if isinstance(found, str) else [(c.box, self._square(c.face)) for c in found],
-            )
-            for path, found in search_photographs(images, detector, self.margin)
+    def _reading(
+        self, run: list[Any], channels: Channels, threads: ThreadPoolExecutor
+    ) -> list[Callable[[], Tensor | str]]:
+        """Return what gives the square of each image, files of several being read in threads.
+
+        Nothing else is: a PIL image that stands in a list twice must not be decoded twice at once.
+        """
+        calls: list[Callable[[], Tensor | str]] = []
+        for image in run:
+            if len(run) > 1 and isinstance(image, str | os.PathLike):
+                calls.append(threads.submit(self._square, image, channels).result)
+            else:
+                calls.append(partial(self._square, image, channels))
+        return calls
+
+
+def _check_labels(name: str, labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    if labels is None:
+        raise LabelError(
+            f"{name!r} was not trained, so its outputs have no names; "
+            "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
         )
-        while chunk := list(islice(squared, TOGETHER)):
-            faces = [face for _, found in chunk if not isinstance(found, str) for face in found]
-            labelled = self._predict([None] * len(faces), [square for _, square in faces])
-            for path, found in chunk:
-                if isinstance(found, str):
-                    rows = [Prediction(source=path, error=found)]
-                else:
-                    rows = [replace(next(labelled), source=path, box=box) for box, _ in found]
-                yield Predictions(rows, photograph=path or "")
-
-    def _next(
-        self, remaining: Iterator[Any], count: int, threads: ThreadPoolExecutor
-    ) -> tuple[list[Any], Iterable[Tensor | str]]:
-        """Return some images and their squares, or why not; several are decoded in threads."""
-        chunk = list(islice(remaining, count))
-        return chunk, (threads.map if len(chunk) > 1 else map)(self._square, chunk)
-
-    def _square(self, image: Any) -> Tensor | str:
-        try:
-            if isinstance(image, np.ndarray) and image.dtype == object:
-                raise InputError("got an array of objects; expected numbers")
-            return self.preset.square(to_gray(image)[None])
-        except InputError as error:
-            return str(error)
-
-    def _predict(self, chunk: list[Any], found: list[Tensor | str]) -> Iterator[Prediction]:
-        squares = [square for square in found if isinstance(square, Tensor)]
-        rows: Iterator[tuple[int, list[float]]] = iter(())
-        if squares:
-            scores = self._runner.predict_scores(
-                torch.cat(squares), preset=self.preset, batch_size=self.batch_size
-            )
-            rows = zip(scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
-        for image, square in zip(chunk, found, strict=True):
-            source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-            if isinstance(square, str):
-                yield Prediction(source=source, error=square)
-                continue
-            winner, row = next(rows)
-            probabilities = dict(zip(self.labels, row, strict=True))
-            label = self.labels[winner]
-            face = square[0, 0].mul(255).round().byte().cpu()
-            yield Prediction(label, probabilities[label], probabilities, source, face=face)
-
-    def __repr__(self) -> str:
-        return (
-            f"Predictor({self._runner.name!r}, preset={self.preset.name!r}, labels={self.labels}"
-            + (f", detector={self.detector!r})" if self.detector else ")")
-        )
+    return labels
 
 
-def _build(
-    model: Any,
-    weights: str | None,
-    fusion: str | Fusion | None,
-    device: torch.device | str | None,
-) -> Classifier:
-    if isinstance(model, Classifier):
-        built = model
-    elif isinstance(model, str | os.PathLike):
-        name, device = os.fspath(model), resolve_device(device)
-        if is_address(name):
-            built = load(name)
-        else:
-            built = create(name, weights=weights or "default", fusion=fusion)
-    else:
-        raise ArgumentError(f"expected a model, a name or a path, got {model!r:.80}")
-    if isinstance(model, Classifier) or is_address(os.fspath(model)):
-        if weights is not None:
-            raise ArgumentError(f"weights={weights!r} is for a model given by name")
-        built = built if fusion is None else with_fusion(built, fusion)
-    place = None if device is None else resolve_device(device)
-    return built.to(device=place, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
+    """Return a model in an engine, or in torch as it is where folding gives other answers."""
+    try:
+        return optimize(model, engine=engine, preset=preset, example=smooth_faces(2))
+    except OptimizeError as error:
+        if engine != "torch":
+            raise
+        log.warning("%s is used as it is: %s", model.name, error)
+        return as_it_is(model, preset)

@@ -1,25 +1,22 @@
-"""The same answers, faster: engines tried against the model itself, the fastest kept."""
+"""The same answers, faster: a model in an engine, held against the model itself."""
 
-import importlib.util
 import logging
-import math
-import statistics
-import threading
-import time
-from collections.abc import Sequence
-from copy import deepcopy
-from typing import Any
+import os
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, OptimizeError
-from fer_zoo.inference.engines import EagerEngine, Engine, OnnxEngine, TorchEngine
-from fer_zoo.inference.scoring import BatchSize, as_faces
+from fer_zoo.factory import resolve
+from fer_zoo.inference.engines import TorchEngine
+from fer_zoo.inference.programs import Program, onnx_program
+from fer_zoo.inference.scoring import BatchSize, as_faces, in_evaluation, predict_scores
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
+Engine = Literal["torch", "onnxruntime"]
 log = logging.getLogger("fer_zoo.inference")
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05, torch.int8: 0.15}
 """Largest difference in a probability from the model's own answer, by what is computed in."""
@@ -29,9 +26,6 @@ NEAR_TIE = 0.05  # a winner that leads by less may change
 LEAST_AGREEMENT = 0.9  # share of the other winners that must stay
 LEAST_INT8 = 32  # faces that int8's scales are measured on
 LEAST_BATCH = 256  # views at once, where nobody says how many
-TRIAL = 0.3  # seconds that an engine is timed for, per batch size
-QUICK = 0.05  # seconds; a quicker call is made once untimed just before it is timed
-PATIENCE = 10.0  # seconds of work after which a predictor spends some on finding a faster engine
 
 
 class Optimized:
@@ -44,9 +38,9 @@ class Optimized:
         name: of the model.
         labels: its class names, or None.
         preset: its transform.
+        engine: `"torch"` or `"onnxruntime"`.
         report: `max_difference` of a probability from the model's own, and `agreement`, the share
-            of faces with the same winner, both on the example; `milliseconds` of each engine by
-            views at once, where there was a choice.
+            of faces with the same winner, both on the example.
 
     Example:
         >>> import fer_zoo
@@ -58,28 +52,16 @@ class Optimized:
 
     def __init__(
         self,
-        model: Classifier,
+        name: str,
+        labels: tuple[str, ...] | None,
         preset: Preset,
-        engines: dict[int, Engine],
-        plain: Engine,
-        again: tuple[Any, ...],
+        scoring: TorchEngine | Program,
+        most: int = 0,
     ) -> None:
-        self.model, self.labels, self.name = model, model.labels, model.name
-        self.preset = preset
-        self.report: dict[str, Any] = {}
-        self._engines, self._plain, self._again = engines, plain, again
+        self.name, self.labels, self.preset = name, labels, preset
+        self.engine, self.report = scoring.name, dict[str, float]()
+        self._scoring, self._batch_size = scoring, max(LEAST_BATCH, most)
         self._sizes: dict[int, BatchSize] = {}
-        self._batch_size = max(LEAST_BATCH, *engines)
-        self._worked, self._patience, self._looking = 0.0, math.inf, threading.Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy what it was made from: engines hold memory of oneDNN's and sessions."""
-        return self._again
-
-    @property
-    def engine(self) -> str:
-        """The engine for batches as large as the example, `torch` or `onnxruntime`."""
-        return self._engines[max(self._engines)].name
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return calibrated probabilities `(B, K)`, float32, of faces.
@@ -99,86 +81,47 @@ class Optimized:
             preset: another transform, which onnxruntime's engine cannot do.
             batch_size: largest number of views at once; 256, or as many as the example had.
         """
-        faces, recipe = as_faces(images), preset or self.preset
         batch_size = batch_size or self._batch_size
         size = self._sizes.setdefault(batch_size, BatchSize(batch_size))
-        engine = self._engine_for(min(len(faces) * recipe.num_views, batch_size))
-        # What was exported knows one transform.
-        engine = engine if recipe == self.preset else self._plain
-        begun = time.perf_counter()
-        found = engine.scores(faces, recipe, size)
-        self._worked += time.perf_counter() - begun
-        if self._worked > self._patience and len(faces) and recipe == self.preset:
-            self._look_for_faster(faces, max(1, batch_size // recipe.num_views))
-        return found
-
-    def _look_for_faster(self, images: Tensor, count: int) -> None:
-        """Race onnxruntime against torch on `count` faces like these, and go on with the faster."""
-        if not self._looking.acquire(blocking=False):
-            return  # another thread does
-        try:
-            if self._patience == math.inf:
-                return
-            self._patience = math.inf
-            faces = images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
-            with torch.inference_mode():
-                rivals = _in_onnx(self.model, self.preset, faces)
-                kept, _ = _checked(
-                    self._plain, rivals, faces, self.preset, TOLERANCE[torch.float32]
-                )
-                if kept:
-                    self._engines, times = _fastest([self._plain, *kept], faces, self.preset)
-                    log.info("%s goes on with %s: %s", self.name, self.engine, times)
-        except Exception as error:  # the answers are there; this was only to be faster
-            log.warning("%s stays with %s: %s", self.name, self._plain.name, error)
-        finally:
-            self._looking.release()
-
-    def _engine_for(self, views: int) -> Engine:
-        """Return the engine that won at the nearest number of views, by ratio."""
-        nearest = min(self._engines, key=lambda n: max(n / views, views / n) if views else n)
-        return self._engines[nearest]
+        return self._scoring.scores(as_faces(images), preset or self.preset, size)
 
     def __repr__(self) -> str:
-        chosen = {n: engine.name for n, engine in self._engines.items()}
-        return f"Optimized({self.name!r}, preset={self.preset.name!r}, engines={chosen})"
+        return f"Optimized({self.name!r}, preset={self.preset.name!r}, engine={self.engine!r})"
 
 
 def optimize(
-    model: Classifier,
+    model: Classifier | str | os.PathLike[str],
     *,
+    engine: Engine = "torch",
     example: Tensor | None = None,
     dtype: torch.dtype | None = None,
-    compile: bool | None = None,
-    cuda_graph: bool | None = None,
+    compile: bool = False,
     preset: Preset | str | None = None,
 ) -> Optimized:
     """Return a model that gives the same answers faster, as a callable on faces.
 
-    Batch norm is folded into the convolutions, memory is channels_last, and on a CPU with oneDNN
-    the weights lie in its own layout. On a CPU, where onnxruntime is installed (`fer-zoo[onnx]`),
-    it is tried beside torch, one face at a time and at the size of the example, and the faster one
-    is used for such batches. Every engine's answers on the example are held against the model's
-    own; one that differs is not used.
+    In torch batch norm is folded into the convolutions, memory is channels_last, and on a CPU with
+    oneDNN the weights lie in its own layout. The engine's answers on the example are held against
+    the model's own.
 
     Args:
-        model: a trained network or ensemble; it is copied.
+        model: a trained network or ensemble, or its name or address; it is copied.
+        engine: `"torch"`, or `"onnxruntime"` (`fer-zoo[onnx]`), which on CPUs is faster for single
+            faces and takes a few seconds to get ready. Which is faster on a machine,
+            `benchmarks/inference.py` measures.
         example: faces like those to come, as many as usual: uint8 `(B, H, W)` or `(B, 1, H, W)`.
             64 random ones if not given.
         dtype: what the networks compute in; the model's own if not given. `torch.bfloat16` is much
             faster on GPUs and on CPUs with bfloat16 arithmetic, and moves probabilities in the
-            second decimal. `torch.int8`, on a CPU with onnxruntime, is the fastest for single
-            faces; its scales are measured on the example, which must be `LEAST_INT8` real faces or
-            more.
-        compile: run the networks through `torch.compile`; no if not given. It takes a minute, and
-            pays for large batches on GPUs.
-        cuda_graph: on CUDA, record the work of small batches and replay it; yes if not given.
-        preset: the transform; the model's own if not given. `predict_scores` takes another, which
-            is then not done by onnxruntime.
+            second decimal. `torch.int8`, in onnxruntime, is the fastest for single faces; its
+            scales are measured on the example, which must be `LEAST_INT8` real faces or more.
+        compile: run the networks through `torch.compile`. It takes a minute, and pays on GPUs.
+        preset: the transform; the model's own if not given.
 
     Raises:
-        OptimizeError: no engine gives the model's answers: none comes near enough in probability,
+        OptimizeError: the engine does not give the model's answers: near enough in probability,
             with the same winners but for near ties.
+        MissingDependencyError: onnxruntime is asked for, and not installed.
 
     Example:
         >>> import fer_zoo
@@ -189,164 +132,92 @@ def optimize(
         >>> fast.report["max_difference"] < 1e-4
         True
     """
-    if not isinstance(model, Classifier):
-        raise ArgumentError(f"optimize takes a model of the zoo, got {type(model).__name__}")
-    if dtype is not None and dtype not in TOLERANCE:
-        raise ArgumentError(f"dtype must be one of {list(TOLERANCE)}, got {dtype}")
-    own, recipe = (
-        deepcopy(model).eval(),
-        preset if isinstance(preset, Preset) else PRESETS[preset or model.preset],
-    )
+    own = in_evaluation(resolve(model))
+    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
     like = next(own.parameters())
     wanted = dtype or like.dtype
-    faces = _faces(64) if example is None else as_faces(example)
+    if wanted not in TOLERANCE:
+        raise ArgumentError(f"dtype must be one of {list(TOLERANCE)}, got {wanted}")
+    faces = smooth_faces(64) if example is None else as_faces(example)
     if not len(faces):
         raise ArgumentError("example is one face at least, as many as usual")
-    if wanted == torch.int8 and (example is None or len(faces) < LEAST_INT8):
-        raise ArgumentError(
-            f"int8 is scaled for the faces to come: pass example= with {LEAST_INT8} of them or more"
-        )
-    if wanted == torch.int8 and like.device.type != "cpu":
-        raise ArgumentError("int8 is for CPUs: model.cpu() first, or dtype=torch.bfloat16")
-    compute = like.dtype if wanted == torch.int8 else wanted
-    graphs = cuda_graph is not False
-    with torch.inference_mode():
-        plain = _in_torch(own, recipe, faces, compute, compile=bool(compile), cuda_graph=graphs)
-        built: list[Engine] = []
-        if wanted == torch.int8:
-            built = [OnnxEngine(own, recipe, faces, int8=True)]
-        elif wanted == torch.float32:
-            built = _in_onnx(own, recipe, faces)
-        trusted, report = _checked(EagerEngine(own), [plain], faces, recipe, _near(own, compute))
-        kept, more = _checked(EagerEngine(own), built, faces, recipe, _near(own, wanted))
-        report |= more
-        kept = kept if wanted == torch.int8 else [*trusted, *kept]
-        if not kept:
-            raise OptimizeError(
-                f"no engine gives the answers of {model.name!r}: {report} (allowed "
-                f"{_near(own, wanted)}); use the model as it is, or another dtype"
+    scoring: TorchEngine | Program
+    if engine == "onnxruntime":
+        if like.device.type != "cpu" or like.dtype != torch.float32 or compile:
+            raise ArgumentError(
+                "onnxruntime takes a float32 model on the CPU, which it does not compile: "
+                "model.cpu().float() first, or use engine='torch'"
             )
-        best, times = _fastest(kept, faces, recipe)
-    again = (_again, (own, example, dtype, compile, cuda_graph, recipe))
-    found = Optimized(model, recipe, best, trusted[0] if trusted else EagerEngine(own), again)
-    found.report = report[found.engine] | {"milliseconds": times}
-    return found
+        if wanted not in (torch.float32, torch.int8):
+            raise ArgumentError(f"onnxruntime computes in float32 or int8, not in {wanted}")
+        if wanted == torch.int8 and (example is None or len(faces) < LEAST_INT8):
+            raise ArgumentError(
+                f"int8 is scaled for the faces to come: pass example= with {LEAST_INT8} of them "
+                "or more"
+            )
+        scoring = _in_onnx(own, preset, faces, int8=wanted == torch.int8)
+    elif engine == "torch":
+        if wanted == torch.int8:
+            raise ArgumentError("int8 is for engine='onnxruntime', on CPUs; got engine='torch'")
+        scoring = _in_torch(own, preset, faces, dtype=wanted, compile=compile)
+    else:
+        raise ArgumentError(f"engine is 'torch' or 'onnxruntime', got {engine!r}")
+    fast = Optimized(own.name, own.labels, preset, scoring, len(faces) * preset.num_views)
+    allowed = _tolerance(like.device.type, wanted, like.dtype)
+    fast.report = _check(own, fast, faces, allowed)
+    return fast
 
 
-def _again(
-    model: Classifier,
-    example: Tensor | None,
-    dtype: torch.dtype | None,
-    compile: bool | None,
-    cuda_graph: bool | None,
-    preset: Preset,
-) -> Optimized:
-    how: Any = {"dtype": dtype, "compile": compile, "cuda_graph": cuda_graph, "preset": preset}
-    return optimize(model, example=example, **how)
+def as_it_is(model: Classifier, preset: Preset) -> Optimized:
+    """Return a copy of a model in torch that computes what the model computes."""
+    dtype = next(model.parameters()).dtype
+    engine = _in_torch(in_evaluation(model), preset, smooth_faces(1), dtype=dtype, folded=False)
+    return Optimized(model.name, model.labels, preset, engine)
 
 
-def folded(model: Classifier, preset: Preset) -> Optimized:
-    """Return a model in torch's engine, or as it is if that gives other answers.
-
-    After `PATIENCE` seconds of work on a CPU it looks once whether onnxruntime is faster: making
-    the file takes a few seconds, which a few faces would not earn back.
-    """
-    own, faces = deepcopy(model).eval(), _faces(2)
-    dtype = next(own.parameters()).dtype
-    with torch.inference_mode():
-        engine = _in_torch(own, preset, faces, dtype)
-        kept, report = _checked(EagerEngine(own), [engine], faces, preset, _near(own, dtype))
-    best = kept[0] if kept else EagerEngine(own)
-    found = Optimized(own, preset, {1: best}, best, (folded, (own, preset)))
-    found.report = report["torch"]
-    found._patience = PATIENCE
-    return found
-
-
-def _near(model: Classifier, dtype: torch.dtype) -> float:
-    """Return how far a probability may be from that of a model, computed in a dtype."""
-    like = next(model.parameters())
-    allowed = max(TOLERANCE.get(dtype, 1e-4), TOLERANCE.get(like.dtype, 0.0))
-    return max(allowed, TF32) if like.device.type == "cuda" else allowed
-
-
-def _in_torch(
-    model: Classifier, preset: Preset, faces: Tensor, dtype: torch.dtype, **options: bool
-) -> TorchEngine:
-    views = preset.evaluation_views(faces.to(next(model.parameters()).device)).flatten(0, 1)
-    views = views.expand(-1, model.in_channels, -1, -1)
-    return TorchEngine(model, views, dtype=dtype, **options)
-
-
-def _in_onnx(model: Classifier, preset: Preset, faces: Tensor) -> list[Engine]:
-    """Return onnxruntime's engine for a float32 model on the CPU, or nothing where it has none."""
-    like = next(model.parameters())
-    if like.device.type != "cpu" or like.dtype != torch.float32 or not _onnx_installed():
-        return []
-    try:
-        return [OnnxEngine(model, preset, faces)]
-    except Exception as error:  # torch's exporter raises whatever a network of timm's makes it
-        log.warning("%s has no onnxruntime engine: %s", model.name, str(error).split("\n")[0])
-        return []
-
-
-def _fastest(
-    engines: Sequence[Engine], faces: Tensor, preset: Preset
-) -> tuple[dict[int, Engine], dict[int, dict[str, float]]]:
-    """Return the faster engine for one face and for these faces, by views, and its race."""
-    counts = dict.fromkeys([1, len(faces)] if len(engines) > 1 else [])
-    times = {n * preset.num_views: _race(engines, faces[:n], preset) for n in counts}
-    best = {n: min(engines, key=lambda engine: found[engine.name]) for n, found in times.items()}
-    return best or {len(faces) * preset.num_views: engines[0]}, times
-
-
-def _checked(
-    own: Engine, engines: Sequence[Engine], faces: Tensor, preset: Preset, tolerance: float
-) -> tuple[list[Engine], dict[str, dict[str, float]]]:
-    """Return the engines that give the answers of `own`, and how near each comes."""
-    truth = own.scores(faces, preset, BatchSize(256)).softmax(1)
-    kept, report = [], {}
-    for engine in engines:
-        found = engine.scores(faces, preset, BatchSize(256)).softmax(1)
-        difference = float((found - truth).abs().max())
-        same = found.argmax(1) == truth.argmax(1)
-        report[engine.name] = {
-            "max_difference": difference,
-            "agreement": float(same.double().mean()),
-        }
-        first, second = truth.topk(2).values.unbind(1) if truth.shape[1] > 1 else (truth[:, 0], 0.0)
-        clear = same[first - second > NEAR_TIE].double()
-        if difference <= tolerance and not clear.mean() < LEAST_AGREEMENT:  # false for a NaN, too
-            kept.append(engine)
-        else:
-            log.warning(
-                "%s differs from the model by %.2g, with %.0f %% of its winners: not used",
-                engine.name, difference, 100 * report[engine.name]["agreement"],
-            )  # fmt: skip
-    return kept, report
-
-
-def _race(engines: Sequence[Engine], faces: Tensor, preset: Preset) -> dict[str, float]:
-    """Return the median milliseconds of each engine on these faces, taken in turn."""
-    times: dict[str, list[float]] = {engine.name: [] for engine in engines}
-    begun, size = time.perf_counter(), BatchSize(max(LEAST_BATCH, len(faces) * preset.num_views))
-    while time.perf_counter() - begun < TRIAL * len(engines) or len(times[engines[0].name]) < 4:
-        for engine in engines:
-            # Threads of the engine before may still wait in a loop for work.
-            if not times[engine.name] or times[engine.name][-1] < 1000 * QUICK:
-                engine.scores(faces, preset, size)
-            start = time.perf_counter()
-            engine.scores(faces, preset, size)
-            times[engine.name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
-def _faces(n: int) -> Tensor:
+def smooth_faces(n: int) -> Tensor:
     """Return smooth random images, uint8 `(n, 1, 48, 48)`, the same ones every time."""
     rough = torch.rand(n, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     smooth = F.interpolate(rough, (48, 48), mode="bicubic", align_corners=False)
     return smooth.clamp(0, 1).mul(255).byte()
 
 
-def _onnx_installed() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+def _in_torch(model: Classifier, preset: Preset, faces: Tensor, **options: Any) -> TorchEngine:
+    with torch.inference_mode():
+        views = preset.evaluation_views(faces.to(next(model.parameters()).device)).flatten(0, 1)
+        views = views.expand(-1, model.in_channels, -1, -1)
+        return TorchEngine(model, views, **options)
+
+
+def _in_onnx(model: Classifier, preset: Preset, faces: Tensor, *, int8: bool) -> Program:
+    try:
+        return onnx_program(model, preset, faces, int8=int8)
+    except (ArgumentError, ImportError):
+        raise
+    except Exception as error:  # torch's exporter raises whatever a network of timm's makes it
+        reason = str(error).split("\n")[0]
+        raise OptimizeError(
+            f"{model.name!r} cannot be exported for onnxruntime: {reason}; use engine='torch'"
+        ) from error
+
+
+def _tolerance(device: str, *dtypes: torch.dtype) -> float:
+    """Return how far a probability may be from the model's own, by all dtypes involved."""
+    allowed = max(TOLERANCE.get(dtype, 1e-4) for dtype in dtypes)
+    return max(allowed, TF32) if device == "cuda" else allowed
+
+
+def _check(model: Classifier, fast: Optimized, faces: Tensor, allowed: float) -> dict[str, float]:
+    """Return how near a faster form comes to the answers of its model, if that is near enough."""
+    truth = predict_scores(model, faces, preset=fast.preset).softmax(1)
+    answers = fast.predict_scores(faces).softmax(1)
+    difference, same = float((answers - truth).abs().max()), answers.argmax(1) == truth.argmax(1)
+    report = {"max_difference": difference, "agreement": float(same.double().mean())}
+    first, second = truth.topk(2).values.unbind(1) if truth.shape[1] > 1 else (truth[:, 0], 0.0)
+    clear = same[first - second > NEAR_TIE].double()
+    if not difference <= allowed or clear.mean() < LEAST_AGREEMENT:  # true for a NaN, too
+        raise OptimizeError(
+            f"{fast.engine} does not give the answers of {model.name!r}: {report} (a difference of "
+            f"{allowed} is allowed); use the model as it is, or another dtype"
+        )
+    return report

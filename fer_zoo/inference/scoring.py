@@ -1,35 +1,45 @@
 """Scores for many faces at once: batches, views and members in one place."""
 
+import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
-from typing import Any
+from collections.abc import Callable
+from copy import copy, deepcopy
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from fer_zoo.errors import ArgumentError
+from fer_zoo.factory import resolve
+from fer_zoo.fusion import Fusion
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS, Preset
 
+M = TypeVar("M", bound=nn.Module)
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put `model` in evaluation mode, without gradients, and each part back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+
+def in_evaluation(model: M) -> M:
+    """Return a model in evaluation mode with the tensors of `model`, which keeps its own mode.
+
+    So other threads may train it, or ask it, meanwhile.
+
+    Example:
+        >>> model = nn.Sequential(nn.Dropout())
+        >>> in_evaluation(model).training, model.training
+        (False, True)
+    """
+    twins = {module: copy(module) for module in model.modules()}
+    for module, twin in twins.items():
+        children = module._modules.items()
+        twin._modules = {name: child and twins[child] for name, child in children}
+        twin._compiled_call_impl = None  # calls the original
+        twin.training = False
+    return cast(M, twins[model]) if any(module.training for module in twins) else model
 
 
 def member_scores(
-    model: Classifier,
+    model: Classifier | str | os.PathLike[str],
     images: Tensor,
     *,
     preset: Preset | str | None = None,
@@ -41,7 +51,7 @@ def member_scores(
     Each member's views are combined before members are fused, here and everywhere else.
 
     Args:
-        model: an ensemble with M members, or a network (M is 1).
+        model: an ensemble with M members, or a network (M is 1); or its name or address.
         images: uint8 or float in [0, 1], gray, shape `(N, H, W)` or `(N, 1, H, W)`.
         preset: the transform; the model's own if not given.
         batch_size: largest number of views in one forward pass.
@@ -55,31 +65,27 @@ def member_scores(
 
     Example:
         >>> import fer_zoo
-        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default").eval()
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
         >>> member_scores(model, torch.zeros(5, 48, 48, dtype=torch.uint8)).shape
         torch.Size([2, 5, 7])
     """
-    if not isinstance(model, Classifier):
-        raise ArgumentError(
-            f"expected a model of fer_zoo.create or fer_zoo.load, got {type(model).__name__}"
-        )
-    recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
-    like = next(model.parameters())
+    own = in_evaluation(resolve(model))
+    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
+    like = next(own.parameters())
 
     def run(views: Tensor) -> Tensor:
         x = views.to(like.dtype).contiguous(memory_format=torch.channels_last)
-        return model.forward_members(x) if isinstance(model, Ensemble) else model(x)[None]
+        return own.forward_members(x) if isinstance(own, Ensemble) else own(x)[None]
 
-    with evaluating(model):
-        return scores_by(
-            run,
-            images,
-            recipe,
-            channels=model.in_channels,
-            device=like.device,
-            size=BatchSize(batch_size),
-            progress=progress,
-        )
+    return scores_by(
+        run,
+        images,
+        preset,
+        channels=own.in_channels,
+        device=like.device,
+        size=BatchSize(batch_size),
+        progress=progress,
+    )
 
 
 class BatchSize:
@@ -151,12 +157,12 @@ def in_parts(
     Raises:
         Exception: of `run`, where it is not for want of memory, or one image does not fit.
     """
-    found: list[Tensor] = []
+    results: list[Tensor] = []
     at = 0
-    while at < len(images) or not found:
+    while at < len(images) or not results:
         part = images[at : at + max(1, size.now // views)]
         try:
-            found.append(run(part))
+            results.append(run(part))
         except Exception as error:
             if not (out_of_memory(error) and len(part) > 1 and size.halve()):
                 raise
@@ -166,7 +172,7 @@ def in_parts(
         size.went_well()
         at += len(part)
         done(len(part))
-    return found
+    return results
 
 
 def as_faces(images: Tensor) -> Tensor:
@@ -246,10 +252,9 @@ def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
     """
     if not isinstance(model, Ensemble):
         return member_scores[0]
-    fusion = deepcopy(model.fusion).cpu().float()
-    with evaluating(fusion):
-        fused: Tensor = fusion(member_scores)
-    return fused
+    fusion: Fusion = deepcopy(model.fusion).cpu().float().eval()
+    with torch.inference_mode():
+        return fusion(member_scores)  # type: ignore[no-any-return]
 
 
 def tempered(scores: Tensor, temperature: float) -> Tensor:
@@ -266,7 +271,7 @@ def tempered(scores: Tensor, temperature: float) -> Tensor:
 
 
 def predict_scores(
-    model: Classifier,
+    model: Classifier | str | os.PathLike[str],
     images: Tensor,
     *,
     preset: Preset | str | None = None,
@@ -285,6 +290,7 @@ def predict_scores(
         >>> predict_scores(model, torch.zeros(3, 48, 48, dtype=torch.uint8)).softmax(1).shape
         torch.Size([3, 7])
     """
-    recipe = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
-    found = member_scores(model, images, preset=recipe, batch_size=batch_size, progress=progress)
-    return tempered(fuse(model, found), model.temperature_for(recipe.name))
+    own = resolve(model)
+    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
+    members = member_scores(own, images, preset=preset, batch_size=batch_size, progress=progress)
+    return tempered(fuse(own, members), own.temperature_for(preset.name))

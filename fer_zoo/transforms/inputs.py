@@ -1,15 +1,17 @@
 """Anything people call an image, as one gray tensor; what is ambiguous is refused."""
 
+import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import InputError
+from fer_zoo.errors import ArgumentError, InputError
+
+Channels = Literal["rgb", "bgr"]
 
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .tga "
@@ -17,12 +19,12 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 _EXPECTED = (
-    "a path, a PIL image, a numpy array (H, W), (H, W, 1) or (H, W, 3), or a tensor (C, H, W) "
-    "with C 1 or 3; uint8, or float between 0 and 1"
+    "a path, an open file, bytes, a PIL image, a numpy array (H, W), (H, W, 1) or (H, W, 3), or a "
+    "tensor (H, W) or (C, H, W) with C 1 or 3; uint8, or float between 0 and 1"
 )
 
 
-def to_gray(image: Any) -> Tensor:
+def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
     """Return one image as gray `(1, H, W)`: uint8, or float32 in [0, 1].
 
     RGB becomes gray by ITU-R 601 luma (0.299 R + 0.587 G + 0.114 B, for uint8 with Pillow's
@@ -30,8 +32,10 @@ def to_gray(image: Any) -> Tensor:
     keep their depth as float; the EXIF rotation of files and PIL images is applied.
 
     Args:
-        image: a path, a PIL image, a numpy array `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, or a tensor
-            `(C, H, W)` with C 1 or 3; uint8, or float in [0, 1].
+        image: a path, a file opened with "rb" (it is left where it was), bytes, a PIL image, a
+            numpy array `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, or a tensor `(H, W)` or `(C, H, W)`
+            with C 1 or 3; arrays are uint8, or float in [0, 1].
+        channels: the order of the colours in an array, `"bgr"` for OpenCV's.
 
     Raises:
         InputError: the image cannot be read, or its shape, type or range is ambiguous.
@@ -41,19 +45,83 @@ def to_gray(image: Any) -> Tensor:
         tensor([[[200, 200],
                  [200, 200]]], dtype=torch.uint8)
     """
-    if isinstance(image, str | os.PathLike):
-        return _from_file(Path(image))
+    if channels not in ("rgb", "bgr"):
+        raise ArgumentError(f"channels is 'rgb', or 'bgr' for OpenCV's arrays, got {channels!r}")
     if isinstance(image, np.ndarray):
-        return _from_numpy(image)
+        return _from_numpy(image[..., ::-1] if _is_bgr(image, channels) else image)
     if isinstance(image, Tensor):
+        image = image[None] if image.ndim == 2 else image
         if image.ndim != 3:
             raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
-        return _luma(image[None])[0]
+        return _luma((image.flip(0) if channels == "bgr" else image)[None])[0]
+    if channels == "bgr":
+        raise InputError(f"channels='bgr' is for arrays, got {type(image).__name__}")
     from PIL import Image
 
     if isinstance(image, Image.Image):
         return _from_pil(image, "the PIL image")
-    raise InputError(f"got {type(image).__name__}; expected {_EXPECTED}")
+    where = said_of(image)
+    with open_image(image) as opened:
+        return _from_pil(opened, where)
+
+
+def said_of(image: Any) -> str:
+    """Return what messages call a path, an open file, bytes, or a PIL image."""
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    if isinstance(image, bytes):
+        return "the bytes"
+    return "the file" if hasattr(image, "read") else "the PIL image"
+
+
+def open_image(image: Any) -> Any:
+    """Return the PIL image, its pixels not yet decoded, of a path, an open file or bytes.
+
+    Raises:
+        InputError: there is none.
+    """
+    from PIL import Image
+
+    where = said_of(image)
+    if hasattr(image, "read"):
+        image = _read(image)
+    elif not isinstance(image, str | os.PathLike | bytes):
+        raise InputError(f"got {type(image).__name__}; expected {_EXPECTED}")
+    try:
+        return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+    except FileNotFoundError:
+        raise InputError(f"{where}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{where}: is a folder, not an image") from None
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+        raise InputError(
+            f"{where}: has more than the {most:.0f} megapixels that Pillow opens; scale it down "
+            "or, if you trust the file, set PIL.Image.MAX_IMAGE_PIXELS = None"
+        ) from None
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise InputError(f"{where}: cannot be read as an image ({error})") from None
+
+
+def _read(file: Any) -> bytes:
+    """Return what is left of an open file, which is then where it was."""
+    try:
+        start = file.tell() if file.seekable() else None
+        data = file.read()
+        if start is not None:
+            file.seek(start)
+    except Exception as error:  # whatever has a `read` may come here
+        raise InputError(f"the file cannot be read ({error})") from None
+    if not isinstance(data, bytes):
+        raise InputError(
+            f"read() of the file gave {type(data).__name__}; expected bytes: open it with 'rb', "
+            "or pass what `await file.read()` gives"
+        )
+    return data
+
+
+def _is_bgr(array: np.ndarray, channels: str) -> bool:
+    return channels == "bgr" and array.ndim == 3 and array.shape[2] == 3
 
 
 def to_gray_batch(images: Any) -> Tensor:
@@ -87,21 +155,6 @@ def to_gray_batch(images: Any) -> Tensor:
             "fer_zoo.Predictor takes mixed ones"
         )
     return torch.stack(gray)
-
-
-def _from_file(path: Path) -> Tensor:
-    from PIL import Image
-
-    try:
-        image = Image.open(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, not an image") from None
-    except Exception as error:  # decoders raise whatever they like on damaged files
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
-    with image:
-        return _from_pil(image, str(path))
 
 
 def upright(image: Any) -> Any:

@@ -1,0 +1,214 @@
+"""Faces cut out of photographs, as FER2013's were: any detector's boxes, as gray squares."""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.inference.detector import Detector
+from fer_zoo.transforms import to_gray
+from fer_zoo.transforms.inputs import Channels, open_image, said_of, upright
+
+ROWS = 256  # of a photograph, converted at a time
+EXPECTED = (
+    "rows of left, top, right, bottom in px, or of {'box': (left, top, right, bottom), "
+    "'roll': degrees}"
+)
+
+Pixels = tuple[np.ndarray, Tensor]
+"""A photograph as RGB uint8 `(H, W, 3)`, which is the detector's, and as gray `(1, H, W)`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """One face cut out of a photograph.
+
+    Attributes:
+        face: gray `(1, S, S)`, uint8 or float in [0, 1].
+        box: left, top, right and bottom in px of the photograph, the margin included.
+    """
+
+    face: Tensor = field(repr=False)
+    box: tuple[int, int, int, int]
+
+
+def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[Crop]:
+    """Return the faces that a detector finds in one photograph, each as a gray square.
+
+    The square has the centre of the box and its longer side, plus the margin. Where the detector
+    gives a roll the square is turned upright first. What lies over the border of the photograph
+    repeats its last pixels.
+
+    Args:
+        image: as for `fer_zoo.transforms.to_gray`; the EXIF rotation is applied.
+        detector: any callable from RGB uint8 `(H, W, 3)` to boxes, see `fer_zoo.PhotoPredictor`.
+        margin: share of the side that is added all round. FER2013's crops are the boxes of
+            `fer_zoo.FaceDetector`, which need none; boxes from the brows to the chin need about
+            0.1.
+
+    Raises:
+        InputError: the photograph cannot be read.
+        ArgumentError: the detector returned what is no box, or one that is outside the photograph
+            or more than twice as large.
+
+    Example:
+        >>> photograph = torch.zeros(1, 90, 120, dtype=torch.uint8)
+        >>> (crop,) = crop_faces(photograph, lambda rgb: [(10, 20, 50, 70)], margin=0.1)
+        >>> crop.face.shape, crop.box
+        (torch.Size([1, 60, 60]), (0, 15, 60, 75))
+    """
+    check_margin(margin)
+    rgb, gray = read_pixels(open_photograph(image), image)
+    return cut_faces(gray, detector(rgb), margin)
+
+
+def check_margin(margin: Any) -> None:
+    """Raise unless `margin` is a share that can be added to the side of a box."""
+    if not isinstance(margin, Real) or not 0 <= float(margin) <= 2:
+        raise ArgumentError(f"margin must be a number from 0 to 2, got {margin!r:.80}")
+
+
+def open_photograph(image: Any) -> Any:
+    """Return the PIL image, its pixels not yet decoded, of what is encoded; else what is given."""
+    from PIL.Image import DecompressionBombWarning, Image
+
+    if isinstance(image, np.ndarray | Tensor | Image):
+        return image
+    with warnings.catch_warnings():
+        # Large photographs are welcome, up to where Pillow refuses them.
+        warnings.simplefilter("ignore", DecompressionBombWarning)
+        return open_image(image)
+
+
+def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
+    """Return the pixels of what `open_photograph` made of what was given.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from PIL.Image import Image
+
+    if channels == "bgr" or not isinstance(image, Image):
+        gray = to_gray(given, channels=channels)
+        if isinstance(image, Tensor):
+            image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else None
+        if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
+            return _rgb(gray), gray
+        return np.array(image[..., ::-1] if channels == "bgr" else image, order="C"), gray
+    where, opened = said_of(given), image is not given
+    try:
+        return _decode(image, opened=opened)
+    except InputError as error:
+        raise InputError(str(error).replace("the PIL image", where, 1)) from None
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        raise InputError(f"{where}: cannot be read as an image ({error})") from None
+    finally:
+        if opened:
+            image.close()
+
+
+def _decode(image: Any, *, opened: bool) -> Pixels:
+    """Return the pixels of a PIL image, upright; one that was opened here may be closed."""
+    turned = upright(image)
+    if opened and turned is not image:
+        image.close()
+    image = turned
+    width, height = image.size
+    if image.mode in ("F", "I") or image.mode.startswith("I;16") or not width * height:
+        gray = to_gray(image)
+        return _rgb(gray), gray
+    rgb, levels = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
+    for top in range(0, height, ROWS):  # Pillow's own conversions would need three times the room
+        rows = image.crop((0, top, width, min(top + ROWS, height)))
+        if rows.mode == "P":
+            rows = rows.convert("RGBA" if "transparency" in rows.info else "RGB")
+        rgb[top : top + ROWS] = np.asarray(rows.convert("RGB"))
+        levels[top : top + ROWS] = np.asarray(rows.convert("L"))
+    return rgb, torch.from_numpy(levels)[None]
+
+
+def _rgb(gray: Tensor) -> np.ndarray:
+    levels = gray if gray.dtype == torch.uint8 else gray.mul(255).round().byte()
+    return np.repeat(levels[0].cpu().numpy()[..., None], 3, 2)
+
+
+def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
+    """Return the squares of `(1, H, W)` around what a detector returned."""
+    height, width = gray.shape[-2:]
+    crops = []
+    for left, top, right, bottom, roll in _boxes(found):
+        side = max(right - left, bottom - top)
+        if side > 2 * max(width, height):
+            raise ArgumentError(
+                f"the detector returned a box of {side:g} px, more than twice as large as the "
+                f"photograph of {width}x{height} px"
+            )
+        side = max(1, round(side * (1 + 2 * margin)))
+        x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
+        box = (x, y, x + side, y + side)
+        if x >= width or y >= height or x + side <= 0 or y + side <= 0:
+            raise ArgumentError(
+                f"the detector returned a box outside the photograph of {width}x{height} px: {box}"
+            )
+        crops.append(Crop(face=_upright(gray, box, roll) if roll else _cut(gray, box), box=box))
+    return crops
+
+
+def _boxes(found: Any) -> Iterator[tuple[float, float, float, float, float]]:
+    """Yield left, top, right, bottom and roll of what a detector returned, checked."""
+    try:
+        rows = iter(() if found is None else found)
+    except TypeError:
+        raise ArgumentError(f"the detector returned {found!r:.80}; expected {EXPECTED}") from None
+    for row in rows:
+        named = isinstance(row, Mapping) and set(row) in ({"box"}, {"box", "roll"})
+        box, turn = (row["box"], row.get("roll", 0)) if named else (row, 0)
+        try:
+            roll, *numbers = map(float, (turn, *box))
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            raise ArgumentError(f"the detector returned {row!r:.80}; expected {EXPECTED}") from None
+        if len(numbers) > 4:
+            raise ArgumentError(
+                f"the detector returned {len(numbers)} numbers for a face: keep the first four, "
+                f"box[:4]; expected {EXPECTED}"
+            )
+        if len(numbers) < 4 or not all(map(math.isfinite, (roll, *numbers))):
+            raise ArgumentError(f"the detector returned {row!r:.80}; expected {EXPECTED}")
+        left, top, right, bottom = numbers
+        if right <= left or bottom <= top:
+            raise ArgumentError(
+                f"the detector returned an empty box {numbers}; expected {EXPECTED}"
+            )
+        yield left, top, right, bottom, roll
+
+
+def _cut(gray: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    """Return the square `box` of `(1, H, W)`; over the border its last pixels repeat."""
+    height, width = gray.shape[-2:]
+    left, top, right, bottom = box
+    rows = torch.arange(top, bottom).clamp(0, height - 1)
+    columns = torch.arange(left, right).clamp(0, width - 1)
+    # The part first: indexing must not copy a whole line of a huge photograph.
+    part = gray[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return part[:, (rows - rows[0])[:, None], columns - columns[0]]
+
+
+def _upright(gray: Tensor, box: tuple[int, int, int, int], roll: float) -> Tensor:
+    """Return the square `box` of a face that is turned clockwise by `roll` degrees, turned back."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import center_crop, rotate
+
+    left, top, right, bottom = box
+    side = right - left
+    more = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
+    wide = _cut(gray, (left - more, top - more, right + more, bottom + more))
+    turned = rotate(wide.float(), roll, interpolation=InterpolationMode.BILINEAR)
+    cut: Tensor = center_crop(turned, [side, side])
+    return cut.round().clamp(0, 255).byte() if gray.dtype == torch.uint8 else cut.clamp(0, 1)

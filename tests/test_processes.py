@@ -1,0 +1,84 @@
+"""Predictors in other processes and threads, of every engine, each by running it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import fer_zoo
+from conftest import ROOT
+from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
+
+PROGRAM = '''
+import copy, multiprocessing, os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+import torch
+import fer_zoo
+
+FACES = [np.full((48, 48), 9 * n, np.uint8) for n in range(20)]
+
+
+def ask(predict):
+    """The labels of many faces, and of one, as numbers that can be compared."""
+    found = predict(FACES)
+    rows = [list(p.probabilities.values()) for p in [*found, predict(FACES[3])]]
+    return np.array(rows)
+
+
+def in_fork(predictors, expected, what):
+    process = os.fork()
+    if process == 0:
+        right = all(np.allclose(ask(p), e, atol=1e-5) for p, e in zip(predictors, expected))
+        with ThreadPoolExecutor(2) as threads:
+            again = list(threads.map(ask, predictors))
+        right &= all(np.allclose(a, e, atol=1e-5) for a, e in zip(again, expected))
+        os._exit(0 if right else 1)  # as multiprocessing ends its processes
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0, what
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    predictors = [eval(code) for code in sys.argv[1:]]
+    expected = [ask(p) for p in predictors]
+    in_fork(predictors, expected, "fork after use")
+    thread = threading.Thread(target=in_fork, args=(predictors, expected, "fork from a thread"))
+    thread.start()
+    thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        for predictor, one in zip(predictors, expected):
+            for found in threads.map(ask, [predictor] * 8):
+                assert np.allclose(found, one, atol=1e-5), "threads"
+    for predictor, one in zip(copy.deepcopy(predictors), expected):
+        assert np.allclose(ask(predictor), one, atol=1e-5), "deepcopy"
+    for method in ("spawn", "forkserver"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            for found, one in zip(pool.map(ask, predictors), expected, strict=True):
+                assert np.allclose(found, one, atol=1e-5), method
+    print("done")
+'''
+
+
+def run(folder: Path, *predictors: str) -> None:
+    """Run the program; the time limit only ends what hangs."""
+    path = folder / "program.py"
+    path.write_text(PROGRAM)
+    line = [sys.executable, "-W", "ignore", path, *predictors]
+    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=280, cwd=ROOT, env=env)
+    assert done.stdout == "done\n", done.stdout + done.stderr
+
+
+def test_predictors_of_every_engine_work_in_other_processes_and_threads(tmp_path: Path):
+    model = fer_zoo.create("resnet18_025", weights="default")
+    path = fer_zoo.export(model, tmp_path / "model.onnx")
+    run(
+        tmp_path,
+        "fer_zoo.Predictor('ensemble_r18_vgg19_025', fusion='stacked')",
+        "fer_zoo.Predictor('resnet18_025', engine='onnxruntime')",
+        f"fer_zoo.Predictor({str(path)!r})",
+    )
