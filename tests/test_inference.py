@@ -1,10 +1,13 @@
 """The predictor, evaluation and the command line that shows them."""
 
+import csv
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,8 @@ import fer_zoo
 from conftest import cli, stripes
 from fer_zoo.data import FER2013, FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError
-from fer_zoo.inference import predict_scores
+from fer_zoo.factory import resolve
+from fer_zoo.inference import images, predict_scores
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
 
@@ -46,21 +50,31 @@ def folder(tmp_path: Path) -> Path:
 def test_one_image_in_any_form_is_one_prediction(labelled, tmp_path: Path):
     predict = fer_zoo.Predictor(labelled)
     Image.fromarray(FACE).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    file = io.BytesIO(b"before" + data)
+    file.seek(6)
     forms = [
         tmp_path / "a.png",
         str(tmp_path / "a.png"),
         Image.fromarray(FACE),
         FACE,
         torch.from_numpy(FACE)[None],
+        torch.from_numpy(FACE),
         FACE / 255,
+        data,
+        file,
     ]
     found = [predict(form) for form in forms]
+    found += [*predict([file, file])]  # left where it was
+    assert file.tell() == 6
+    for form in forms:
+        found += [*predict.stream(form)]
     for prediction in found:
         assert prediction.probabilities == pytest.approx(found[0].probabilities, abs=1e-5)
         assert sum(prediction.probabilities.values()) == pytest.approx(1)
         assert tuple(prediction.probabilities) == labelled.labels
-        assert prediction.score == max(prediction.probabilities.values())
-        assert prediction.probabilities[prediction.label] == prediction.score
+        assert prediction.probability == max(prediction.probabilities.values())
+        assert prediction.probabilities[prediction.label] == prediction.probability
     assert found[0].source == str(tmp_path / "a.png")
     assert found[2].source is None
 
@@ -68,6 +82,11 @@ def test_one_image_in_any_form_is_one_prediction(labelled, tmp_path: Path):
 def test_many_images_keep_their_order(labelled, folder: Path):
     predict = fer_zoo.Predictor(labelled, batch_size=2)
     files = sorted(folder.iterdir())
+    assert [p.source for p in predict(folder)] == list(map(str, files))
+    assert len([*predict.stream(str(folder))]) == 5
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="no image in"):
+        predict(folder / "empty")
     found = predict(files)
     assert [p.source for p in found] == [str(f) for f in files]
     assert [p.error is None for p in found] == [True, True, True, True, False]
@@ -87,17 +106,118 @@ def test_many_images_keep_their_order(labelled, folder: Path):
         predict(None)
 
 
-def test_the_stream_is_lazy(labelled):
-    taken = []
+def test_batches_are_told_from_images(labelled):
+    """Where a batch of gray faces may be one image, the error names the form that is none."""
+    predict = fer_zoo.Predictor(labelled)
+    faces = np.stack([FACE, FACE[::-1], FACE.T, FACE[::-1].T])
+    own = [p.label for p in predict([*faces])]
+    data = FaceDataset(torch.from_numpy(faces), torch.zeros(4), labels=labelled.labels, name="four")
+    for batch in (faces, torch.from_numpy(faces), faces[:, None], faces[..., None], data):
+        assert [p.label for p in predict(batch)] == own
+        assert [p.label for p in predict.stream(batch)] == own
+    assert len(predict(faces[:3, None])) == 3
+    assert predict(faces[:0]) == []
+    for unclear in (faces[:3], torch.from_numpy(faces[:3]).permute(1, 2, 0)):
+        with pytest.raises(InputError, match=r"images\[:, None\]"):
+            predict(unclear)
+        with pytest.raises(InputError, match=r"images\[:, None\]"):
+            predict.stream(unclear)
 
-    def endless():
-        while True:
-            taken.append(1)
-            yield FACE
 
-    stream = fer_zoo.Predictor(labelled, batch_size=4).stream(endless())
-    next(stream)
-    assert len(taken) == 4
+def test_frames_of_opencv_are_bgr(labelled):
+    rgb = np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    predict = fer_zoo.Predictor(labelled)
+    own, bgr = predict(rgb), np.ascontiguousarray(rgb[..., ::-1])
+    assert predict(bgr).probabilities != own.probabilities
+    assert predict(bgr, channels="bgr").probabilities == own.probabilities
+    assert predict([bgr], channels="bgr")[0].probabilities == own.probabilities
+    tensor = torch.from_numpy(bgr).permute(2, 0, 1)
+    assert next(predict.stream([tensor], channels="bgr")).probabilities == own.probabilities
+    assert predict(FACE, channels="bgr").label == predict(FACE).label
+    with pytest.raises(InputError, match="channels='bgr' is for arrays"):
+        predict(Image.fromarray(rgb), channels="bgr")
+    with pytest.raises(ArgumentError, match="channels is 'rgb', or 'bgr'"):
+        predict(rgb, channels="hsv")
+    seen = []
+    photos = fer_zoo.PhotoPredictor(labelled, detector=lambda x: seen.append(x) or [(0, 0, 48, 48)])
+    (face,) = photos(bgr, channels="bgr").faces
+    assert np.array_equal(seen[0], rgb)
+    assert face.probabilities == pytest.approx(own.probabilities)
+
+
+def test_what_is_open_for_text_or_closed_is_one_error(labelled, tmp_path: Path):
+    Image.fromarray(FACE).save(tmp_path / "a.png")
+    with (tmp_path / "a.png").open("rb") as closed:
+        pass
+    found = fer_zoo.Predictor(labelled)([io.StringIO("x"), closed, b"", FACE])
+    assert "open it with 'rb'" in found[0].error
+    assert "cannot be read (I/O operation on closed file" in found[1].error
+    assert "the bytes: cannot be read as an image" in found[2].error
+    assert found[3].error is None
+
+
+def test_a_lazy_image_may_stand_in_a_list_twice(labelled, tmp_path: Path):
+    Image.fromarray(FACE).resize((400, 400)).save(tmp_path / "a.jpg")
+    photos = fer_zoo.PhotoPredictor(labelled, detector=lambda rgb: [(0, 0, 9, 9)])
+    for predict in (fer_zoo.Predictor(labelled), photos):
+        for _ in range(5):
+            with Image.open(tmp_path / "a.jpg") as image:
+                assert [p.error for p in predict([image] * 8)] == [None] * 8
+
+
+def test_a_stream_answers_at_once_where_images_come_slowly(labelled):
+    """The first image alone; later ones together, as long as they come fast."""
+    photos = fer_zoo.PhotoPredictor(labelled, detector=lambda rgb: [])
+    for predict in (fer_zoo.Predictor(labelled, batch_size=4), photos):
+        taken = []
+
+        def camera(seconds, taken=taken):
+            for _ in range(6):
+                time.sleep(seconds if taken else 0)
+                taken.append(FACE)
+                yield FACE
+
+        answers = predict.stream(camera(2 * images.SLOW))
+        for n in range(1, 7):
+            next(answers)
+            assert len(taken) == n
+        assert list(answers) == []
+        taken.clear()
+        assert len([*predict.stream(camera(0))]) == 6
+
+
+def test_a_script_of_ones_own_is_typed(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    line = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--cache-dir", os.devnull]
+    done = subprocess.run(
+        [*line, "--follow-imports=silent", script], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout
+
+
+SCRIPT = """\
+from pathlib import Path
+from typing import Iterator, assert_type
+import numpy as np
+import fer_zoo
+from fer_zoo.inference import Photo, Photos, Prediction, Predictions
+
+predict = fer_zoo.Predictor("resnet18_025", engine="onnxruntime")
+assert_type(predict("face.png"), Prediction)
+assert_type(predict(Path("face.png")).probability, float | None)
+assert_type(predict(np.zeros((48, 48, 3), np.uint8), channels="bgr"), Prediction)
+assert_type(predict(sorted(Path("faces").glob("*.png"))), Predictions)
+assert_type(predict(["a.png", b"png"])[0].label, str | None)
+assert_type(predict(fer_zoo.data.FER2013("data", "public")), Predictions)
+assert_type(predict.stream(Path("faces").iterdir()), Iterator[Prediction])
+find = fer_zoo.PhotoPredictor("resnet18_025", detector=lambda rgb: [(0, 0, 9, 9)])
+assert_type(find("party.jpg"), Photo)
+assert_type(find(["party.jpg"]), Photos)
+assert_type(find(["party.jpg"])[0].faces, tuple[Prediction, ...])
+assert_type(find.stream(["party.jpg"]), Iterator[Photo])
+rows = predict(["face.png"]).to_dicts() + find(["party.jpg"]).to_dicts()
+"""
 
 
 def test_predictions_match_the_model_and_the_transform(labelled):
@@ -136,7 +256,7 @@ def test_low_precision_models(labelled):
 
 def test_a_compiled_model_is_refused(labelled):
     """It hides its members, so views and members would be fused in another order."""
-    with pytest.raises(ArgumentError, match="got OptimizedModule"):
+    with pytest.raises(ArgumentError, match="OptimizedModule"):
         predict_scores(torch.compile(labelled, backend="eager"), torch.zeros(1, 48, 48))
 
 
@@ -159,13 +279,14 @@ def test_fusion_is_one_argument(tmp_path: Path):
     by_name = fer_zoo.Predictor("ensemble_r18_vgg19_025", fusion="stacked")
     average = fer_zoo.Predictor("ensemble_r18_vgg19_025", fusion="average")
     assert by_name(FACE).probabilities != average(FACE).probabilities
-    path = fer_zoo.save(by_name.model, tmp_path / "e.safetensors")
+    model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
+    path = fer_zoo.save(model, tmp_path / "e.safetensors")
     assert fer_zoo.Predictor(path)(FACE).probabilities == by_name(FACE).probabilities
     same = fer_zoo.Predictor(path, fusion="stacked")
     assert same(FACE).probabilities == by_name(FACE).probabilities
-    uncalibrated = fer_zoo.Predictor(path, fusion="average").model
+    uncalibrated = resolve(path, fusion="average")
     assert uncalibrated.temperature == {}
-    uncalibrated.temperature = average.model.temperature
+    uncalibrated.temperature = resolve("ensemble_r18_vgg19_025").temperature
     swapped = fer_zoo.Predictor(uncalibrated)
     assert swapped(FACE).probabilities == pytest.approx(average(FACE).probabilities, abs=1e-5)
     with pytest.raises(ArgumentError, match="'weighted' has to be fitted"):
@@ -282,6 +403,9 @@ def test_cli_predict(folder: Path):
     rows = [json.loads(line) for line in run("predict", folder, "--json").stdout.splitlines()]
     assert len(rows) == 4
     assert all(sum(r["probabilities"].values()) == pytest.approx(1) for r in rows)
+    table = run("predict", folder, "--csv").stdout
+    told = [*csv.DictReader(io.StringIO(table))]
+    assert [float(r["p_happy"]) for r in told] == [r["probabilities"]["happy"] for r in rows]
     other = run("predict", folder / "0.png", "--json", "--fusion", "stacked")
     assert json.loads(other.stdout)["probabilities"] != rows[0]["probabilities"]
 

@@ -1,6 +1,7 @@
 """What notebooks and terminals show: predictions as HTML, results as lines, fusions as figures."""
 
 import base64
+import dataclasses
 import pickle
 import re
 from io import BytesIO
@@ -14,7 +15,7 @@ import fer_zoo
 from conftest import stripes
 from fer_zoo.errors import ArgumentError
 from fer_zoo.inference import crop_faces
-from fer_zoo.inference.prediction import SHOWN, Prediction, Predictions
+from fer_zoo.inference.prediction import SHOWN, Photo, Photos, Prediction, Predictions
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
 TWO = {"calm": 0.25, "<tense>": 0.75}
@@ -32,7 +33,9 @@ def test_a_prediction_is_drawn_as_the_face_and_a_bar_for_each_class():
 
 
 def test_names_in_the_html_are_escaped():
-    shown = Prediction("<tense>", 0.75, TWO, source="<b>.png")._repr_html_()
+    shown = Prediction(
+        label="<tense>", probability=0.75, probabilities=TWO, source="<b>.png"
+    )._repr_html_()
     assert "&lt;tense&gt;" in shown
     assert "<tense>" not in shown
     assert "<b>" not in shown
@@ -40,11 +43,11 @@ def test_names_in_the_html_are_escaped():
 
 
 def test_many_predictions_are_counted_and_photographs_flattened():
-    one = Prediction("calm", 0.75, TWO)
+    one = Prediction(label="calm", probability=0.75, probabilities=TWO)
     shown = Predictions([one] * (SHOWN + 3))._repr_html_()
     assert shown.count("<table") == SHOWN
     assert "and 3 more" in shown
-    assert Predictions([Predictions([one, one]), Predictions([])])._repr_html_().count("<tab") == 2
+    assert Photos([Photo(faces=(one, one)), Photo()])._repr_html_().count("<tab") == 2
     assert fer_zoo.Predictor("resnet18_025")([FACE])._repr_html_().count("<table") == 1
 
 
@@ -96,49 +99,72 @@ def test_weights_per_class_have_a_column_for_each_and_others_are_refused():
 
 def test_the_face_has_the_label_as_its_escaped_text():
     face = torch.zeros(48, 48, dtype=torch.uint8)
-    shown = Prediction('"><b>', 0.75, {'"><b>': 0.75, "calm": 0.25}, face=face)._repr_html_()
+    shares = {'"><b>': 0.75, "calm": 0.25}
+    tense = Prediction(label='"><b>', probability=0.75, probabilities=shares, face=face)
+    shown = tense._repr_html_()
     assert 'alt="&quot;&gt;&lt;b&gt;"' in shown
     assert "<b>" not in shown
 
 
 def test_each_photograph_is_a_block_with_its_name_once_even_without_faces():
-    one = Prediction("calm", 0.75, TWO, source="two.jpg", box=(1, 2, 3, 4))
-    two = Predictions([one, one], photograph="two.jpg")
-    none = Predictions(photograph="<none>.jpg")
+    one = Prediction(
+        label="calm", probability=0.75, probabilities=TWO, source="two.jpg", box=(1, 2, 3, 4)
+    )
+    two = Photo(faces=(one, one), source="two.jpg")
+    none = Photo(source="<none>.jpg")
     assert "no face found" in none._repr_html_()
     assert "&lt;none&gt;.jpg" in none._repr_html_()
-    shown = Predictions([two, none])._repr_html_()
+    assert "&lt;b&gt;" in Photo(error="<b>")._repr_html_()
+    shown = Photos([two, none])._repr_html_()
     assert shown == two._repr_html_() + none._repr_html_()
     assert shown.count("two.jpg") == 1
     assert shown.count("(1, 2, 3, 4)") == 2
-    assert Predictions()._repr_html_() == ""
-    many = Predictions([none] * (SHOWN + 2))._repr_html_()
+    assert Predictions()._repr_html_() == Photos()._repr_html_() == ""
+    many = Photos([none] * (SHOWN + 2))._repr_html_()
     assert many.count("no face found") == SHOWN
     assert "and 2 more" in many
 
 
-def test_a_predictor_names_the_photographs_of_what_it_returns(tmp_path):
-    path = tmp_path / "blank.png"
-    Image.fromarray(FACE).save(path)
-    predict = fer_zoo.Predictor("resnet18_025", detector=lambda rgb: [])
-    assert [faces.photograph for faces in predict([path, FACE])] == [str(path), ""]
-    assert predict(FACE)._repr_html_().count("no face found") == 1
-
-
 def test_a_prediction_of_nothing_says_so_and_long_captions_wrap():
     assert Prediction()._repr_html_() == "<div>Prediction(none)</div>"
-    shown = Prediction("calm", 0.75, TWO, source="a/" * 99)._repr_html_()
+    shown = Prediction(
+        label="calm", probability=0.75, probabilities=TWO, source="a/" * 99
+    )._repr_html_()
     assert re.search(r"max-width:\d+em;overflow-wrap:anywhere'>(a/)+<", shown)
 
 
-def test_a_slice_of_predictions_can_be_drawn_and_pickled():
-    found = Predictions([Prediction("calm", 0.75, TWO)] * 3, photograph="a.jpg")
-    for part in (found[:2], pickle.loads(pickle.dumps(found))[:2]):
-        assert isinstance(part, Predictions)
-        assert part.photograph == "a.jpg"
-        assert part == list(found)[:2]
-        assert part._repr_html_().count("<table") == 2
-    assert isinstance(found[0], Prediction)
+def test_a_slice_can_be_drawn_and_pickled():
+    one = Prediction(label="calm", probability=0.75, probabilities=TWO)
+    for found in (Predictions([one] * 3), Photos([Photo(faces=(one,))] * 3)):
+        for part in (found[:2], pickle.loads(pickle.dumps(found))[:2]):
+            assert type(part) is type(found)
+            assert part == list(found)[:2]
+            assert part._repr_html_().count("<table") == 2
+    assert isinstance(found[0], Photo)
+
+
+def test_results_are_tables():
+    """One line to pandas: flat rows of the same columns, None where there is nothing."""
+    one = Prediction(label="calm", probability=0.75, probabilities={"error": 0.25, "calm": 0.75})
+    bad = Prediction(source="a.png", error="damaged")
+    assert Predictions([bad, one]).to_dicts() == [
+        dict(
+            source="a.png", label=None, probability=None, error="damaged", p_error=None, p_calm=None
+        ),
+        dict(source=None, label="calm", probability=0.75, error=None, p_error=0.25, p_calm=0.75),
+    ]
+    face = dataclasses.replace(one, source="b.jpg", box=(1, 2, 3, 4))
+    photos = Photos([Photo(source="c.jpg"), Photo(source="b.jpg", faces=(face, face))])
+    first, second = photos.to_dicts()
+    box = dict(left=1, top=2, right=3, bottom=4)
+    assert first == dict(
+        source="b.jpg", face=0, **box, label="calm", probability=0.75, error=None, p_error=0.25,
+        p_calm=0.75,
+    )  # fmt: skip
+    assert second == first | {"face": 1}
+    assert Predictions().to_dicts() == []
+    with pytest.raises(TypeError):
+        Prediction("calm")
 
 
 def test_a_fitted_fusion_says_its_weights():

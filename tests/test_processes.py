@@ -1,5 +1,6 @@
 """Predictors in other processes and threads, of every engine, each by running it."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -82,3 +83,27 @@ def test_predictors_of_every_engine_work_in_other_processes_and_threads(tmp_path
         "fer_zoo.Predictor('resnet18_025', engine='onnxruntime')",
         f"fer_zoo.Predictor({str(path)!r})",
     )
+
+
+def test_machine_code_runs_only_with_leave_and_then_everywhere(tmp_path: Path):
+    """One package of AOTInductor: refused without leave or digest, pinned, forked, pickled."""
+    model = fer_zoo.create("plain_test").eval()
+    model.labels = fer_zoo.labels.FER2013
+    path = fer_zoo.export(model, tmp_path / "PLAIN.PT2")
+    with pytest.raises(ArgumentError, match=r"machine code.*allow_code=True.*#sha256="):
+        fer_zoo.Predictor(path)
+    pin = hashlib.sha256(path.read_bytes()).hexdigest()
+    face = torch.from_numpy(np.full((1, 48, 48), 99, np.uint8))
+    own = fer_zoo.inference.predict_scores(model, face).softmax(1)[0].tolist()
+    for predict in (
+        fer_zoo.Predictor(path, allow_code=True),
+        fer_zoo.Predictor(f"{path}#sha256={pin}"),
+    ):
+        assert list(predict(face).probabilities.values()) == pytest.approx(own, abs=1e-5)
+        assert predict.labels == model.labels
+    with pytest.raises(WeightsError, match="sha256"):
+        fer_zoo.Predictor(f"{path}#sha256={pin[::-1]}", allow_code=True)
+    run(tmp_path, f"fer_zoo.Predictor({str(path)!r}, allow_code=True)")
+    path.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="cannot be run here"):
+        fer_zoo.Predictor(path, allow_code=True)

@@ -1,7 +1,9 @@
 """The commands that look things up and label faces, each a thin layer over the library."""
 
+import csv
 import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from fer_zoo.cli.options import (
 )
 from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, printable, wide
 from fer_zoo.errors import ArgumentError
+from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
+from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.weights import WEIGHTS
 from fer_zoo.weights.address import is_address
@@ -91,67 +95,86 @@ def info(name: str, as_json: bool) -> None:
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="Name or address.",
+    help="Name, address, run folder, or exported file.",
     shell_complete=MODEL_NAMES,
 )
 @weights_option
 @fusion_option
 @preset_option
 @click.option("--detect", is_flag=True, help="Whole photographs: find the faces first.")
+@click.option("--allow-code", is_flag=True, help="Run a .pt2 file, which is machine code.")
 @device_option
 @json_option
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table, one row a face.")
 def predict(
     paths: tuple[Path, ...],
     model: str,
-    weights: str | None,
-    fusion: str | None,
-    preset: str | None,
     detect: bool,
-    device: str | None,
     as_json: bool,
+    as_csv: bool,
+    **options: Any,
 ) -> None:
     """Label face crops: files, or folders of them; with --detect every face of photographs.
 
-    With --json one object a line; with --detect it has a list of faces. The exit code is 1 if any
-    file could not be used; a photograph without faces is no error.
+    With --json one object a line; with --detect it has a list of faces. With --csv the columns are
+    those of Predictions.to_dicts and Photos.to_dicts. The exit code is 1 if any file could not be
+    used; a photograph without faces is no error.
 
     Example: fer-zoo predict faces/ --fusion stacked
     """
+    if as_json and as_csv:
+        raise ArgumentError("--json or --csv, not both")
     files = list(expand(paths))
-    predictor = fer_zoo.Predictor(
-        model,
-        weights=weights,
-        fusion=fusion,
-        preset=preset,
-        device=device,
-        detector=fer_zoo.FaceDetector() if detect else None,
-    )
-    widest = max(cell_len(printable(str(file))) for file in files) + (28 if detect else 0)
-    failed, lines = 0, PredictionLines(predictor.labels, widest)
-    headed = as_json
-    stream = tqdm(
-        predictor.stream(files), total=len(files), unit="image", leave=False, disable=None
-    )
-    for file, found in zip(files, stream, strict=True):
-        faces = found if detect else [found]
-        error = next((face.error for face in faces if face.error is not None), None)
-        failed += error is not None
+    predictor: Predictor | PhotoPredictor
+    predictor = PhotoPredictor(model, **options) if detect else Predictor(model, **options)
+    if as_json:
+        tell: Callable[[Prediction | Photo], None] = _tell_json
+    elif as_csv:
+        tell = _csv_teller([*(FACE_COLUMNS if detect else CROP_COLUMNS)], predictor.labels)
+    else:
+        widest = max(cell_len(printable(str(file))) for file in files) + (28 if detect else 0)
+        tell = _line_teller(PredictionLines(predictor.labels, widest))
+    answers: Iterator[Prediction | Photo] = predictor.stream(files)
+    failed = 0
+    for answer in tqdm(answers, total=len(files), unit="image", leave=False, disable=None):
+        failed += answer.error is not None
         with tqdm.external_write_mode():
-            if as_json and detect:
-                shown = [] if error else [face.to_dict() for face in faces]
-                click.echo(json.dumps({"source": str(file), "error": error, "faces": shown}))
-            elif as_json:
-                click.echo(json.dumps(found.to_dict()))
-            elif error is not None:
-                click.echo(printable(f"cannot use {error}"), err=True)
-            elif not faces:
-                click.echo(printable(f"no face in {file}"), err=True)
-            else:
-                if not headed:
-                    out.print(lines.head(), soft_wrap=True)
-                    headed = True
-                for face in faces:
-                    out.print(lines.line(face), soft_wrap=True)
+            tell(answer)
     if failed:
         click.echo(f"{failed} of {len(files)} files could not be used", err=True)
         sys.exit(1)
+
+
+def _tell_json(answer: Prediction | Photo) -> None:
+    click.echo(json.dumps(answer.to_dict()))
+
+
+def _csv_teller(columns: list[str], labels: Sequence[str]) -> Callable[[Prediction | Photo], None]:
+    writer = csv.DictWriter(sys.stdout, columns + class_columns(labels), lineterminator="\n")
+    writer.writeheader()
+
+    def tell(answer: Prediction | Photo) -> None:
+        rows = Photos([answer]) if isinstance(answer, Photo) else Predictions([answer])
+        writer.writerows(rows.to_dicts())
+
+    return tell
+
+
+def _line_teller(lines: PredictionLines) -> Callable[[Prediction | Photo], None]:
+    headed = False
+
+    def tell(answer: Prediction | Photo) -> None:
+        nonlocal headed
+        faces = answer.faces if isinstance(answer, Photo) else (answer,)
+        if answer.error is not None:
+            click.echo(printable(f"cannot use {answer.error}"), err=True)
+        elif not faces:
+            click.echo(printable(f"no face in {answer.source}"), err=True)
+        else:
+            if not headed:
+                out.print(lines.head(), soft_wrap=True)
+            headed = True
+            for face in faces:
+                out.print(lines.line(face), soft_wrap=True)
+
+    return tell

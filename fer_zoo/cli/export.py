@@ -8,7 +8,8 @@ import fer_zoo
 from fer_zoo.cli.options import fusion_option, json_option, main, model_argument, weights_option
 from fer_zoo.cli.show import print_json
 from fer_zoo.errors import ArgumentError
-from fer_zoo.inference.exported import SUFFIXES
+from fer_zoo.factory import resolve
+from fer_zoo.inference.exported import is_exported
 
 
 @main.command(short_help="Write a model as an ONNX or AOTInductor file.")
@@ -33,12 +34,12 @@ def export(
 
     Example: fer-zoo export ensemble_r18_vgg19_025 faces.onnx
     """
-    if model.endswith(SUFFIXES):
+    if is_exported(model):
         raise ArgumentError(f"{model} is exported already")
-    predictor = fer_zoo.Predictor(model, weights=weights, fusion=fusion, device="cpu")
-    path = fer_zoo.export(predictor.model, output, preset="outside" if views else "inside")
+    network = resolve(model, weights=weights, fusion=fusion, device="cpu")
+    path = fer_zoo.export(network, output, transform=not views)
     if as_json:
         size = path.stat().st_size
-        print_json({"output": str(path), "bytes": size, "labels": predictor.labels})
+        print_json({"output": str(path), "bytes": size, "labels": network.labels})
         return
-    click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB, {len(predictor.labels)} classes")
+    click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB, {network.num_classes} classes")

@@ -81,13 +81,13 @@ class PredictionLines:
 
     def line(self, prediction: Prediction) -> Text:
         """Return a prediction's line."""
-        score, label = prediction.score or 0.0, printable(prediction.label or "")
+        share, label = prediction.probability or 0.0, printable(prediction.label or "")
         shares = zip(prediction.probabilities.values(), self.columns, strict=False)
         where = "" if prediction.box is None else f"  {prediction.box}"
         parts = [
             (set_cell_size(label, self.width), "bold"),
-            (self.bars[round(12 * score)], "cyan"),
-            (f"{100 * score:5.1f} %", ""),
+            (self.bars[round(12 * share)], "cyan"),
+            (f"{100 * share:5.1f} %", ""),
             *((f"{100 * p:{n}.0f}", "dim") for p, n in shares),
             (f"{printable(prediction.source or '')}{where}", ""),
         ]

@@ -67,7 +67,7 @@ class PackedConv2d(nn.Module):
 def snapshot(network: nn.Module) -> nn.Module:
     """Return a copy of a network for evaluation, its memory laid out for convolutions."""
     copy = deepcopy(network).eval().requires_grad_(False)
-    return copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return copy.to(memory_format=torch.channels_last)
 
 
 def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Module:
