@@ -24,13 +24,12 @@ for prediction in predict(["faces/eileen_collins.png", "faces/no_such_file.png"]
 # Whole photographs
 # -----------------
 #
-# FER models want a cropped face. With a detector there is one list of predictions per photograph,
-# cut as FER2013 was; any function from an RGB array to boxes will do.
+# FER models want a cropped face. A ``PhotoPredictor`` finds the faces first and cuts them as FER2013
+# was cut; any function from an RGB array to boxes will do as its ``detector``.
 
-predict = fer_zoo.Predictor("ensemble_r18_vgg19_025", detector=fer_zoo.FaceDetector())
-photographs = sorted(Path("photographs").glob("*.jpg"))
-found = predict(photographs)
-found
+find = fer_zoo.PhotoPredictor("ensemble_r18_vgg19_025")
+photos = find(sorted(Path("photographs").glob("*.jpg")))
+photos
 
 # %%
 # The boxes are in the pixels of the photograph.
@@ -38,15 +37,20 @@ found
 import matplotlib.pyplot as plt
 from PIL import Image
 
-figure, panels = plt.subplots(1, len(photographs), figsize=(8, 4.4), layout="constrained")
-for axes, path, faces in zip(panels, photographs, found, strict=True):
-    with Image.open(path) as image:
+figure, panels = plt.subplots(1, len(photos), figsize=(8, 4.4), layout="constrained")
+for axes, photo in zip(panels, photos, strict=True):
+    with Image.open(photo.source) as image:
         axes.imshow(image)
     axes.axis("off")
-    for face in faces:
+    for face in photo.faces:
         left, top, right, bottom = face.box
         axes.add_patch(
             plt.Rectangle((left, top), right - left, bottom - top, fill=False, ec="w", lw=2)
         )
-        axes.text(left, top - 8, f"{face.label} {face.score:.0%}", color="white", weight="bold")
+        axes.text(left, top - 8, f"{face.label} {face.probability:.0%}", color="white", weight="bold")
 plt.show()
+
+# %%
+# A table has one row a face: ``pandas.DataFrame(photos.to_dicts())`` is all it takes.
+
+photos.to_dicts()[0]

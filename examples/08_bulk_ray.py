@@ -30,10 +30,10 @@ class Label:
         self.predict = fer_zoo.Predictor(model)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Return a row for each image: its path, label and score, or why it could not be used."""
-        found = self.predict(batch["path"].tolist())
-        columns = ("label", "score", "error")
-        return {"path": batch["path"]} | {c: [getattr(p, c) for p in found] for c in columns}
+        """Return a row for each image: path, label and probability, or why it cannot be used."""
+        rows = self.predict(batch["path"].tolist()).to_dicts()
+        columns = ("label", "probability", "error")
+        return {"path": batch["path"]} | {c: [row[c] for row in rows] for c in columns}
 
 
 def label(folder: Path, worker: type = Label, model: str = "resnet18_025") -> Any:

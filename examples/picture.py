@@ -18,7 +18,7 @@ def picture(files: list[Path]) -> Figure:
     for i, (file, prediction) in enumerate(zip(files, predictions, strict=True)):
         with Image.open(file) as image:
             faces[i].imshow(image.convert("L"), cmap="gray")
-        faces[i].set_title(f"{prediction.label} {prediction.score:.0%}", fontsize=11)
+        faces[i].set_title(f"{prediction.label} {prediction.probability:.0%}", fontsize=11)
         faces[i].axis("off")
         names = list(prediction.probabilities)
         colours = ["#0b4f8a" if name == prediction.label else "#b8c4d0" for name in names]
