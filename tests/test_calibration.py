@@ -12,7 +12,6 @@ import fer_zoo
 from fer_zoo.data import FER2013
 from fer_zoo.errors import (
     ArgumentError,
-    CheckpointError,
     LabelError,
     SplitError,
     UnknownNameError,
@@ -20,10 +19,10 @@ from fer_zoo.errors import (
 )
 from fer_zoo.evaluation.metrics import cross_validated_ece, expected_calibration_error
 from fer_zoo.evidence import Evidence, Training
+from fer_zoo.factory import resolve
 from fer_zoo.inference import fit_temperature, fuse, member_scores, predict_scores
 from fer_zoo.inference.scoring import tempered
 from fer_zoo.weights import records
-from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 from test_evaluation import LABELS, boastful, evaluated, noise
 
 
@@ -164,38 +163,26 @@ def test_calibrating_a_model(labelled, tmp_path: Path):
     assert again.evidence.calibration is None
 
 
-def test_temperatures_in_files(labelled, tmp_path: Path):
-    path = fer_zoo.save(labelled, tmp_path / "m.safetensors")
-    tensors, config = read_checkpoint(path)
-    del config["temperature"]
-    write_checkpoint(path, tensors, config)
-    assert fer_zoo.load(path).temperature == {}
-    for wrong in (0.0, -1.0, math.nan, math.inf, 1e9, "2", True, None):
-        write_checkpoint(path, tensors, config | {"temperature": {"fer40_center": wrong}})
-        with pytest.raises(CheckpointError, match=r"m\.safetensors.*temperature"):
-            fer_zoo.load(path)
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf, 1e9, "2", True, None])
+def test_a_temperature_is_a_number_that_merges_no_scores(labelled, wrong):
+    with pytest.raises(ArgumentError, match="temperature"):
         labelled.temperature = {"fer40_center": wrong}
-        with pytest.raises(ArgumentError, match="temperature"):
-            fer_zoo.save(labelled, path)
-    write_checkpoint(path, tensors, config | {"temperature": 1.5})
-    with pytest.raises(CheckpointError, match="maps preset names"):
-        fer_zoo.load(path)
 
 
 def test_another_fusion_is_uncalibrated(tmp_path: Path):
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
     record = fer_zoo.get_weights("ensemble_r18_vgg19_025")
-    assert model.temperature == record.temperature["average"]
+    assert model.temperature == record.evidence["average"].calibration.temperature
     for fusion in ("weighted", "stacked"):
         other = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion=fusion)
-        assert other.temperature == record.temperature[fusion]
+        assert other.temperature == record.evidence[fusion].calibration.temperature
         assert other.temperature != model.temperature
     for fusion in ("vote", fer_zoo.fusion.Average(2, 7, space="logit")):
         other = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion=fusion)
-        assert (other.temperature, other.provenance.get("calibration")) == ({}, None)
+        assert (other.temperature, other.evidence.calibration) == ({}, None)
     path = fer_zoo.save(model, tmp_path / "e.safetensors")
-    assert fer_zoo.Predictor(path).model.temperature == model.temperature
-    assert fer_zoo.Predictor(path, fusion="max").model.temperature == {}
+    assert resolve(path).temperature == model.temperature
+    assert resolve(path, fusion="max").temperature == {}
     model.reset_classifier(3)
     assert model.temperature == {}
 
@@ -203,20 +190,19 @@ def test_another_fusion_is_uncalibrated(tmp_path: Path):
 @pytest.mark.parametrize("address", fer_zoo.list_weights())
 def test_bundled_weights_are_calibrated(address, tmp_path: Path):
     record = fer_zoo.get_weights(*address.rsplit(".", 1))
-    assert record.calibration["split"] == "public"
-    for row in record.metrics:
-        assert record.temperature[row.get("fusion", "")][row["preset"]] == row["temperature"]
-        assert row["nll"] <= row["nll_uncalibrated"] + 0.002
-        low, high = row["bootstrap_interval"]
-        assert (low, high) == pytest.approx(tuple(row["interval"]), abs=0.002)
+    for known in record.evidence.values():
+        assert known.calibration.faces.split == "public"
+        for score in known.scores:
+            assert known.calibration.temperature[score.preset] == score.temperature
+            assert score.nll <= score.nll_uncalibrated + 0.002
+            assert score.bootstrap_interval == pytest.approx(score.interval, abs=0.002)
     values = json.loads((records.BUNDLED / record.file).with_suffix(".json").read_text())
     path = tmp_path / "r.json"
-    path.write_text(json.dumps(values | {"temperature": {"": {"fer40_center": -1}}}))
-    with pytest.raises(WeightsError, match=r"r\.json: a temperature"):
-        records.read_record(path)
-    del values["temperature"], values["calibration"]
+    for known in values["evidence"].values():
+        known["calibration"]["temperature"] = {"fer40_center": -1}
     path.write_text(json.dumps(values))
-    assert records.read_record(path).temperature == {}
+    with pytest.raises(WeightsError, match=r"r\.json: .*temperature"):
+        records.read_record(path)
 
 
 def test_fitting_a_fusion_calibrates_it_on_held_out_scores(labelled):
@@ -233,7 +219,7 @@ def test_fitting_a_fusion_calibrates_it_on_held_out_scores(labelled):
     )
     assert fit.temperature > on_its_own
     assert fer_zoo.fit_fusion(model, noise(70)).temperature is None
-    assert (model.temperature, model.provenance.get("calibration")) == ({}, None)
+    assert (model.temperature, model.evidence.calibration) == ({}, None)
 
 
 @pytest.mark.real_data

@@ -14,6 +14,7 @@ from PIL import Image
 import fer_zoo
 from conftest import stripes
 from fer_zoo.errors import ArgumentError
+from fer_zoo.evidence import Evidence, Faces, Training
 from fer_zoo.inference import crop_faces
 from fer_zoo.inference.prediction import SHOWN, Photo, Photos, Prediction, Predictions
 
@@ -182,16 +183,18 @@ def test_a_fitted_fusion_says_its_weights():
 
 def test_a_trained_model_says_the_run_it_comes_from():
     model = fer_zoo.create("resnet18_025", weights="default")
-    model.provenance = {
-        "model": "resnet18_025",
-        "recipe": {"name": "finetune", "seed": 3},
-        "data": {"name": "train"},
-    }
+    faces = Faces(name="train", n=9)
+    training = Training(
+        model="resnet18_025",
+        recipe={"name": "finetune", "seed": 3},
+        faces=faces,
+        validation=faces,
+        selection="last",
+    )
+    model.evidence = Evidence(training=training)
     assert "weights='resnet18_025 trained by finetune (seed 3) on train'" in repr(model)
     model.reset_classifier(2)
     assert "weights=None" in repr(model)
-    model.labels = ("calm", "tense")
-    assert "weights='own'" in repr(model)
 
 
 def test_crops_and_registries_are_short():

@@ -172,7 +172,7 @@ def test_views_are_averaged_as_the_preset_says(average):
 
 def test_the_ten_views_run_as_one_batch(labelled):
     predict, seen = fer_zoo.Predictor(labelled, preset="fer40_tencrop"), []
-    (network,) = predict._runner._plain.networks
+    (network,) = predict._runner._scoring.networks
     network.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
     predict([GRAY] * 3)
     assert seen == [(30, 1, 40, 40)]

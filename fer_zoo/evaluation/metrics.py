@@ -309,7 +309,10 @@ def cross_validated_ece(scores: Tensor, targets: Tensor, split: str | None) -> f
     for part in order.chunk(FOLDS):
         rest = torch.ones(n, dtype=torch.bool)
         rest[part] = False
-        fitted = fit_temperature(scores[rest], targets[rest], split=split or "own faces")
+        try:
+            fitted = fit_temperature(scores[rest], targets[rest], split=split or "own faces")
+        except ArgumentError:  # none is the best
+            return None
         found[part] = tempered(scores[part], fitted)
     return expected_calibration_error(found, targets)
 
