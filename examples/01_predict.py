@@ -24,8 +24,8 @@ for prediction in predict(["faces/eileen_collins.png", "faces/no_such_file.png"]
 # Whole photographs
 # -----------------
 #
-# FER models want a cropped face. A ``PhotoPredictor`` finds the faces first and cuts them as FER2013
-# was cut; any function from an RGB array to boxes will do as its ``detector``.
+# FER models want a cropped face. A ``PhotoPredictor`` finds the faces first and cuts them as
+# FER2013 was cut; any function from an RGB array to boxes will do as its ``detector``.
 
 find = fer_zoo.PhotoPredictor("ensemble_r18_vgg19_025")
 photos = find(sorted(Path("photographs").glob("*.jpg")))
@@ -47,7 +47,8 @@ for axes, photo in zip(panels, photos, strict=True):
         axes.add_patch(
             plt.Rectangle((left, top), right - left, bottom - top, fill=False, ec="w", lw=2)
         )
-        axes.text(left, top - 8, f"{face.label} {face.probability:.0%}", color="white", weight="bold")
+        said = f"{face.label} {face.probability:.0%}"
+        axes.text(left, top - 8, said, color="white", weight="bold")
 plt.show()
 
 # %%

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.fold import fold, snapshot
-from fer_zoo.inference.scoring import BatchSize, scores_by, tempered
+from fer_zoo.inference.scoring import scores_by, tempered
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import Preset
 
@@ -66,9 +66,9 @@ class TorchEngine:
         _survive_forks()
         self._prepare()
 
-    def scores(self, images: Tensor, preset: Preset, size: BatchSize) -> Tensor:
+    def scores(self, images: Tensor, preset: Preset, batch_size: int) -> Tensor:
         """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
-        how: Any = {"channels": self.channels, "device": self.device, "size": size}
+        how: Any = {"channels": self.channels, "device": self.device, "batch_size": batch_size}
         members = scores_by(self.member_logits, images, preset, **how)
         with torch.inference_mode():
             fused = members[0] if self.fusion is None else self.fusion(members)

@@ -8,15 +8,14 @@ a frozen network; here it takes milliseconds and no compiler.
 
 import logging
 import operator
-from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.optimization import fuse
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fer_zoo.models import Classifier
 
@@ -89,20 +88,9 @@ def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Modul
     """
     plain = snapshot(network)
     try:
-        traced = fx.symbolic_trace(plain)
+        traced: fx.GraphModule = fuse(plain)
     except Exception:  # tracing runs the network's own code, which may raise whatever it likes
         return plain.to(example.dtype)
-    modules = dict(traced.named_modules())
-    for node in list(traced.graph.nodes):
-        conv = _before(node, lambda n: type(modules.get(str(n.target))) is nn.Conv2d)
-        if conv and type(modules.get(str(node.target))) is nn.BatchNorm2d:
-            name = str(conv.target)
-            modules[name] = fuse_conv_bn_eval(modules[name], modules[str(node.target)])
-            traced.set_submodule(name, modules[name])
-            node.replace_all_uses_with(conv)
-            traced.graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    traced.recompile()
     traced.to(example.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if pack and example.device.type == "cpu" and _can_pack(example.dtype):
         try:
@@ -157,14 +145,6 @@ def _pack(traced: fx.GraphModule, example: Tensor) -> None:
     traced.recompile()
     with torch.inference_mode():
         traced(example[:1])
-
-
-def _before(node: fx.Node, wanted: Callable[[fx.Node], bool]) -> fx.Node | None:
-    """Return the only input of `node` if it is of the wanted kind and feeds nothing else."""
-    found = node.all_input_nodes
-    if node.op == "call_module" and len(found) == 1 and found[0].op == "call_module":
-        return found[0] if len(found[0].users) == 1 and wanted(found[0]) else None
-    return None
 
 
 def _only_user(node: fx.Node) -> fx.Node | None:

@@ -5,7 +5,7 @@ import html
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, SupportsIndex, TypeVar, overload
+from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 from torch import Tensor
 
@@ -18,6 +18,18 @@ FACE_COLUMNS = ("source", *BOX, *CROP_COLUMNS[1:])
 """The columns of a table of predictions, and of one of photographs; one of each class follows."""
 
 T = TypeVar("T")
+
+
+class _Results(list[T]):
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> Self: ...
+
+    def __getitem__(self, index: Any, /) -> Any:
+        part = super().__getitem__(index)
+        return type(self)(part) if isinstance(index, slice) else part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +112,7 @@ class Prediction:
         return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="width:7em">'
 
 
-class Predictions(list[Prediction]):
+class Predictions(_Results[Prediction]):
     """A list of predictions that notebooks can draw and tables can take.
 
     Example:
@@ -109,16 +121,6 @@ class Predictions(list[Prediction]):
         [{'source': None, 'label': 'happy', 'probability': 0.9, 'error': None, 'p_happy': 0.9, \
 'p_sad': 0.1}]
     """
-
-    @overload
-    def __getitem__(self, index: SupportsIndex, /) -> Prediction: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> "Predictions": ...
-
-    def __getitem__(self, index: SupportsIndex | slice, /) -> "Prediction | Predictions":
-        part = super().__getitem__(index)
-        return Predictions(part) if isinstance(part, list) else part
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each, for `pandas.DataFrame(predictions.to_dicts())`.
@@ -169,18 +171,8 @@ class Photo:
         return f'<div style="margin:.5em 0">{title}{faces or body}</div>'
 
 
-class Photos(list[Photo]):
+class Photos(_Results[Photo]):
     """A list of photographs that notebooks can draw and tables can take."""
-
-    @overload
-    def __getitem__(self, index: SupportsIndex, /) -> Photo: ...
-
-    @overload
-    def __getitem__(self, index: slice, /) -> "Photos": ...
-
-    def __getitem__(self, index: SupportsIndex | slice, /) -> "Photo | Photos":
-        part = super().__getitem__(index)
-        return Photos(part) if isinstance(part, list) else part
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each face, and one for each photograph with an error.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError, CheckpointError, MissingDependencyError
-from fer_zoo.inference.scoring import BatchSize, in_evaluation, in_parts
+from fer_zoo.inference.scoring import in_evaluation, in_parts
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import Preset
 
@@ -82,7 +82,7 @@ class Program:
     ) -> None:
         self.call, self.preset, self.entry, self.channels = call, preset, entry, channels
 
-    def scores(self, images: Tensor, preset: Preset, size: BatchSize) -> Tensor:
+    def scores(self, images: Tensor, preset: Preset, batch_size: int) -> Tensor:
         """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
         if preset != self.preset:
             raise ArgumentError(
@@ -100,7 +100,8 @@ class Program:
                 return self.call(squares).double()
             return self.call(squares.mul(255).round().byte()).double().log()
 
-        return torch.cat(in_parts(images, part_scores, size=size, views=preset.num_views))
+        how = {"batch_size": batch_size, "views": preset.num_views}
+        return torch.cat(in_parts(images, part_scores, **how))
 
 
 def onnx_program(

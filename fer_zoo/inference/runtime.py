@@ -12,7 +12,7 @@ from fer_zoo.errors import ArgumentError, OptimizeError
 from fer_zoo.factory import resolve
 from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.programs import Program, onnx_program
-from fer_zoo.inference.scoring import BatchSize, as_faces, in_evaluation, predict_scores
+from fer_zoo.inference.scoring import as_faces, in_evaluation, predict_scores
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
@@ -61,7 +61,6 @@ class Optimized:
         self.name, self.labels, self.preset = name, labels, preset
         self.engine, self.report = scoring.name, dict[str, float]()
         self._scoring, self._batch_size = scoring, max(LEAST_BATCH, most)
-        self._sizes: dict[int, BatchSize] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return calibrated probabilities `(B, K)`, float32, of faces.
@@ -81,9 +80,8 @@ class Optimized:
             preset: another transform, which onnxruntime's engine cannot do.
             batch_size: largest number of views at once; 256, or as many as the example had.
         """
-        batch_size = batch_size or self._batch_size
-        size = self._sizes.setdefault(batch_size, BatchSize(batch_size))
-        return self._scoring.scores(as_faces(images), preset or self.preset, size)
+        faces, preset = as_faces(images), preset or self.preset
+        return self._scoring.scores(faces, preset, batch_size or self._batch_size)
 
     def __repr__(self) -> str:
         return f"Optimized({self.name!r}, preset={self.preset.name!r}, engine={self.engine!r})"

@@ -83,44 +83,9 @@ def member_scores(
         preset,
         channels=own.in_channels,
         device=like.device,
-        size=BatchSize(batch_size),
+        batch_size=batch_size,
         progress=progress,
     )
-
-
-class BatchSize:
-    """How many views go through a network at once: as many as asked for, fewer where memory ends.
-
-    After `PATIENCE` parts that went well at a smaller size, twice as many are tried again.
-
-    Args:
-        limit: the largest number of views.
-
-    Example:
-        >>> size = BatchSize(256)
-        >>> size.halve(), size.now
-        (True, 128)
-    """
-
-    PATIENCE = 8
-
-    def __init__(self, limit: int) -> None:
-        self.limit = self.now = limit
-        self._good = 0
-
-    def halve(self) -> bool:
-        """Go to half the size; False if it is 1 already."""
-        self._good = 0
-        if self.now <= 1:
-            return False
-        self.now //= 2
-        return True
-
-    def went_well(self) -> None:
-        """Take note of a part that fitted."""
-        self._good += 1
-        if self._good >= self.PATIENCE and self.now < self.limit:
-            self.now, self._good = min(2 * self.now, self.limit), 0
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -139,18 +104,18 @@ def in_parts(
     images: Tensor,
     run: Callable[[Tensor], Tensor],
     *,
-    size: BatchSize,
+    batch_size: int,
     views: int,
     done: Callable[[int], object] = lambda count: None,
 ) -> list[Tensor]:
     """Return what `run` makes of each part of some images; one part if there are none.
 
-    Where memory ends, the part is done again in halves.
+    Where memory ends, the part is done again in halves, and so is the rest.
 
     Args:
         images: shape `(N, ...)`.
         run: from a part of them to anything.
-        size: largest number of views at once.
+        batch_size: largest number of views at once.
         views: of one image.
         done: is told of how many images each finished part had.
 
@@ -160,16 +125,16 @@ def in_parts(
     results: list[Tensor] = []
     at = 0
     while at < len(images) or not results:
-        part = images[at : at + max(1, size.now // views)]
+        part = images[at : at + max(1, batch_size // views)]
         try:
             results.append(run(part))
         except Exception as error:
-            if not (out_of_memory(error) and len(part) > 1 and size.halve()):
+            if not out_of_memory(error) or len(part) == 1:
                 raise
+            batch_size = len(part) * views // 2
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
             continue
-        size.went_well()
         at += len(part)
         done(len(part))
     return results
@@ -201,7 +166,7 @@ def scores_by(
     *,
     channels: int,
     device: torch.device,
-    size: BatchSize,
+    batch_size: int,
     progress: bool = False,
 ) -> Tensor:
     """Return member scores `(M, N, K)` of images by anything that maps views to member logits.
@@ -212,7 +177,7 @@ def scores_by(
         preset: makes the views and combines their logits.
         channels: of a view.
         device: where the views are made.
-        size: largest number of views at once.
+        batch_size: largest number of views at once.
         progress: show a bar on a terminal.
 
     Raises:
@@ -235,7 +200,7 @@ def scores_by(
         return torch.stack([preset.combine(member) for member in per_view]).cpu()
 
     with torch.inference_mode(), bar:
-        how: Any = {"size": size, "views": preset.num_views, "done": bar.update}
+        how: Any = {"batch_size": batch_size, "views": preset.num_views, "done": bar.update}
         return torch.cat(in_parts(faces, part_scores, **how), 1)
 
 
