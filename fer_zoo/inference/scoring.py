@@ -29,13 +29,15 @@ def in_evaluation(model: M) -> M:
         >>> in_evaluation(model).training, model.training
         (False, True)
     """
+    if not any(module.training for module in model.modules()):
+        return model
     twins = {module: copy(module) for module in model.modules()}
     for module, twin in twins.items():
         children = module._modules.items()
         twin._modules = {name: child and twins[child] for name, child in children}
         twin._compiled_call_impl = None  # calls the original
         twin.training = False
-    return cast(M, twins[model]) if any(module.training for module in twins) else model
+    return cast(M, twins[model])
 
 
 def member_scores(
