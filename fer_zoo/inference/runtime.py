@@ -189,7 +189,8 @@ def _in_torch(model: Classifier, preset: Preset, faces: Tensor, **options: Any) 
 
 def _in_onnx(model: Classifier, preset: Preset, faces: Tensor, *, int8: bool) -> Program:
     try:
-        return onnx_program(model, preset, faces, int8=int8)
+        with torch.inference_mode():
+            return onnx_program(model, preset, faces, int8=int8)
     except (ArgumentError, ImportError):
         raise
     except Exception as error:  # torch's exporter raises whatever a network of timm's makes it
