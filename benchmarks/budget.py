@@ -2,39 +2,30 @@
 
 import signal
 import threading
-from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 
-@dataclass
-class Deadline:
-    """Whether the time ran out; a Ctrl-C of the user's own leaves `passed` False."""
-
-    passed: bool = False
+class TimeIsUp(KeyboardInterrupt):
+    """The minutes are over; a Ctrl-C of the user's own is a plain KeyboardInterrupt."""
 
 
 @contextmanager
-def deadline(minutes: float | None) -> Iterator[Deadline]:
-    """Raise KeyboardInterrupt in the block when its `minutes` are over; None or 0 sets no limit."""
-    state = Deadline()
+def deadline(minutes: float | None) -> Iterator[None]:
+    """Raise TimeIsUp in the block when its `minutes` are over; None or 0 sets no limit."""
 
-    def stop() -> None:
-        state.passed = True
-        interrupt_main()
+    def stop(*_: object) -> None:
+        raise TimeIsUp
 
-    timer = threading.Timer(60 * (minutes or 0), stop)
+    # No Ctrl-C: a shell's & and nohup have a program ignore those.
+    before = signal.signal(signal.SIGALRM, stop)
+    here = (threading.main_thread().ident, signal.SIGALRM)
+    timer = threading.Timer(60 * (minutes or 0), signal.pthread_kill, here)
     timer.daemon = True
-    # A shell's & and nohup have a program ignore interrupts, this one included.
-    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    if minutes and ignored:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     if minutes:
         timer.start()
     try:
-        yield state
+        yield
     finally:
         timer.cancel()
-        if minutes and ignored:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, before)

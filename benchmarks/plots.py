@@ -18,63 +18,55 @@ def save_plots(rows: Iterable[Row], beside: Path) -> list[Path]:
         print("no plots: matplotlib is not installed (pip install 'fer-zoo[bench]')")
         return []
     timed = [r for r in rows if r["kind"] == "inference" and r["status"] == "ok"]
-    found = []
-    for name, draw in (("throughput", throughput), ("accuracy", accuracy)):
-        figure = Figure(layout="constrained")
-        if draw(figure, timed):
-            found.append(beside.with_name(f"{beside.stem}-{name}.png"))
-            figure.savefig(found[-1], dpi=120)
-    return found
+    trained = [r for r in timed if r["model"] in fer_zoo.list_models(weights=True)]
+    paths = []
+    for name, draw, shown in (("throughput", throughput, timed), ("accuracy", accuracy, trained)):
+        if shown:
+            figure = Figure(layout="constrained")
+            draw(figure, shown)
+            paths.append(beside.with_name(f"{beside.stem}-{name}.png"))
+            figure.savefig(paths[-1], dpi=120)
+    return paths
 
 
-def throughput(figure: Any, rows: list[Row]) -> bool:
-    """Draw images per second against batch size, one field per model; say whether there are any."""
+def throughput(figure: Any, rows: list[Row]) -> None:
+    """Draw images per second against batch size, one field per model."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    if not models:
-        return False
     columns = min(3, len(models))
     lines = -(-len(models) // columns)
     figure.set_size_inches(4 * columns, 3 * lines)
     fields = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes, model in zip(fields, models, strict=False):
-        for (mode, dtype), points in _series(r for r in rows if r["model"] == model).items():
-            points.sort(key=lambda r: r["batch_size"])
-            sizes = [r["batch_size"] for r in points]
-            rates = [r["images_per_s"] for r in points]
-            axes.plot(sizes, rates, marker="o", label=f"{mode}, {dtype}")
+        plot(axes, [r for r in rows if r["model"] == model], "batch_size", "images_per_s", "o-")
         axes.set(xscale="log", yscale="log", title=model, xlabel="batch size", ylabel="images/s")
-        axes.set_xticks(sorted({r["batch_size"] for r in rows}), minor=False)
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
     for axes in fields[len(models) :]:
         axes.set_visible(False)
     fields[0].legend(fontsize=7)
-    return True
 
 
-def accuracy(figure: Any, rows: list[Row]) -> bool:
-    """Draw recorded accuracy against the latency of the smallest batch, of models with weights."""
-    trained = set(fer_zoo.list_models(weights=True))
-    rows = [row for row in rows if row["model"] in trained]
-    if not rows:
-        return False
+def accuracy(figure: Any, rows: list[Row]) -> None:
+    """Draw recorded accuracy against the latency of the smallest batch."""
     smallest = min(row["batch_size"] for row in rows)
-    axes = figure.add_subplot()
-    figure.set_size_inches(6, 4)
-    rows = [row for row in rows if row["batch_size"] == smallest]
-    for (mode, dtype), points in _series(rows).items():
-        x = [1000 * r["median_s"] for r in points]
-        y = [100 * recorded(r["model"]) for r in points]
-        axes.plot(x, y, marker="o", linestyle="none", label=f"{mode}, {dtype}")
-    for model in {r["model"] for r in rows}:
-        fastest = min(1000 * r["median_s"] for r in rows if r["model"] == model)
-        axes.annotate(model, (fastest, 100 * recorded(model)), fontsize=7, va="bottom")
-    axes.set(
-        xlabel=f"ms for a batch of {smallest}",
-        ylabel="accuracy in %, from the record of the weights",
-    )
+    rows = [
+        row | {"ms": 1000 * row["median_s"], "accuracy": 100 * recorded(row["model"])}
+        for row in rows
+        if row["batch_size"] == smallest
+    ]
+    axes = figure.subplots()
+    plot(axes, rows, "ms", "accuracy", "o")
+    for row in {row["model"]: row for row in rows}.values():
+        axes.annotate(row["model"], (row["ms"], row["accuracy"]), fontsize=7, va="bottom")
+    axes.set(xlabel=f"ms for a batch of {smallest}", ylabel="recorded accuracy in %")
     axes.legend(fontsize=7)
-    return True
+
+
+def plot(axes: Any, rows: list[Row], x: str, y: str, look: str) -> None:
+    """Draw two fields of rows against each other, one line for each way to run the network."""
+    ways: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        ways.setdefault(f"{row['mode']}, {row['dtype']}", []).append((row[x], row[y]))
+    for way, points in ways.items():
+        axes.plot(*zip(*sorted(points), strict=True), look, label=way)
 
 
 def recorded(model: str) -> float:
@@ -86,10 +78,3 @@ def recorded(model: str) -> float:
         for row in record.metrics
         if row["views"] == 1 and row.get("fusion", "") == fusion
     )
-
-
-def _series(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        found.setdefault((row["mode"], row["dtype"]), []).append(row)
-    return found

@@ -42,7 +42,6 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(thesis, "MEMBERS", {"ResNet18": "test_tiny", "VGG19": "plain_test"})
     monkeypatch.setattr(thesis, "ENSEMBLE", "test_tiny+plain_test")
     runs = tmp_path / "runs"
-    monkeypatch.setattr(thesis, "COUNTS", {"train": (70,)})
     options = ["thesis", "--data", str(small_csv(tmp_path)), "--runs", str(runs)]
     monkeypatch.setattr(sys, "argv", [*options, "--epochs", "20", "30"])
     thesis.main()
@@ -199,7 +198,6 @@ def test_a_fresh_process_tells_its_times_and_its_peak():
     assert found.size == 0
     with pytest.raises(RuntimeError, match="No module named 'no_such'"):
         startup.run("import no_such", "None")
-    assert startup.parse("a warning\n[1.5, 0.25, 1000, 40]\n") == startup.Start(1.5, 0.25, 1000, 40)
 
 
 def test_startup_ratios_are_those_of_paired_rounds(tmp_path: Path, monkeypatch, capsys):
@@ -273,8 +271,3 @@ def test_an_interrupt_keeps_the_starts_until_then(tmp_path: Path, monkeypatch, c
     assert code == 130
     assert "interrupted" in capsys.readouterr().err
     assert len(output.read_text().splitlines()) == 6
-
-
-def test_the_speed_of_a_run_is_found_by_running():
-    recipe = fer_zoo.Recipe(name="x", batch_size=4, epochs=1)
-    assert training.faces_per_second("test_tiny", recipe, "cpu", enough=0.01) > 1
