@@ -7,9 +7,12 @@ import math
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,31 @@ def call(main: Callable[[], int | None]) -> None:
         sys.exit(main())
     except FerZooError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+class TimeIsUp(KeyboardInterrupt):
+    """The minutes are over; a Ctrl-C of the user's own is a plain KeyboardInterrupt."""
+
+
+@contextmanager
+def deadline(minutes: float | None) -> Iterator[None]:
+    """Raise TimeIsUp in the block when its `minutes` are over; None or 0 sets no limit."""
+
+    def stop(*_: object) -> None:
+        raise TimeIsUp
+
+    # No Ctrl-C: a shell's & and nohup have a program ignore those.
+    before = signal.signal(signal.SIGALRM, stop)
+    here = (threading.main_thread().ident, signal.SIGALRM)
+    timer = threading.Timer(60 * (minutes or 0), signal.pthread_kill, here)
+    timer.daemon = True
+    if minutes:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGALRM, before)
 
 
 def environment(device: torch.device) -> Row:

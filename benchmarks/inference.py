@@ -21,10 +21,8 @@ from pathlib import Path
 import harness
 import measuring
 import torch
-from budget import TimeIsUp, deadline
 from modes import FLOAT32_ONLY, MODES, Case
 from peers import NotAvailableError
-from plots import save_plots
 from tables import table
 from torch import Tensor
 from tqdm import tqdm
@@ -108,7 +106,6 @@ def measure(
             row["flops_per_s"] = harness.rounded(work / row["median_s"])
             row["share_of_peak"] = harness.rounded(row["flops_per_s"] / peaks[dtype])
             row["ratios"] = ratios(key, times)
-            row["joules_per_image"] = measuring.joules(runners[key], batches[0])
         yield {
             "kind": "inference",
             "model": model.name,
@@ -118,7 +115,6 @@ def measure(
             "device": device.type,
             **row,
             "peak_flops_per_s": harness.rounded(peaks[dtype]),
-            "copy_bytes_per_s": harness.rounded(peaks["copy"]),
             "environment": options.environment,
         }
 
@@ -172,18 +168,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, append rows as they come, print the table and draw the plots."""
+    """Measure, append rows as they come, and print the table."""
     options = parse(arguments)
     groups = list(itertools.product(options.models, options.batch_sizes))
     count, done, status = len(groups) * len(cells(options)), 0, 0
     bar = tqdm(total=count, unit="cell", disable=None)
     try:
-        with deadline(options.minutes), bar:
+        with harness.deadline(options.minutes), bar:
             peaks = {
                 name: measuring.peak_flops(DTYPES[name], options.device)
                 for name in dict.fromkeys(["float32", *options.dtypes])
             }
-            peaks["copy"] = measuring.copy_bandwidth(options.device)
             for name, sizes in itertools.groupby(groups, lambda g: g[0]):
                 model = measuring.subject(name)
                 for _, size in sizes:
@@ -193,14 +188,12 @@ def main(arguments: list[str] | None = None) -> int:
                         done += 1
                         bar.update()
     except KeyboardInterrupt as stopped:
-        over = isinstance(stopped, TimeIsUp)
+        over = isinstance(stopped, harness.TimeIsUp)
         why = f"{options.minutes} minutes are over" if over else "interrupted"
         print(f"{why}: {done} of {count} cells are done", file=sys.stderr)
         status = 0 if over else 130
     rows = harness.read_rows(options.output) if options.output.exists() else []
     print(table("inference", rows))
-    for path in save_plots(rows, options.output):
-        print(path)
     return status
 
 

@@ -1,4 +1,4 @@
-"""How one call is measured: inputs, parity, time in turns, memory, arithmetic, energy."""
+"""How one call is measured: inputs, parity, time in turns, arithmetic."""
 
 import copy
 import math
@@ -209,41 +209,8 @@ def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
         torch.set_float32_matmul_precision(before)
 
 
-def copy_bandwidth(device: torch.device) -> float:
-    """Return the bytes read and written per second by the best of several large copies."""
-    size = 2**28
-    source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
-    return 2 * size / _best(target.copy_, source, device)
-
-
 def _best(call: Callable[[Any], Any], x: Any, device: torch.device) -> float:
     found: list[float] = []
     while len(found) < 5 or (sum(found) < ENOUGH and len(found) < 50):
         found.append(seconds_of(call, x, device))
     return min(found[1:])
-
-
-def joules(runner: Runner, images: Tensor) -> float | None:
-    """Return the GPU's energy for an image, over a second of calls; None where NVML has no count.
-
-    What the GPU takes while idle is part of it.
-    """
-    device = images.device
-    if device.type != "cuda":
-        return None
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        identifier = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(identifier)
-        before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # no pynvml, no NVML, or a card without a counter: each has its own error
-        return None
-    x, start, calls = runner.prepare(images), time.perf_counter(), 0
-    while time.perf_counter() - start < ENOUGH:
-        runner.call(x)
-        torch.cuda.synchronize(device)
-        calls += 1
-    used = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before
-    return float(f"{used / 1000 / calls / len(images):.5g}")

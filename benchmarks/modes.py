@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from measuring import Runner
-from peers import NotAvailableError, timm_network, torchvision_network
-from torch import Tensor, nn
+from peers import NotAvailableError, torchvision_network
+from torch import Tensor
 
 import fer_zoo
 from fer_zoo.inference import predict_scores
@@ -109,18 +109,11 @@ def _session(model: Classifier, device: str) -> Any:
 
 
 def torchvision(case: Case) -> Runner:
-    """Plain torchvision: the same shape in float32 and nchw, as built, on ready floats."""
-    return _plain(case, torchvision_network)
+    """Plain torchvision: the same shape in float32 and nchw, as built, on ready floats.
 
-
-def timm(case: Case) -> Runner:
-    """Plain timm: the same shape in float32 and nchw, as built, on ready floats."""
-    return _plain(case, timm_network)
-
-
-def _plain(case: Case, build: Callable[[Classifier], nn.Module]) -> Runner:
-    """Return the bare networks; fusion, views and softmax are done outside of the timed call."""
-    networks = [build(network).to(case.device) for network in case.networks]
+    Views, fusion and softmax are done outside of the timed call.
+    """
+    networks = [torchvision_network(network).to(case.device) for network in case.networks]
     preset, model = case.preset, case.model
 
     def prepare(images: Tensor) -> Tensor:
@@ -143,11 +136,10 @@ def _plain(case: Case, build: Callable[[Classifier], nn.Module]) -> Runner:
 
 MODES: dict[str, Callable[[Case], Runner]] = {
     "torchvision": torchvision,
-    "timm": timm,
     "eager": eager,
     "compiled": compiled,
     "optimized": optimized,
     "onnxruntime": onnxruntime,
 }
-FLOAT32_ONLY = ("torchvision", "timm", "onnxruntime")
+FLOAT32_ONLY = ("torchvision", "onnxruntime")
 """What runs in float32 alone, whatever other types are asked for."""

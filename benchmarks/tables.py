@@ -59,7 +59,6 @@ MEASURED: dict[str, dict[str, Cell]] = {
         "largest difference": lambda row: f"{row['max_difference']:.0e}",
         "repeats": lambda row: str(row["repeats"]),
         "peak MB": number("peak_memory_bytes", 1e-6, 0),
-        "mJ/image": number("joules_per_image", 1e3, 3),
     },
     "training": {
         "images/s": number("images_per_s"),
@@ -137,5 +136,4 @@ def _where(rows: list[Row]) -> str:
     if peaks:
         measured = (f"{peak / 1e12:.3g} TFLOP/s in {dtype}" for dtype, peak in peaks.items())
         text += f"; measured peak {' and '.join(measured)}"
-        text += f", copy {rows[-1]['copy_bytes_per_s'] / 1e9:.3g} GB/s"
     return text

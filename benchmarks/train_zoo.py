@@ -21,19 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import bundle_weights
-import torch
-from budget import TimeIsUp, deadline
-from harness import call
+from harness import TimeIsUp, call, deadline, environment
 from zoo_log import accuracies, accuracy, training_log
 from zoo_plan import Job, Product, Stage, read_plan
 
 import fer_zoo
+from fer_zoo._device import resolve_device
 from fer_zoo._files import replacing
 from fer_zoo.data import FER2013, FaceDataset, FERPlus
 from fer_zoo.errors import DataError
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.training import read_history
-from fer_zoo.training.distributed import joined
 from fer_zoo.training.objective import write_answers
 from fer_zoo.weights.checkpoint import write_checkpoint
 from fer_zoo.weights.storage import storage_dtype
@@ -128,11 +126,13 @@ class Zoo:
         scores = {p: member_scores(model, public.images, preset=p, progress=True) for p in presets}
         config = {"labels": model.labels, "scores_for": public.fingerprint}
         write_checkpoint(job.folder / "scores.safetensors", scores, config)
-        run = model.provenance
+        run = model.evidence.training
         seconds = sum(epoch.seconds for epoch in read_history(job.folder / "history.csv"))
         found: dict[str, Any] = {"stage": job.stage.name, "model": job.model, "seed": job.seed}
-        found |= {"epochs": run["recipe"]["epochs"], "best_epoch": run["epoch"], "n": len(public)}
-        found |= {"minutes": round(seconds / 60, 1), "device": device_name(self.options.device)}
+        found |= {"epochs": run.recipe["epochs"], "best_epoch": run.epoch, "n": len(public)}
+        found |= {"minutes": round(seconds / 60, 1)}
+        known = environment(resolve_device(self.options.device))
+        found["device"] = known["gpu"] or f"{known['cpu']}, {known['threads']} threads"
         found["accuracy"] = {p: accuracy(s[0], public, model.labels) for p, s in scores.items()}
         with replacing(job.folder / "result.json") as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")
@@ -181,14 +181,6 @@ def go_on_from(earlier: Path, output: Path) -> None:
         for name in ("best.safetensors", "last.safetensors", "history.csv"):
             shutil.copy2(earlier / name, copy / name)
         copy.rename(output)
-
-
-def device_name(device: str | None) -> str:
-    """Return what the runs are trained on, in words."""
-    with joined(device) as (_, place):
-        if place.type == "cuda":
-            return torch.cuda.get_device_name(place)
-        return f"{place.type}, {torch.get_num_threads()} threads"
 
 
 def main() -> None:

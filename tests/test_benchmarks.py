@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import fer_zoo
 from conftest import ROOT, stripes
 from fer_zoo.data import fer2013
 from fer_zoo.transforms import PRESETS, Augmentation
