@@ -163,7 +163,7 @@ CONFIGS = {
     "quintillions of classes": ({"num_classes": 10**18}, "config cannot be built"),
     "no classes": ({"num_classes": 0}, "at least 1"),
     "classes no number": ({"num_classes": "7"}, "whole number"),
-    "another class": ({"num_classes": 8, "labels": None}, r"\(7, 96\), the model's is \(8, 96\)"),
+    "another class": ({"num_classes": 8, "labels": None}, r"\(7, 128\), the model's is \(8, 128\)"),
     "a giant network": ({"name": "timm/vit_giant_patch14_224"}, "more than .* values, twice what"),
     "channels": ({"in_channels": 2}, "in_channels must be 1"),
     "labels a number": ({"labels": 5}, "cannot be built"),
@@ -307,8 +307,8 @@ def test_a_refused_state_dict_leaves_the_model_as_it_was():
     before = {k: v.clone() for k, v in model.state_dict().items()}
     ones = {k: torch.ones_like(v) for k, v in before.items()}
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN"):
-        fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 96), torch.nan)})
-    large = torch.full((7, 96), 1e300, dtype=torch.float64)
+        fer_zoo.load_state_dict(model, ones | {"fc.weight": torch.full((7, 128), torch.nan)})
+    large = torch.full((7, 128), 1e300, dtype=torch.float64)
     with pytest.raises(StateDictError, match=r"fc\.weight holds NaN or infinity"):
         fer_zoo.load_state_dict(model, ones | {"fc.weight": large})
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
