@@ -123,16 +123,8 @@ def pack(
     write_records(ensembles, found, public, output, tag, storage)
     for preset in MEASURED if f"{ensemble}.{tag}" in WEIGHTS else ():
         bundled = fer_zoo.create(ensemble, weights=tag, fusion="average")
-        old, new = (
-            fer_zoo.evaluate(model, public, preset=preset)
-            for model in (bundled, ensembles["average"])
-        )
-        change = fer_zoo.compare(old, new)
-        print(
-            f"{ensemble}.{tag}, average, {preset}: bundled {100 * old.accuracy:.2f} %, packed "
-            f"{100 * new.accuracy:.2f} % ({100 * change.difference:+.2f} points, p = "
-            f"{change.p_value:.2g}, n = {change.n})"
-        )
+        both = (bundled, ensembles["average"])
+        print(fer_zoo.compare(*(fer_zoo.evaluate(m, public, preset=preset) for m in both)))
 
 
 def remeasure(record: WeightsRecord, public: FaceDataset, output: Path) -> None:

@@ -64,16 +64,14 @@ def prepare(
     answers = [
         runner.finish(runner.call(runner.prepare(b)))[: measuring.COMPARED].cpu() for b in batches
     ]
-    row: harness.Row = {"engine": runner.engine, "peak_memory_bytes": None}
-    if device.type == "cuda" and mode != "onnxruntime":
+    row: harness.Row = {"peak_memory_bytes": None}
+    if device.type == "cuda":
         row["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device) - before
     row |= measuring.parity(truth, torch.cat(answers), measuring.allowed(case.dtype, device))
     return runner, row
 
 
-def measure(
-    model: Classifier, size: int, options: argparse.Namespace, peaks: dict[str, float]
-) -> Iterator[harness.Row]:
+def measure(model: Classifier, size: int, options: argparse.Namespace) -> Iterator[harness.Row]:
     """Yield the rows of one model at one batch size."""
     device, preset = options.device, PRESETS[model.preset]
     on_cpu = measuring.pictures(size, preset.resize)
@@ -86,16 +84,15 @@ def measure(
         case = Case(model, device, DTYPES[dtype], batches[0])
         try:
             runner, row = prepare(mode, case, batches, truth)
+            if row["status"] == "ok":
+                runners[mode, dtype] = runner
+            del runner
         except Exception as error:
-            runner, row = None, outcome(error)
+            row = outcome(error)
         rows[mode, dtype] = row
-        if runner is not None and row["status"] == "ok":
-            runners[mode, dtype] = runner
-        del runner
     times, broken = measuring.take_turns(
         runners, batches, device, repeats=options.repeats, budget=options.budget
     )
-    work = size * measuring.flops_per_image(model, preset)
     for key, row in rows.items():
         mode, dtype = key
         if key in broken:
@@ -103,8 +100,6 @@ def measure(
         if key in times:
             row |= harness.timing(times[key])
             row["images_per_s"] = harness.rounded(size / row["median_s"])
-            row["flops_per_s"] = harness.rounded(work / row["median_s"])
-            row["share_of_peak"] = harness.rounded(row["flops_per_s"] / peaks[dtype])
             row["ratios"] = ratios(key, times)
         yield {
             "kind": "inference",
@@ -114,7 +109,6 @@ def measure(
             "batch_size": size,
             "device": device.type,
             **row,
-            "peak_flops_per_s": harness.rounded(peaks[dtype]),
             "environment": options.environment,
         }
 
@@ -175,15 +169,11 @@ def main(arguments: list[str] | None = None) -> int:
     bar = tqdm(total=count, unit="cell", disable=None)
     try:
         with harness.deadline(options.minutes), bar:
-            peaks = {
-                name: measuring.peak_flops(DTYPES[name], options.device)
-                for name in dict.fromkeys(["float32", *options.dtypes])
-            }
             for name, sizes in itertools.groupby(groups, lambda g: g[0]):
                 model = measuring.subject(name)
                 for _, size in sizes:
                     bar.set_description(f"{name}, batch {size}")
-                    for row in measure(model, size, options, peaks):
+                    for row in measure(model, size, options):
                         harness.append(options.output, row)
                         done += 1
                         bar.update()

@@ -1,6 +1,5 @@
 """How one call is measured: inputs, parity, time in turns, arithmetic."""
 
-import copy
 import math
 import random
 import time
@@ -11,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import fer_zoo
 from fer_zoo.models import Classifier
-from fer_zoo.transforms import Preset
 
 FEWEST = 5  # rounds that no budget cuts away
 ENOUGH = 1.0  # seconds that a cell is timed for, also where its repeats are done sooner
@@ -32,13 +29,11 @@ class Runner:
         call: from what `prepare` returns to what `finish` takes.
         prepare: makes of uint8 images `(B, 1, R, R)` on the device what `call` takes.
         finish: makes probabilities `(B, K)` of what `call` returns.
-        engine: what does the work, where there is a choice.
     """
 
     call: Callable[[Any], Any]
     prepare: Callable[[Tensor], Any] = lambda images: images
     finish: Callable[[Any], Tensor] = lambda answers: answers
-    engine: str | None = None
 
 
 def subject(name: str) -> Classifier:
@@ -180,37 +175,3 @@ def take_turns(
             if rounds >= min(FEWEST, repeats) and each >= budget:
                 break
     return times, broken
-
-
-def flops_per_image(model: Classifier, preset: Preset) -> int:
-    """Return the floating-point operations of our network for one image with all its views.
-
-    A multiplication and an addition count as two; only convolutions and matrix products count.
-    """
-    views = torch.zeros(preset.num_views, model.in_channels, preset.size, preset.size)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).float()(views)
-    return counter.get_total_flops()
-
-
-def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the operations per second of the best of several large matrix products.
-
-    On a GPU float32 is multiplied in TF32 where convolutions are.
-    """
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
-    before = torch.get_float32_matmul_precision()
-    tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if tf32 else before)
-    try:
-        return 2 * n**3 / _best(lambda x: torch.mm(x, b), a, device)
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _best(call: Callable[[Any], Any], x: Any, device: torch.device) -> float:
-    found: list[float] = []
-    while len(found) < 5 or (sum(found) < ENOUGH and len(found) < 50):
-        found.append(seconds_of(call, x, device))
-    return min(found[1:])

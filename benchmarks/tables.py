@@ -55,7 +55,6 @@ MEASURED: dict[str, dict[str, Cell]] = {
         "median ms (10th to 90th percentile)": milliseconds,
         "x torchvision": lambda row: spread(row["ratios"]["torchvision"]),
         "x eager": lambda row: spread(row["ratios"]["eager"]),
-        "% of peak": number("share_of_peak", 100),
         "largest difference": lambda row: f"{row['max_difference']:.0e}",
         "repeats": lambda row: str(row["repeats"]),
         "peak MB": number("peak_memory_bytes", 1e-6, 0),
@@ -132,8 +131,4 @@ def _where(rows: list[Row]) -> str:
     text += ", ".join(f"{name} {packages[name]}" for name in names if packages[name])
     text += f"; driver {known['driver']}" if known["driver"] else ""
     text += f"; commit `{known['commit']}`" if known["commit"] else ""
-    peaks = {row["dtype"]: row["peak_flops_per_s"] for row in rows if "peak_flops_per_s" in row}
-    if peaks:
-        measured = (f"{peak / 1e12:.3g} TFLOP/s in {dtype}" for dtype, peak in peaks.items())
-        text += f"; measured peak {' and '.join(measured)}"
     return text

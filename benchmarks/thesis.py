@@ -8,8 +8,8 @@ the run of 30 epochs goes on from the one of 20, and that of 300 from the one of
 those of three runs from one seed. Each ensemble is its two members of as many epochs under a
 stacked head that is fitted on PublicTest; beside its accuracy there stands the one on held-out
 folds. With `--budget`, training stops after that many minutes; the next call goes on. What did not
-run says so instead of a number. The documentation prints its tables from `results/thesis.json`, in
-the form of `RUNS/tables.json`; what an older run did not keep is missing there.
+run to its end says so instead of a number. The documentation prints its tables from
+`results/thesis.json`, in the form of `RUNS/tables.json`; what an older run did not keep is missing.
 """
 
 import argparse
@@ -25,8 +25,6 @@ from zoo_plan import read_plan
 
 import fer_zoo
 from fer_zoo._files import replacing
-from fer_zoo.errors import FerZooError
-from fer_zoo.training import read_history
 
 Found = dict[str, dict[int, dict[str, Any]]]  # figures by table row and epochs, as they are stored
 RECORD = Path(__file__).parent / "results" / "thesis.json"
@@ -88,26 +86,8 @@ def evaluate(zoo: Zoo, split: str) -> Found:
     return found
 
 
-def state(zoo: Zoo, row: str, epochs: int) -> str:
-    """Say of a row without figures how far it came."""
-    parts = []
-    for job in zoo.jobs(f"thesis_{epochs}"):
-        if MEMBERS.get(row, job.model) == job.model:
-            try:
-                done = len(read_history(job.folder / "history.csv"))
-                parts.append(f"{job.model} {done} of {epochs} epochs")
-            except FerZooError:
-                parts.append(f"{job.model} not begun")
-    return "did not run to its end: " + ", ".join(parts)
-
-
-def tables(found: Found, remarks: dict[tuple[str, int], str]) -> str:
-    """Return the five tables as Markdown: ours, the thesis' in brackets.
-
-    Args:
-        found: our figures.
-        remarks: what there is to say of a cell, by table row and epochs.
-    """
+def tables(found: Found) -> str:
+    """Return the five tables as Markdown: ours, the thesis' in brackets."""
     lines = []
     for number, row in enumerate(THESIS, start=1):
         lines += [f"\n**Table 5.{number}: {row}**\n"]
@@ -119,7 +99,7 @@ def tables(found: Found, remarks: dict[tuple[str, int], str]) -> str:
             f"| emotion detection rate % | {' | '.join(rate(found, row, n) for n in EPOCHS)} |"
         )
         lines.append(f"| accuracy % | {' | '.join(accuracy(found, row, n) for n in EPOCHS)} |")
-        lines += [f"\n{n} epochs: {remarks[row, n]}." for n in EPOCHS if (row, n) in remarks]
+        lines += [f"\n{n} epochs: {cell['remark']}." for n, cell in found[row].items()]
     for number, pair in ((4, EPOCHS[:2]), (5, EPOCHS[1:])):
         lines += [f"\n**Table 5.{number}: {pair[0]} and {pair[1]} epochs**\n"]
         lines += ["| | " + " | ".join(THESIS) + " |", "|---" * 4 + "|"]
@@ -131,11 +111,10 @@ def tables(found: Found, remarks: dict[tuple[str, int], str]) -> str:
     return "\n".join(lines)
 
 
-def recorded(path: Path = RECORD) -> tuple[Found, dict[tuple[str, int], str]]:
-    """Return the figures of a stored `tables.json` and their remarks, ready for `tables`."""
+def recorded(path: Path = RECORD) -> Found:
+    """Return the figures of a stored `tables.json`, ready for `tables`."""
     stored = json.loads(path.read_text())
-    found = {row: {int(n): cell for n, cell in stored.get(row, {}).items()} for row in THESIS}
-    return found, {(row, n): c["remark"] for row, cells in found.items() for n, c in cells.items()}
+    return {row: {int(n): cell for n, cell in stored.get(row, {}).items()} for row in THESIS}
 
 
 def accuracy(found: Found, row: str, epochs: int) -> str:
@@ -194,15 +173,10 @@ def main() -> None:
     zoo = zoo_of(options)
     zoo.run([f"thesis_{epochs}" for epochs in options.epochs], options.budget)
     found = evaluate(zoo, options.split)
-    remarks = {
-        (row, n): found[row][n]["remark"] if n in found[row] else state(zoo, row, n)
-        for row in THESIS
-        for n in EPOCHS
-    }
     text = f"Ours on {options.split.capitalize()}Test, one view, seed 0; the thesis' in brackets.\n"
     if options.limit:
         text += f"A TRIAL: trained on {options.limit} faces.\n"
-    text += tables(found, remarks)
+    text += tables(found)
     print(text)
     for name, content in (("tables.md", text), ("tables.json", json.dumps(found, indent=1))):
         with replacing(options.runs / name) as temporary:

@@ -123,7 +123,7 @@ def _performance() -> str:
 def _thesis() -> str:
     from thesis import recorded, tables
 
-    return tables(*recorded())
+    return tables(recorded())
 
 
 def _peer() -> str:
