@@ -89,9 +89,10 @@ class Plain(fer_zoo.models.Classifier):
         self.fc = self._fresh_head(num_classes)
 
 
-fer_zoo.register_model(
-    fer_zoo.ModelSpec(name="plain_test", build=Plain, description="for tests", source="tests")
-)
+for _name in ("plain_test", "other_plain_test"):
+    fer_zoo.register_model(
+        fer_zoo.ModelSpec(name=_name, build=Plain, description="for tests", source="tests")
+    )
 
 
 @pytest.fixture

@@ -38,8 +38,8 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     """What is missing is trained, a longer run goes on from a shorter, the rest says so."""
     import thesis
 
-    monkeypatch.setattr(thesis, "MEMBERS", {"ResNet18": "test_tiny", "VGG19": "plain_test"})
-    monkeypatch.setattr(thesis, "ENSEMBLE", "test_tiny+plain_test")
+    monkeypatch.setattr(thesis, "MEMBERS", {"ResNet18": "other_plain_test", "VGG19": "plain_test"})
+    monkeypatch.setattr(thesis, "ENSEMBLE", "other_plain_test+plain_test")
     runs = tmp_path / "runs"
     options = ["thesis", "--data", str(small_csv(tmp_path)), "--runs", str(runs)]
     monkeypatch.setattr(sys, "argv", [*options, "--epochs", "20", "30"])
@@ -58,7 +58,9 @@ def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     held_out = stored["Ensemble"]["20"]["held_out"]
     assert f"{100 * held_out:.2f} held out" in printed
     first, second = (
-        (runs / f"thesis_{n}" / "test_tiny" / "seed0" / "history.csv").read_text().splitlines()
+        (runs / f"thesis_{n}" / "other_plain_test" / "seed0" / "history.csv")
+        .read_text()
+        .splitlines()
         for n in (20, 30)
     )
     assert second[: len(first)] == first

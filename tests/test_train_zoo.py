@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 PLAN = """
 [[stage]]
 name = "first"
-models = ["test_tiny", "plain_test"]
+models = ["other_plain_test", "plain_test"]
 recipe = "strong"
 seeds = [0, 1]
 changes = {{ epochs = {epochs}, batch_size = 16 }}
@@ -27,7 +27,7 @@ expected = "something"
 
 [[stage]]
 name = "students"
-models = ["test_tiny", "plain_test"]
+models = ["other_plain_test", "plain_test"]
 recipe = "strong"
 seeds = [2]
 teacher = ["first"]
@@ -36,7 +36,7 @@ expected = "a little more"
 
 [[stage]]
 name = "votes"
-models = ["test_tiny"]
+models = ["other_plain_test"]
 recipe = "strong"
 data = "ferplus"
 expected = "nothing: there is no file of votes"
@@ -51,7 +51,7 @@ fer_zoo.register_model(
         name="pair_test",
         description="for tests",
         source="tests",
-        members=("test_tiny", "plain_test"),
+        members=("other_plain_test", "plain_test"),
     )
 )
 
@@ -89,10 +89,12 @@ def test_the_whole_way(zoo, tmp_path: Path, caplog, capsys):
     bundle = tmp_path / "bundle"
     runs = zoo("--bundle", bundle)
     found = results(runs)
-    first = [f"first/{model}/seed{s}" for s in (0, 1) for model in ("test_tiny", "plain_test")]
-    students = ["students/test_tiny/seed2", "students/plain_test/seed2"]
+    first = [
+        f"first/{model}/seed{s}" for s in (0, 1) for model in ("other_plain_test", "plain_test")
+    ]
+    students = ["students/other_plain_test/seed2", "students/plain_test/seed2"]
     assert sorted(found) == sorted([*first, *students])
-    assert "votes/test_tiny/seed0 is left out" in caplog.text
+    assert "votes/other_plain_test/seed0 is left out" in caplog.text
     assert "fer2013new.csv is missing" in caplog.text
 
     # The students learned from the mean of the four, which knew nothing of PublicTest.
@@ -119,13 +121,13 @@ def test_the_whole_way(zoo, tmp_path: Path, caplog, capsys):
     assert "Expected: a little more." in text
 
     # The bundle holds each member's best run and says out of how many.
-    record = read_record(bundle / "test_tiny.fer2013.json")
-    own = [r["accuracy"]["fer40_tencrop"] for n, r in found.items() if "test_tiny" in n]
+    record = read_record(bundle / "other_plain_test.fer2013.json")
+    own = [r["accuracy"]["fer40_tencrop"] for n, r in found.items() if "other_plain_test" in n]
     ten = next(score for score in record.scores if score.views == 10)
     assert ten.accuracy == pytest.approx(max(own), abs=0.006)  # half precision may turn a face
     assert "best of 3 runs" in ten.selection
     pair = read_record(bundle / "pair_test.fer2013.json")
-    assert pair.members == ("test_tiny.fer2013", "plain_test.fer2013")
+    assert pair.members == ("other_plain_test.fer2013", "plain_test.fer2013")
     assert [*pair.evidence] == ["average", "weighted", "stacked"]
 
     # The same call trains nothing.
@@ -200,7 +202,7 @@ def test_the_packed_figures_are_those_of_the_stored_bytes(tmp_path: Path):
 
     train_faces, judge = stripes(70), stripes(210, seed=1, split="public")
     best = {}
-    for seed, name in enumerate(("test_tiny", "plain_test")):
+    for seed, name in enumerate(("other_plain_test", "plain_test")):
         best[name] = fer_zoo.train(
             name, train_faces, validation=judge, output=tmp_path / name, seed=seed, epochs=2,
             recipe="strong", batch_size=16,
