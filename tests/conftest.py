@@ -133,7 +133,11 @@ def run(*arguments: object, code: int = 0, **env: str) -> Done:
 
 def in_this_process(line: list[str], **env: str) -> Done:
     """Run a line of `cli` here, where everything is imported: five seconds of a processor less."""
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    encoding, _, errors = env.get("PYTHONIOENCODING", "utf-8").partition(":")
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding, errors or None, write_through=True)
+        for _ in range(2)
+    )
     code: int | str | None = 0
     with (
         redirect_stdout(out),

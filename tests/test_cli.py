@@ -185,15 +185,12 @@ def test_the_columns_of_predictions_are_even():
     assert all(line[where:].startswith(str(FACES)) for line in lines[1:])
 
 
-@pytest.mark.slow
 def test_odd_file_names_are_shown_harmlessly(tmp_path: Path):
     face = (FACES / "drawn_sad.png").read_bytes()
     (tmp_path / "naïve \x1b[31m.png").write_bytes(face)
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.png")).write_bytes(face)
     for encoding in ("utf-8", "ascii"):
-        env = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict"}
-        command = cli("predict", tmp_path)
-        shown = subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+        shown = run("predict", tmp_path, PYTHONIOENCODING=f"{encoding}:strict").stdout
         assert r"bad\udcff.png" in shown
         assert "\x1b" not in shown
         assert r"\x1b[31m.png" in shown
