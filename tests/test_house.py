@@ -27,9 +27,7 @@ ROOT = Path(__file__).parent.parent
 def run_python(code: str, path: Path | None = None) -> str:
     """Return what `code` prints in a fresh interpreter."""
     program = f"import sys; sys.path.insert(0, {str(path)!r})\n{code}" if path else code
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
