@@ -68,7 +68,7 @@ def peers(run: Run, workers: int) -> Callable[[], float]:
     The workers stay from one epoch to the next.
     """
     loader = DataLoader(
-        Pictures(run.data, run.preset, run.how),
+        Pictures(run.data, run.preset, run.augmentation),
         run.recipe.batch_size,
         shuffle=True,
         num_workers=workers,
