@@ -187,6 +187,7 @@ def test_an_interrupt_keeps_the_finished_cells(tmp_path: Path, monkeypatch, caps
         harness.read_rows(output)
 
 
+@pytest.mark.slow
 def test_our_own_modes_run_or_say_what_is_missing(tmp_path: Path):
     run(tmp_path / "a.jsonl", "eager", "optimized", "onnxruntime")
     rows = {row["mode"]: row for row in harness.read_rows(tmp_path / "a.jsonl")}

@@ -84,6 +84,7 @@ def results(runs: Path) -> dict[str, dict]:
 
 
 @pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+@pytest.mark.slow
 def test_the_whole_way(zoo, tmp_path: Path, caplog, capsys):
     """Stages, teacher, log and bundle; what is finished is not trained again."""
     bundle = tmp_path / "bundle"
