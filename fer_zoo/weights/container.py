@@ -77,7 +77,7 @@ class Container:
         ...     path = fer_zoo.save(fer_zoo.create("test_tiny"), f"{folder}/tiny.safetensors")
         ...     with Container(path) as file:
         ...         file.entries["fc.weight"].shape
-        (7, 128)
+        (7, 96)
     """
 
     def __init__(
