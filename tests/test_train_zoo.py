@@ -240,6 +240,24 @@ def test_a_fitted_fusion_must_win_by_more_than_chance(more, default):
     assert bundle_weights.default_fusion({**hits, "stacked": ~average}) == "average"
 
 
+def test_what_costs_too_much_is_not_stored():
+    """0.1 points are allowed; what was not measured is not used."""
+    from storage import cheapest
+
+    from fer_zoo.evidence import Faces, StorageCost
+
+    def costs(int8, half):
+        rest = {"against": "float32", "size": 1, "faces": Faces(name="x", n=9), "preset": "p"}
+        gains = {"int8": int8, "float16": half}
+        rows = [StorageCost(dtype=d, gain=g, accuracy=0.5, **rest) for d, g in gains.items()]
+        return {"": tuple(rows)}
+
+    assert cheapest(costs(-0.0009, 0), torch.int8, "p") is torch.int8
+    assert cheapest(costs(-0.0011, 0), torch.int8, "p") is torch.float16
+    assert cheapest(costs(-0.0011, -0.01), torch.int8, "p") is torch.float32
+    assert cheapest(costs(0, 0), torch.float16, "p") is torch.float16
+
+
 def test_all_bundled_weights_are_small():
     """What every user downloads with the package."""
     from fer_zoo.weights.records import BUNDLED

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 import fer_zoo
-from conftest import ROOT
 from fer_zoo.errors import ArgumentError, CheckpointError, UnknownNameError, WeightsError
 from fer_zoo.evaluation.model_card import make_model_card
 from fer_zoo.saving import save_repository
@@ -261,21 +259,6 @@ def test_the_card_states_the_cost():
     plain = fer_zoo.create("test_tiny")
     assert "No figures are recorded" in make_model_card(plain, "me/faces")
     assert "model-index" not in make_model_card(plain, "me/faces")
-
-
-def test_what_costs_too_much_is_not_the_default(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    sys.modules.pop("storage", None)
-    from storage import cheapest
-
-    def costs(int8, half):
-        rows = [{"dtype": "int8", "gain": int8}, {"dtype": "float16", "gain": half}]
-        return {"": [row | {"preset": "p"} for row in rows]}
-
-    assert cheapest(costs(-0.0009, 0), torch.int8, "p") is torch.int8
-    assert cheapest(costs(-0.0011, 0), torch.int8, "p") is torch.float16
-    assert cheapest(costs(-0.0011, -0.01), torch.int8, "p") is torch.float32
-    assert cheapest(costs(0, 0), torch.float16, "p") is torch.float16
 
 
 # ImageNet
