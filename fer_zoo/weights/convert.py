@@ -15,7 +15,7 @@ from fer_zoo.errors import ArgumentError, CheckpointError
 from fer_zoo.models import Classifier, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.weights.checkpoint import load_state_dict
-from fer_zoo.weights.container import DTYPES, open_regular
+from fer_zoo.weights.reading import DTYPES, open_regular
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 """Where training scripts put the state dict: Lightning, many tutorials, timm, WuJie1010."""

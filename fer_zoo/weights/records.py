@@ -10,7 +10,7 @@ from fer_zoo.errors import ArgumentError, UnknownNameError, WeightsError
 from fer_zoo.labels import check_labels
 from fer_zoo.models.base import check_temperature
 from fer_zoo.registry import Registry
-from fer_zoo.weights.container import read_json
+from fer_zoo.weights.reading import read_json
 
 BUNDLED_SOURCE = "bundled"
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fer_zoo.errors import ArgumentError
-from fer_zoo.weights.container import DTYPES
+from fer_zoo.weights.reading import DTYPES
 
 SCALE = ":scale"
 STORAGE = {
@@ -65,14 +65,28 @@ def pack(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
     return stored
 
 
-def restore(tensor: Tensor, scale: Tensor) -> Tensor:
-    """Return the float32 weight that an int8 tensor and its scales `(channels,)` stand for.
+def restore_all(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as they were before `pack`; those in int8 leave `stored`, to save memory.
+
+    Raises:
+        ValueError: a scale fits no weight, or is none.
 
     Example:
-        >>> restore(torch.tensor([[127, 0]], dtype=torch.int8), torch.tensor([0.5]))
-        tensor([[63.5000,  0.0000]])
+        >>> halves = {"w": torch.tensor([[127, 0]], dtype=torch.int8), "w:scale": torch.ones(1) / 2}
+        >>> restore_all(halves)
+        {'w': tensor([[63.5000,  0.0000]])}
     """
-    return tensor.float().mul_(scale.reshape(-1, *[1] * (tensor.ndim - 1)))
+    scaled = [name.removesuffix(SCALE) for name in stored if name.endswith(SCALE)]
+    for name in scaled:
+        scale, weight = stored.pop(name + SCALE), stored.get(name)
+        fits = weight is not None and weight.dtype is torch.int8 and weight.ndim > 0
+        shape = weight.shape[:1] if fits else None
+        if weight is None or scale.dtype is not torch.float32 or scale.shape != shape:
+            raise ValueError(f"{name}{SCALE} fits no int8 weight")
+        if not bool(((scale > 0) & scale.isfinite()).all()):
+            raise ValueError(f"{name}{SCALE} holds what is no scale")
+        stored[name] = weight.float().mul_(scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return stored
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
