@@ -1,34 +1,34 @@
 """`save` and `load`: models to files and back, wherever the files are."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fer_zoo._device import place
+from fer_zoo._device import to_device
 from fer_zoo.config import build_model, model_config, timm_config
 from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
+from fer_zoo.evidence import Evidence
 from fer_zoo.fusion import Fusion, create_fusion
-from fer_zoo.models import Classifier, TimmMember
+from fer_zoo.models import Classifier, Ensemble, TimmMember
 from fer_zoo.models.ensemble import assemble, with_fusion
+from fer_zoo.plain import to_plain
 from fer_zoo.weights.address import Address, not_an_address, parse_address
 from fer_zoo.weights.checkpoint import (
     PREFIX,
     Checkpoint,
     is_finite,
-    load_checkpoint,
     load_state_dict,
-    open_checkpoint,
     read_checkpoint,
     unusable,
     write_checkpoint,
 )
 from fer_zoo.weights.records import WeightsRecord, get_weights
-from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, open_repository, write_repository
-from fer_zoo.weights.storage import SCALE, pack, storage_dtype
+from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, read_repository, write_repository
+from fer_zoo.weights.storage import SCALE, pack, storage_dtype, unpack
 
 
 def save(
@@ -36,7 +36,7 @@ def save(
 ) -> Path:
     """Write a model, its labels and its temperatures to one `.safetensors` file.
 
-    The file describes itself, it is sealed with its own sha256, and it appears whole or not at all.
+    The file describes itself, has a digest of all that it holds, and appears whole or not at all.
 
     Args:
         model: a network or an ensemble; its architecture must be registered (or timm's).
@@ -135,8 +135,8 @@ def load(
             address, "a tag needs its model: fer_zoo.create(model, weights=...), or model.tag"
         )
     if where.kind == "record":
-        return place(load_record(get_weights(where.place)), device, None)
-    return place(load_address(where, endpoint=endpoint, token=token), device, None)
+        return to_device(load_record(get_weights(where.place)), device, None)
+    return to_device(load_address(where, endpoint=endpoint, token=token), device, None)
 
 
 def load_address(
@@ -144,15 +144,22 @@ def load_address(
 ) -> Classifier:
     """Return the model in a file, a folder, or a repository of the Hub; see `load`."""
     if where.kind == "hub":
-        from fer_zoo.weights.hub import open_hub
+        from fer_zoo.weights.hub import read_hub
 
-        opened = open_hub(where, endpoint=endpoint, token=token, cached=cached)
-        with opened as (checkpoint, commit):
-            model = _from_checkpoint(checkpoint, str(where))
-        model.provenance["weights"] = str(Address("hub", where.place, commit))
+        checkpoint, commit = read_hub(where, endpoint=endpoint, token=token, cached=cached)
+        model = _from_checkpoint(checkpoint, str(where))
+        known = replace(model._evidence, weights=str(Address("hub", where.place, commit)))
+        if known.state:
+            model._hold(known)
+        else:
+            model.evidence = known
         return model
-    with _open_local(where) as checkpoint:
-        return _from_checkpoint(checkpoint, where.place)
+    if where.kind == "folder":
+        folder = Path(where.place)
+        checkpoint = read_repository(fetch_from(folder), str(folder), where.sha256)
+    else:
+        checkpoint = read_checkpoint(where.place, sha256=where.sha256)
+    return _from_checkpoint(checkpoint, where.place)
 
 
 def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Classifier:
@@ -169,27 +176,27 @@ def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Cl
                 f"{record.address} did not come with the package, and models are built without "
                 f"the network. This downloads it, once:\n  fer_zoo.load({record.place!r})\n{error}"
             ) from None
-        return _labelled(model if fusion is None else with_fusion(model, fusion), record)
-    if not record.members:
-        with _open_bundled(record) as checkpoint:
-            model = _from_checkpoint(checkpoint, str(record.path))
-        model.temperature = dict(record.temperature.get("", {}))
-        return _labelled(model, record)
-    return _fused(record, record.fusion if fusion is None else fusion)
+        if fusion is not None:
+            return with_fusion(model, fusion)
+    elif record.members:
+        model = _fused(record, record.fusion if fusion is None else fusion)
+    else:
+        model = _from_checkpoint(_read_bundled(record), str(record.path))
+    named = record.evidence.get(model.fusion.name if isinstance(model, Ensemble) else "")
+    if named is None or isinstance(fusion, Fusion):
+        named = Evidence(started_from=record.address)
+    model.preset = record.preset
+    model._hold(named)
+    return model
 
 
 def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
     """Return a bundled ensemble: the members' records, and a fitted head of the ensemble's."""
     members = [load_record(get_weights(address)) for address in record.members]
     model = assemble(members, fusion)
-    _labelled(model, record)
     model.name = record.model
-    if not isinstance(fusion, Fusion):
-        model.temperature = dict(record.temperature.get(fusion, {}))
-    if not model.temperature:
-        model.provenance.pop("calibration", None)
     if isinstance(fusion, str) and any(True for _ in model.fusion.parameters()):
-        tensors, heads = read_checkpoint(record.path.resolve(), sha256=record.sha256)
+        tensors, heads = _read_bundled(record)
         if fusion not in heads["fusions"]:
             raise ArgumentError(
                 f"{record.address} holds fitted heads for {sorted(heads['fusions'])}, none for "
@@ -203,37 +210,21 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
     return model.eval()
 
 
-def _labelled(model: Classifier, record: WeightsRecord) -> Classifier:
-    model.preset, model.provenance = record.preset, record.provenance()
-    return model
-
-
-@contextmanager
-def _open_local(where: Address) -> Iterator[Checkpoint]:
-    if where.kind == "folder":
-        folder = Path(where.place)
-        with open_repository(fetch_from(folder), str(folder), where.sha256) as checkpoint:
-            yield checkpoint
-    else:
-        with open_checkpoint(where.place, sha256=where.sha256) as checkpoint:
-            yield checkpoint
-
-
-@contextmanager
-def _open_bundled(record: WeightsRecord) -> Iterator[Checkpoint]:
+def _read_bundled(record: WeightsRecord) -> Checkpoint:
     if not record.path.exists():
         raise WeightsError(f"{record.path} is missing: reinstall fer-zoo")
-    # Some installers make links; with the sha256 known, where they lead does not matter.
-    with open_checkpoint(record.path.resolve(), sha256=record.sha256) as checkpoint:
-        yield checkpoint
+    return read_checkpoint(record.path, sha256=record.sha256)
 
 
 def _from_checkpoint(checkpoint: Checkpoint, where: str) -> Classifier:
     try:
         model = build_model(checkpoint.config, checkpoint.num_values)
-        load_checkpoint(model, checkpoint)
+        load_state_dict(model, checkpoint.tensors)
     except CheckpointError as error:
         raise type(error)(f"{where}: {error}") from error.__cause__
+    for part in [model, *(model.members if isinstance(model, Ensemble) else ())]:
+        if part._evidence.claims and not part._evidence.state:
+            part.evidence = part._evidence  # of a file from before states
     return model.eval()
 
 
@@ -250,6 +241,22 @@ def _described(
         fresh = build_model(config, sum(t.numel() for t in tensors.values())).state_dict()
         if bad := [k for k in odd if unusable(k, floats[k], fresh[k])]:
             raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
-    if dtype is not None:
-        tensors = pack(tensors, storage_dtype(dtype))
+    if dtype is None:
+        return tensors, config
+    stored = storage_dtype(dtype)
+    tensors = pack(tensors, stored)
+    _note_rounding(model, config, unpack(tensors), str(stored).removeprefix("torch."))
     return tensors, config
+
+
+def _note_rounding(
+    model: Classifier, config: dict[str, Any], restored: Mapping[str, torch.Tensor], dtype: str
+) -> None:
+    """Let the evidence in a config speak of the tensors as they will be read again."""
+    known, state = model.evidence, model._state_of(restored)
+    if known.claims and state != known.state:
+        config["evidence"] = to_plain(known.of_rounded(state, dtype))
+    for i, member in enumerate(model.members if isinstance(model, Ensemble) else ()):
+        prefix = f"members.{i}."
+        own = {k.removeprefix(prefix): t for k, t in restored.items() if k.startswith(prefix)}
+        _note_rounding(member, config["members"][i], own, dtype)

@@ -1,14 +1,15 @@
 """Presets: the exact arithmetic between an image and a network, for training and evaluation."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment
 
@@ -206,3 +207,32 @@ for _preset in (
     ),
 ):
     PRESETS.register(_preset.name, _preset)
+
+
+LARGEST = 1024  # px that a preset from a file may scale a face to
+
+
+def restore(fields: Any) -> Preset:
+    """Return the preset that a file describes; registered here if its name is free.
+
+    Raises:
+        UnknownNameError: the file only names it, and it is not registered.
+        ArgumentError: another arithmetic is registered under its name, or it is none.
+
+    Example:
+        >>> from fer_zoo.plain import to_plain
+        >>> restore(to_plain(PRESETS["fer40_center"])) is PRESETS["fer40_center"]
+        True
+    """
+    if isinstance(fields, str):
+        return PRESETS[fields]
+    preset = from_plain(Preset, fields, "preset")
+    if preset.resize > LARGEST:
+        raise ArgumentError(f"preset.resize is {preset.resize}, and {LARGEST} px are the most")
+    if preset.name not in PRESETS:
+        return PRESETS.register(preset.name, preset)
+    known = PRESETS[preset.name]
+    there, here = (replace(p, training=Augmentation(), description="") for p in (preset, known))
+    if there != here:
+        raise ArgumentError(f"the preset {preset.name!r} is {here} here, and {there} in the file")
+    return known

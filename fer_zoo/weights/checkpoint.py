@@ -21,7 +21,7 @@ from fer_zoo._files import replacing
 from fer_zoo.errors import CheckpointError, StateDictError
 from fer_zoo.plain import canonical_json, digest_tensors
 from fer_zoo.weights.reading import MAX_HEADER, read_json, read_metadata, read_safetensors
-from fer_zoo.weights.storage import restore_all
+from fer_zoo.weights.storage import unpack
 
 PIECE = 2**18
 """How many values are looked at at once."""
@@ -93,7 +93,7 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str | None = None) 
 
 def read_shards(
     paths: Iterable[tuple[Path, str | None]], config: Mapping[str, Any]
-) -> tuple[Checkpoint, list[str]]:
+) -> tuple[Checkpoint, set[str]]:
     """Return what the shards of one checkpoint hold, and the names of all tensors in them.
 
     Args:
@@ -113,8 +113,7 @@ def read_shards(
         if twice := sorted(found.keys() & tensors.keys()):
             raise CheckpointError(f"{path}: {twice[0]:.80} is in another shard too")
         tensors |= found
-    names = list(tensors)
-    return _made_of(tensors, dict(config), path), names
+    return _made_of(tensors, dict(config), path), set(tensors)
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -149,10 +148,9 @@ def _made_of(tensors: dict[str, Tensor], config: dict[str, Any], path: Path) -> 
     if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
         raise CheckpointError(f"{path}: its {PREFIX} is no text of {LONGEST_PREFIX} letters")
     try:
-        restored = restore_all({prefix + name: tensors.pop(name) for name in list(tensors)})
-    except ValueError as error:
+        return Checkpoint(unpack({prefix + name: t for name, t in tensors.items()}), config)
+    except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    return Checkpoint(restored, config)
 
 
 def _parse_config(metadata: Mapping[str, str], path: Path) -> tuple[dict[str, Any], str | None]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError
+from fer_zoo.errors import ArgumentError, CheckpointError
 from fer_zoo.weights.reading import DTYPES
 
 SCALE = ":scale"
@@ -65,28 +65,28 @@ def pack(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
     return stored
 
 
-def restore_all(stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors as they were before `pack`; those in int8 leave `stored`, to save memory.
+def unpack(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `pack` stored as it is once read: int8 with scales is float32.
 
     Raises:
-        ValueError: a scale fits no weight, or is none.
+        CheckpointError: a scale fits no weight, or is none.
 
     Example:
-        >>> halves = {"w": torch.tensor([[127, 0]], dtype=torch.int8), "w:scale": torch.ones(1) / 2}
-        >>> restore_all(halves)
-        {'w': tensor([[63.5000,  0.0000]])}
+        >>> stored = pack({"weight": torch.eye(2)}, torch.int8)
+        >>> unpack(stored)["weight"].tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
-    scaled = [name.removesuffix(SCALE) for name in stored if name.endswith(SCALE)]
-    for name in scaled:
-        scale, weight = stored.pop(name + SCALE), stored.get(name)
-        fits = weight is not None and weight.dtype is torch.int8 and weight.ndim > 0
-        shape = weight.shape[:1] if fits else None
-        if weight is None or scale.dtype is not torch.float32 or scale.shape != shape:
-            raise ValueError(f"{name}{SCALE} fits no int8 weight")
+    tensors = {name: t for name, t in stored.items() if not name.endswith(SCALE)}
+    for name in (name.removesuffix(SCALE) for name in stored if name.endswith(SCALE)):
+        scale, weight = stored[name + SCALE], tensors.get(name)
+        one_each = weight is not None and weight.ndim > 0 and scale.shape == weight.shape[:1]
+        kinds = scale.dtype, weight.dtype if weight is not None else None
+        if weight is None or not one_each or kinds != (torch.float32, torch.int8):
+            raise CheckpointError(f"{name}{SCALE} fits no int8 weight")
         if not bool(((scale > 0) & scale.isfinite()).all()):
-            raise ValueError(f"{name}{SCALE} holds what is no scale")
-        stored[name] = weight.float().mul_(scale.reshape(-1, *[1] * (weight.ndim - 1)))
-    return stored
+            raise CheckpointError(f"{name}{SCALE} holds what is no scale")
+        tensors[name] = weight.float().mul_(scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return tensors
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
