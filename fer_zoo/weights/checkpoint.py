@@ -107,9 +107,7 @@ def read_shards(
     for path, sha256 in paths:
         found, own = _read_file(path, sha256)
         if own != config:
-            raise CheckpointError(
-                f"{path}: of another checkpoint than the config.json beside it"
-            )
+            raise CheckpointError(f"{path}: of another checkpoint than the config.json beside it")
         if twice := sorted(found.keys() & tensors.keys()):
             raise CheckpointError(f"{path}: {twice[0]:.80} is in another shard too")
         tensors |= found
