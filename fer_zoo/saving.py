@@ -238,8 +238,9 @@ def _described(
     floats = {k: t for k, t in tensors.items() if t.is_floating_point()}
     config = model_config(model)
     if odd := [k for k, t in floats.items() if not is_finite(t)]:
-        fresh = build_model(config, sum(t.numel() for t in tensors.values())).state_dict()
-        if bad := [k for k in odd if unusable(k, floats[k], fresh[k])]:
+        fresh = build_model(config, sum(t.numel() for t in tensors.values()))
+        own = fresh.state_dict(keep_vars=True)
+        if bad := [k for k in odd if unusable(k, floats[k], own[k])]:
             raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
     if dtype is None:
         return tensors, config

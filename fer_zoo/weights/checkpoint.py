@@ -23,8 +23,6 @@ from fer_zoo.plain import canonical_json, digest_tensors
 from fer_zoo.weights.reading import MAX_HEADER, read_json, read_metadata, read_safetensors
 from fer_zoo.weights.storage import unpack
 
-PIECE = 2**18
-"""How many values are looked at at once."""
 FORMAT = 3
 """1 and 2 have no digest of this kind; they load unchecked."""
 PREFIX = "prefix"
@@ -126,8 +124,8 @@ def _read_file(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], dict[
     if digest is not None and sha256 is None:
         try:
             found = _digest(tensors, config)
-        except (ValueError, RecursionError):
-            found = ""
+        except (ValueError, RecursionError):  # NaN, or nested deeper than can be written
+            found = None
         if found != digest:
             raise CheckpointError(
                 f"{path}: damaged or changed after it was written: what it holds does not have the "
@@ -144,7 +142,9 @@ def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
 def _made_of(tensors: dict[str, Tensor], config: dict[str, Any], path: Path) -> Checkpoint:
     prefix = config.get(PREFIX, "")
     if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
-        raise CheckpointError(f"{path}: its {PREFIX} is no text of {LONGEST_PREFIX} letters")
+        raise CheckpointError(
+            f"{path}: its {PREFIX} is no text of {LONGEST_PREFIX} letters at most"
+        )
     try:
         return Checkpoint(unpack({prefix + name: t for name, t in tensors.items()}), config)
     except CheckpointError as error:
@@ -191,7 +191,7 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         >>> layer(torch.ones(1, 2)).item()
         2.0
     """
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
     _check_fit(model, own, tensors)
     problems = [p for k in own if (p := unusable(k, tensors[k], own[k]))]
     if problems:
@@ -222,13 +222,14 @@ def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, 
 
 
 def unusable(key: str, tensor: Tensor, own: Tensor) -> str:
-    """Say why the values cannot be a model's; infinities may be where the model has some itself.
+    """Say why the values cannot be a model's; infinities may be in a buffer that has some itself.
 
     What counts is what the model would hold: float64 may be too large for its float32.
     """
     if not tensor.is_floating_point() or is_finite(tensor.to(own.dtype)):
         return ""
-    if bool(tensor.isnan().any()) or bool(own.isfinite().all()):
+    parameter = isinstance(own, nn.Parameter)
+    if parameter or bool(tensor.isnan().any()) or bool(own.isfinite().all()):
         return f"{key} holds NaN or infinity"
     return ""
 
@@ -240,14 +241,9 @@ def is_finite(tensor: Tensor) -> bool:
     """
     plain = tensor.detach().cpu().reshape(-1)
     # numpy has no bfloat16; in what is no number, its exponent is all ones.
-    bits = plain.dtype is torch.bfloat16
-    values = (plain.view(torch.int16) if bits else plain).numpy()
-    for start in range(0, len(values), PIECE):
-        piece = values[start : start + PIECE]
-        good = (piece & 0x7F80) != 0x7F80 if bits else np.isfinite(piece)
-        if not good.all():
-            return False
-    return True
+    if plain.dtype is torch.bfloat16:
+        return not bool(((plain.view(torch.int16).numpy() & 0x7F80) == 0x7F80).any())
+    return bool(np.isfinite(plain.numpy()).all())
 
 
 def _list(problems: Sequence[str], model: nn.Module) -> str:

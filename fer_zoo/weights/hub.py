@@ -244,7 +244,7 @@ def explain(error: BaseException, where: str) -> str:
     # The client's "not in the cache either" and "while uploading" have the reason behind them.
     wrapped = isinstance(error, e.LocalEntryNotFoundError | RuntimeError)
     cause: Any = error.__cause__ if wrapped and error.__cause__ is not None else error
-    response = getattr(cause, "response", None)
+    response: Any = getattr(cause, "response", None)
     status = None if response is None else response.status_code
     login = "log in with `hf auth login`, set HF_TOKEN, or pass token="
     if isinstance(cause, e.GatedRepoError):

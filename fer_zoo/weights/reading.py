@@ -13,8 +13,9 @@ import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -74,7 +75,8 @@ def read_safetensors(
         check_sha256(content, sha256, path)
         length = _header_length(content[:8], len(content))
         metadata = _parse_header(content[8 : 8 + length])
-        return {name: _tensor(name, **value) for name, value in deserialize(content)}, metadata
+        stored: Any = deserialize(content)  # type: ignore[no-untyped-call]
+        return {name: _tensor(name, **value) for name, value in stored}, metadata
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -88,7 +90,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """Open a file and yield it with its size; what is wrong with its bytes is said of its name."""
     from safetensors import SafetensorError
 
@@ -153,7 +155,7 @@ def _tensor(name: str, *, dtype: str, shape: list[int], data: bytearray) -> Tens
     return (torch.frombuffer(data, dtype=kind) if data else torch.empty(0, dtype=kind)).view(shape)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, and nothing else: no folder, pipe or device.
 
     Raises:
