@@ -30,6 +30,9 @@ from fer_zoo.weights.records import WeightsRecord, get_weights
 from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, read_repository, write_repository
 from fer_zoo.weights.storage import SCALE, pack, storage_dtype, unpack
 
+RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
+"""What the folder of a training run holds: the first of these is its model."""
+
 
 def save(
     model: Classifier, path: str | os.PathLike[str], *, dtype: str | torch.dtype | None = None
@@ -105,9 +108,9 @@ def load(
     commit that the cache has.
 
     Args:
-        address: a file that `save` wrote, a folder like a repository of the Hub,
-            `hf-hub:org/name@revision`, or one of `list_weights()`. A file or repository may be
-            pinned: `...#sha256=` and 64 digits.
+        address: a file that `save` wrote, the folder of a training run, a folder like a repository
+            of the Hub, `hf-hub:org/name@revision`, or one of `list_weights()`. A file or repository
+            may be pinned: `...#sha256=` and 64 digits.
         device: where the parameters live.
         endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
         token: for a private repository; `HF_TOKEN` or the stored one if not given.
@@ -154,12 +157,7 @@ def load_address(
         else:
             model.evidence = known
         return model
-    if where.kind == "folder":
-        folder = Path(where.place)
-        checkpoint = read_repository(fetch_from(folder), str(folder), where.sha256)
-    else:
-        checkpoint = read_checkpoint(where.place, sha256=where.sha256)
-    return _from_checkpoint(checkpoint, where.place)
+    return _from_checkpoint(_read_local(where), where.place)
 
 
 def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Classifier:
@@ -208,6 +206,16 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         load_state_dict(model.fusion, own)
     return model.eval()
+
+
+def _read_local(where: Address) -> Checkpoint:
+    run = [Path(where.place, name) for name in RUN_FILES]
+    if where.kind == "folder" and (files := [path for path in run if path.exists()]):
+        return read_checkpoint(files[0], sha256=where.sha256)
+    if where.kind == "folder":
+        folder = Path(where.place)
+        return read_repository(fetch_from(folder), str(folder), where.sha256)
+    return read_checkpoint(where.place, sha256=where.sha256)
 
 
 def _read_bundled(record: WeightsRecord) -> Checkpoint:
