@@ -619,7 +619,7 @@ def test_an_upload_to_a_busy_server(hub: Hub, tiny, no_sleep, method, path):
     """It ends in our words, whatever the client asks again; later it works."""
     failure = hub.fail(method, path, times=99, status=503)
     push = functools.partial(fer_zoo.push_to_hub, endpoint=hub.url, token="writer")
-    with pytest.raises(HubError, match="the server said 503.*: try again later"):
+    with pytest.raises(HubError, match=r"the server said 503.*: try again later"):
         push(tiny, "me/tiny")
     failure.times = 0
     assert same(load(hub, push(tiny, "me/tiny")), tiny)
