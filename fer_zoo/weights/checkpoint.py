@@ -85,31 +85,37 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str | None = None) 
             damaged.
         WeightsError: its sha256 is not the one given.
     """
-    tensors, config = _read_file(Path(path), sha256)
-    return _made_of(tensors, config, Path(path))
+    return read_shards([(Path(path), sha256)])[0]
 
 
 def read_shards(
-    paths: Iterable[tuple[Path, str | None]], config: Mapping[str, Any]
+    paths: Iterable[tuple[Path, str | None]], config: dict[str, Any] | None = None
 ) -> tuple[Checkpoint, set[str]]:
     """Return what the shards of one checkpoint hold, and the names of all tensors in them.
 
     Args:
         paths: of the shards, each with the sha256 that it must have.
-        config: what every one of them must say.
+        config: what every one of them must say, where that is known.
 
     Raises:
         CheckpointError: as of `read_checkpoint`, or a shard is of another checkpoint.
     """
-    tensors: dict[str, Tensor] = {}
+    stored: dict[str, Tensor] = {}
     for path, sha256 in paths:
         found, own = _read_file(path, sha256)
-        if own != config:
+        if own != (config := own if config is None else config):
             raise CheckpointError(f"{path}: of another checkpoint than the config.json beside it")
-        if twice := sorted(found.keys() & tensors.keys()):
+        if twice := sorted(found.keys() & stored.keys()):
             raise CheckpointError(f"{path}: {twice[0]:.80} is in another shard too")
-        tensors |= found
-    return _made_of(tensors, dict(config), path), set(tensors)
+        stored |= found
+    prefix = (config or {}).get(PREFIX, "")
+    try:
+        if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
+            raise CheckpointError(f"its {PREFIX} is no text of {LONGEST_PREFIX} letters at most")
+        tensors = unpack({prefix + name: t for name, t in stored.items()})
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Checkpoint(tensors, config or {}), set(stored)
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -137,18 +143,6 @@ def _read_file(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], dict[
 def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     whole = {"config": config, "tensors": digest_tensors(tensors, as_stored=True)}
     return hashlib.sha256(canonical_json(whole)).hexdigest()
-
-
-def _made_of(tensors: dict[str, Tensor], config: dict[str, Any], path: Path) -> Checkpoint:
-    prefix = config.get(PREFIX, "")
-    if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
-        raise CheckpointError(
-            f"{path}: its {PREFIX} is no text of {LONGEST_PREFIX} letters at most"
-        )
-    try:
-        return Checkpoint(unpack({prefix + name: t for name, t in tensors.items()}), config)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
 
 
 def _parse_config(metadata: Mapping[str, str], path: Path) -> tuple[dict[str, Any], str | None]:
@@ -201,22 +195,18 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             value.copy_(tensors[key])
 
 
-def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
+def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raise unless `found` has the names, shapes and kinds of number of `own`."""
     problems = [f"missing {k}" for k in own if k not in found]
     problems += [f"unexpected {k:.80}" for k in found if k not in own]
-    problems += [
-        f"{k} has shape {tuple(found[k].shape)}, the model's is {tuple(own[k].shape)}"
-        for k in own
-        if k in found and tuple(found[k].shape) != tuple(own[k].shape)
-    ]
-    problems += [
-        f"{k} is {found[k].dtype}, the model's is {own[k].dtype}"
-        for k in own
-        if k in found
-        and found[k].dtype != own[k].dtype
-        and not (found[k].dtype.is_floating_point and own[k].is_floating_point())
-    ]
+    for key in (k for k in own if k in found):
+        ours, theirs = own[key], found[key]
+        floats = ours.is_floating_point() and theirs.is_floating_point()
+        if theirs.shape != ours.shape:
+            shapes = f"{tuple(theirs.shape)}, the model's is {tuple(ours.shape)}"
+            problems.append(f"{key} has shape {shapes}")
+        if theirs.dtype != ours.dtype and not floats:
+            problems.append(f"{key} is {theirs.dtype}, the model's is {ours.dtype}")
     if problems:
         raise StateDictError(_list(problems, model))
 
@@ -249,8 +239,5 @@ def is_finite(tensor: Tensor) -> bool:
 def _list(problems: Sequence[str], model: nn.Module) -> str:
     shown = "\n  ".join(problems[:12])
     more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
-    return f"the tensors do not fit {_name(model)}:\n  {shown}{more}"
-
-
-def _name(model: nn.Module) -> str:
-    return str(getattr(model, "name", "") or type(model).__name__)
+    name = getattr(model, "name", "") or type(model).__name__
+    return f"the tensors do not fit {name}:\n  {shown}{more}"

@@ -12,6 +12,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,26 @@ SHA256 = re.compile("[0-9a-f]{64}")
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Repository:
     """One repository at one commit.
 
     The commit is found out with the first file and every other file is of the same one, however
     the branch moves meanwhile.
 
-    Args:
-        address: where.
-        endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
-        token: `HF_TOKEN` or the one that `hf auth login` stored if not given.
-        cached: use what the cache holds, and no network.
-
     Attributes:
+        address: where.
+        api: the client.
+        cached: use what the cache holds, and no network.
         commit: 40 hexadecimal digits, once a file was fetched.
+        paths: of the files that were fetched.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        *,
-        endpoint: str | None = None,
-        token: str | None = None,
-        cached: bool = False,
-    ) -> None:
-        self.address, self.cached, self.commit = address, cached, ""
-        self._api = client(endpoint, token)
-        self._paths: list[Path] = []
+    address: Address
+    api: Any
+    cached: bool = False
+    commit: str = ""
+    paths: list[Path] = field(default_factory=list)
 
     def fetch(self, name: str) -> Fetched | None:
         """Download a file unless the cache has it; None if the repository has none of that name.
@@ -60,25 +54,36 @@ class Repository:
         Raises:
             HubError: it cannot be had; the message says why, and what to do.
         """
+        from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
         from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
         asked = self.commit or self.address.revision or "main"
-        before = self._cached_commit(name, asked)
+        before = try_to_load_from_cache(self.address.place, name, revision=asked)
         with _explained(str(self.address)):
             try:
-                found = self._api.hf_hub_download(
+                found = self.api.hf_hub_download(
                     self.address.place, name, revision=asked, local_files_only=self.cached
                 )
             except RemoteEntryNotFoundError:
                 return None
             except LocalEntryNotFoundError:
                 # The cache holds the commit, so what it lacks of it was not there, or never wanted.
-                if self.commit and self._is_known_missing(name):
+                if self.commit and before is _CACHED_NO_EXIST:
                     return None
                 raise
-        self._note_commit(Path(found), asked, before)
+        self.commit = Path(found).parent.name  # .../snapshots/COMMIT/name
+        another = COMMIT.fullmatch(asked) and asked != self.commit
+        if another or not COMMIT.fullmatch(self.commit):
+            raise HubError(f"{self.address}: the Hub sent the commit {self.commit!r}, not {asked}")
+        if isinstance(before, str) and (old := Path(before).parent.name) != self.commit:
+            warnings.warn(
+                f"{self.address} moved: it was {old[:12]} when it was cached and is "
+                f"{self.commit[:12]} now. To stay with one, name it: "
+                f"{HUB}{self.address.place}@{self.commit}",
+                stacklevel=2,
+            )
         path = Path(found).resolve()
-        self._paths.append(path)
+        self.paths.append(path)
         # Weights are checked as they are read; nothing else looks at what stands beside them.
         if GIT_HASH.fullmatch(path.name) and _is_damaged(path):
             raise WeightsError(f"{path}: {name} is not the file that the Hub named {path.name}")
@@ -90,9 +95,10 @@ class Repository:
 
         What only the caller's pin contradicts is as good as before.
         """
-        damaged = [path for path in self._paths if _is_damaged(path)]
         removed = False
-        for path in damaged if not self.cached else ():
+        for path in self.paths:
+            if self.cached or not _is_damaged(path):
+                continue
             try:
                 path.unlink(missing_ok=True)
                 removed = True
@@ -100,50 +106,17 @@ class Repository:
                 log.warning("%s is damaged and cannot be removed (%s)", path, error.strerror)
         return removed
 
-    def _note_commit(self, path: Path, asked: str, before: str | None) -> None:
-        # .../snapshots/COMMIT/name
-        commit = path.parent.name
-        if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(asked) and commit != asked):
-            raise HubError(f"{self.address}: the Hub sent the commit {commit!r}, not {asked}")
-        if before is not None and before != commit:
-            warnings.warn(
-                f"{self.address} moved: it was {before[:12]} when it was cached and is "
-                f"{commit[:12]} now. To stay with one, name it: "
-                f"{HUB}{self.address.place}@{commit}",
-                stacklevel=2,
-            )
-        self.commit = commit
-
-    def _cached_commit(self, name: str, revision: str) -> str | None:
-        """Return which commit the cache knows a branch or tag as."""
-        from huggingface_hub import try_to_load_from_cache
-
-        if self.commit or COMMIT.fullmatch(revision):
-            return None
-        found = try_to_load_from_cache(self.address.place, name, revision=revision)
-        return Path(found).parent.name if isinstance(found, str) else None
-
-    def _is_known_missing(self, name: str) -> bool:
-        from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
-
-        found = try_to_load_from_cache(self.address.place, name, revision=self.commit)
-        return found is _CACHED_NO_EXIST
-
 
 def _is_damaged(path: Path) -> bool:
     """Whether a file of the cache has other bytes than its name, the Hub's ETag, says."""
     try:
-        with path.open("rb") as file:
-            if SHA256.fullmatch(path.name):
-                return hashlib.file_digest(file, "sha256").hexdigest() != path.name
-            if not GIT_HASH.fullmatch(path.name):
-                return False
-            blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-            while piece := file.read(2**20):
-                blob.update(piece)
-            return blob.hexdigest() != path.name
+        content = path.read_bytes()
     except OSError:
         return False
+    if SHA256.fullmatch(path.name):
+        return hashlib.sha256(content).hexdigest() != path.name
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return bool(GIT_HASH.fullmatch(path.name)) and blob.hexdigest() != path.name
 
 
 def read_hub(
@@ -161,7 +134,7 @@ def read_hub(
             not promise is removed from the cache.
         CheckpointError: it is no checkpoint.
     """
-    repository = Repository(address, endpoint=endpoint, token=token, cached=cached)
+    repository = Repository(address, client(endpoint, token), cached)
     try:
         checkpoint = read_repository(repository.fetch, str(address), address.sha256)
     except HubError:
@@ -265,15 +238,12 @@ def explain(error: BaseException, where: str) -> str:
         said = f" ({m})" if (m := getattr(cause, "server_message", None)) else ""
         return f"{where}: the server said {status}{said}: try again later"
     cache = constants.HF_HUB_CACHE
-    if isinstance(cause, e.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
-        return (
-            f"{where}: not in the cache {cache}, and HF_HUB_OFFLINE=1 forbids to download it: "
-            "unset it once, or copy the cache from a machine that has it"
+    if isinstance(cause, e.LocalEntryNotFoundError) or constants.HF_HUB_OFFLINE:
+        offline = (
+            ", and HF_HUB_OFFLINE=1 forbids to download it: unset it once, or copy the cache from "
+            "a machine that has it"
         )
-    if isinstance(cause, e.LocalEntryNotFoundError):
-        return f"{where}: not in the cache {cache}"
-    if isinstance(cause, e.HFValidationError):
-        return f"{where}: {cause}"
+        return f"{where}: not in the cache {cache}{offline if constants.HF_HUB_OFFLINE else ''}"
     if isinstance(cause, OSError) and cause.errno is not None:
         return (
             f"{where}: not downloaded to {cache} ({cause.strerror}): free some space there, or set "

@@ -11,6 +11,7 @@ import math
 import os
 import shlex
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -194,11 +195,8 @@ def read_json(raw: bytes | str, refuse: Any) -> Any:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            seen: set[str] = set()
-            for name, _ in pairs:
-                if name in seen:
-                    raise _Malformed(f"names {name!r:.80} twice")
-                seen.add(name)
+            [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+            raise _Malformed(f"names {name!r:.80} twice")
         return found
 
     try:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from torch import Tensor
 
 from fer_zoo._files import replacing
-from fer_zoo.errors import CheckpointError, WeightsError
+from fer_zoo.errors import CheckpointError
 from fer_zoo.weights.checkpoint import Checkpoint, read_shards, write_checkpoint
 from fer_zoo.weights.reading import MAX_HEADER, check_sha256, open_regular, read_json
 
@@ -52,17 +52,17 @@ def read_repository(fetch: Fetch, where: str, sha256: str | None = None) -> Chec
     config = _read_config(fetch, where)
     single = fetch(SINGLE)
     if single is not None:
-        return read_shards([(single.path, _agreed(single, sha256))], config)[0]
+        return read_shards([(single.path, sha256 or single.sha256)], config)[0]
     index = fetch(INDEX)
     if index is None:
         raise CheckpointError(f"{where} has neither {SINGLE} nor {INDEX}")
-    places, sums = _parse_index(_read_small(index, sha256), index.path)
+    places, sums = _parse_index(_read_json(index, sha256), index.path)
     shards = []
     for name in sorted(set(places.values())):
         shard = fetch(name)
         if shard is None:
             raise CheckpointError(f"{where} lacks the shard {name}, which its index names")
-        shards.append((shard.path, _agreed(shard, sums.get(name))))
+        shards.append((shard.path, sums.get(name) or shard.sha256))
     checkpoint, names = read_shards(shards, config)
     if changed := names ^ places.keys():
         raise CheckpointError(
@@ -79,8 +79,7 @@ def _read_config(fetch: Fetch, where: str) -> dict[str, Any]:
             f"{where} has no {CONFIG}, so nothing says which fer_zoo model it is; "
             "fer_zoo.push_to_hub and fer-zoo publish make repositories that load"
         )
-    content = _read_json(_read_small(found), found.path)
-    config = content.get("fer_zoo")
+    config = _read_json(found).get("fer_zoo")
     if not isinstance(config, dict):
         raise CheckpointError(
             f"{found.path}: does not say which fer_zoo model it is; build the model and call "
@@ -138,9 +137,8 @@ def write_repository(
     return main
 
 
-def _parse_index(content: bytes, path: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _parse_index(index: dict[str, Any], path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return the shard of each tensor, and the sha256 of each shard."""
-    index = _read_json(content, path)
     metadata = index.get("metadata", {})
     places: Any = index.get("weight_map")
     sums: Any = metadata.get("sha256", {}) if isinstance(metadata, dict) else None
@@ -155,30 +153,19 @@ def _parse_index(content: bytes, path: Path) -> tuple[dict[str, str], dict[str, 
     return places, sums
 
 
-def _agreed(found: Fetched, expected: str | None) -> str | None:
-    """Return the sha256 a file must have, by whoever says so."""
-    if expected and found.sha256 and expected != found.sha256:
-        raise WeightsError(f"{found.path}: sha256 {found.sha256} is not the recorded {expected}")
-    return expected or found.sha256
+def _read_json(found: Fetched, expected: str | None = None) -> dict[str, Any]:
+    def refuse(reason: str) -> NoReturn:
+        raise CheckpointError(f"{found.path}: {reason}")
 
-
-def _read_small(found: Fetched, expected: str | None = None) -> bytes:
     with open_regular(found.path) as file:
         content = file.read(MAX_HEADER + 1)
     if len(content) > MAX_HEADER:
-        raise CheckpointError(f"{found.path}: longer than the {MAX_HEADER:,} bytes allowed")
-    check_sha256(content, _agreed(found, expected), found.path)
-    return content
-
-
-def _read_json(content: bytes, path: Path) -> dict[str, Any]:
-    def refuse(reason: str) -> NoReturn:
-        raise CheckpointError(f"{path}: {reason}")
-
-    found = read_json(content, refuse)
-    if not isinstance(found, dict):
+        refuse(f"longer than the {MAX_HEADER:,} bytes allowed")
+    check_sha256(content, expected or found.sha256, found.path)
+    value = read_json(content, refuse)
+    if not isinstance(value, dict):
         refuse("is no JSON object")
-    return found
+    return value
 
 
 def _write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
