@@ -1,7 +1,5 @@
 """Checkpoints: one file that rebuilds everything, or an error that says why not."""
 
-import json
-import pickle
 import shlex
 import subprocess
 import threading
@@ -108,25 +106,6 @@ def test_create_from_a_path(tmp_path: Path):
         fer_zoo.create("resnet18", weights=path)
 
 
-def damaged(whole: bytes, how: str) -> bytes:
-    return {
-        "empty": b"",
-        "short": whole[: len(whole) // 2],
-        "pickle": pickle.dumps({"a": 1}),
-        "long header": (2**40).to_bytes(8, "little") + whole[8:],
-        "text": b"hello world, this is no checkpoint",
-    }[how]
-
-
-@pytest.mark.parametrize("how", ["empty", "short", "pickle", "long header", "text"])
-def test_damaged_files_are_refused(tmp_path: Path, how):
-    path = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "m.safetensors")
-    path.write_bytes(damaged(path.read_bytes(), how))
-    says = "is a pickle" if how == "pickle" else "not a safetensors file"
-    with pytest.raises(CheckpointError, match=rf"m\.safetensors.* {says}"):
-        fer_zoo.load(path)
-
-
 def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path: Path):
     model = fer_zoo.create("resnet18_025").eval()
     path = tmp_path / "old.pth"
@@ -157,24 +136,6 @@ def test_what_is_not_ours_is_refused(tmp_path: Path):
         fer_zoo.load(path)
     with pytest.raises(CheckpointError, match="no such file"):
         fer_zoo.load(tmp_path / "missing.safetensors")
-    good = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "good.safetensors")
-    tensors, config = read_checkpoint(good)
-    for change in (
-        {"name": "unheard_of"},
-        {"preset": "unheard_of"},
-        {"labels": ["a"]},
-        {"num_classes": 8},
-        {"num_classes": "7"},
-        {"name": None},
-        {"name": ["resnet18"]},
-        {"members": [], "fusion": {}},
-    ):
-        write_checkpoint(path, tensors, config | change)
-        with pytest.raises(fer_zoo.errors.FerZooError, match=r"other\.safetensors"):
-            fer_zoo.load(path)
-    save_file(tensors, path, metadata={"fer_zoo": json.dumps(config | {"format": 99})})
-    with pytest.raises(CheckpointError, match="does not say"):
-        fer_zoo.load(path)
 
 
 def test_saving_never_harms_the_old_file(tmp_path: Path, monkeypatch):

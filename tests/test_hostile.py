@@ -150,6 +150,20 @@ def test_links_are_followed_and_only_regular_files_are_read(tmp_path: Path):
         fer_zoo.load(str(other))
 
 
+def test_a_file_cut_short_while_it_is_read_is_an_error(tiny: Path, monkeypatch):
+    """Mapped into memory, it would end the process."""
+    size = os.fstat
+
+    def cut(descriptor: int) -> os.stat_result:
+        found = size(descriptor)
+        os.truncate(tiny, found.st_size - 1000)
+        return found
+
+    monkeypatch.setattr(os, "fstat", cut)
+    with pytest.raises(CheckpointError, match=r"tiny\.safetensors: .*not fully covered"):
+        fer_zoo.load(tiny)
+
+
 def changed(path: Path, **changes: object) -> Path:
     """Write the checkpoint at `path` again with another config and the right digest."""
     tensors, config = read_checkpoint(path)

@@ -137,18 +137,14 @@ def read_hub(
     repository = Repository(address, client(endpoint, token), cached)
     try:
         checkpoint = read_repository(repository.fetch, str(address), address.sha256)
-    except HubError:
-        raise
     except (CheckpointError, WeightsError) as error:
         # A file that breaks is looked at again: it may be a good one that was damaged here.
-        if repository.discard_damaged():
-            raise WeightsError(
-                f"{address}: {error}. What was downloaded is removed; if loading again says the "
-                "same, the repository is not what it was, or something changes it on its way"
-            ) from None
-        if isinstance(error, CheckpointError):
+        if isinstance(error, HubError) or not repository.discard_damaged():
             raise
-        raise WeightsError(f"{address}: {error}") from None
+        raise WeightsError(
+            f"{address}: {error}. What was downloaded is removed; if loading again says the same, "
+            "the repository is not what it was, or something changes it on its way"
+        ) from None
     return checkpoint, repository.commit
 
 
