@@ -210,7 +210,7 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
 
 def _read_local(where: Address) -> Checkpoint:
     run = [Path(where.place, name) for name in RUN_FILES]
-    if where.kind == "folder" and (files := [path for path in run if path.exists()]):
+    if where.kind == "folder" and (files := [path for path in run if os.path.exists(path)]):
         return read_checkpoint(files[0], sha256=where.sha256)
     if where.kind == "folder":
         folder = Path(where.place)
