@@ -35,8 +35,8 @@ class Conversion:
 
     Example:
         >>> import fer_zoo
-        >>> Conversion(model=fer_zoo.create("test_tiny"), notes=["the prefix 'module.' was dropped"]).notes
-        ["the prefix 'module.' was dropped"]
+        >>> Conversion(model=fer_zoo.create("test_tiny"), notes=["removed 'module.'"]).notes
+        ["removed 'module.'"]
     """
 
     model: Classifier
