@@ -66,8 +66,8 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
         >>> check_labels(["cat", "dog"], num_classes=2)
         ('cat', 'dog')
     """
-    if isinstance(names, str):
-        raise LabelError(f"labels must be a sequence of names, got the single string {names!r}")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise LabelError(f"labels must be a sequence of names, no single string: {names!r:.80}")
     labels = tuple(names)
     if not labels or not all(isinstance(n, str) and n.strip() for n in labels):
         raise LabelError(f"labels must be non-empty names, got {labels!r}")

@@ -2,17 +2,18 @@
 
 import csv
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fer_zoo._files import replacing
+from fer_zoo._files import as_path, replacing
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.evaluation.drawing import add_legend, line_look, new_figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One line of the history: losses in nats, accuracies from 0 to 1.
 
@@ -26,7 +27,8 @@ class Epoch:
         seconds: wall time of the training part.
 
     Example:
-        >>> Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5).val_accuracy
+        >>> Epoch(epoch=1, lr=0.1, train_loss=1.9, train_accuracy=0.2, val_loss=1.8,
+        ...       val_accuracy=0.3, seconds=7.5).val_accuracy
         0.3
     """
 
@@ -47,7 +49,7 @@ def write_history(path: Path, history: Sequence[Epoch]) -> None:
         writer.writerows(asdict(e) for e in history)
 
 
-def read_history(path: Path) -> list[Epoch]:
+def read_history(path: str | os.PathLike[str]) -> list[Epoch]:
     """Return the history in the csv at `path`.
 
     Raises:
@@ -55,17 +57,19 @@ def read_history(path: Path) -> list[Epoch]:
 
     Example:
         >>> import tempfile
-        >>> epoch = Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5)
+        >>> epoch = Epoch(epoch=1, lr=0.1, train_loss=1.9, train_accuracy=0.2, val_loss=1.8,
+        ...               val_accuracy=0.3, seconds=7.5)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_history(Path(folder, "history.csv"), [epoch])
         ...     read_history(Path(folder, "history.csv")) == [epoch]
         True
     """
     try:
-        with path.open(newline="") as file:
+        with as_path(path).open(newline="") as file:
             rows = list(csv.DictReader(file))
         return [
-            Epoch(int(row.pop("epoch")), **{k: float(v) for k, v in row.items()}) for row in rows
+            Epoch(epoch=int(row.pop("epoch")), **{k: float(v) for k, v in row.items()})
+            for row in rows
         ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ArgumentError(f"{path} is no history of a training run: {error}") from None
@@ -116,7 +120,8 @@ def plot_history(runs: Any, *, fused: float | None = None) -> Any:
         MissingDependencyError: matplotlib is not installed.
 
     Example:
-        >>> history = [Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5), Epoch(2, 0.1, 1.7, 0.3, 1.6, 0.4, 7)]
+        >>> history = [Epoch(epoch=i, lr=0.1, train_loss=1.9 / i, train_accuracy=0.2 * i,
+        ...                  val_loss=1.8 / i, val_accuracy=0.3 * i, seconds=7.5) for i in (1, 2)]
         >>> [axes.get_ylabel() for axes in plot_history(history).axes]
         ['accuracy %', 'loss (nats)']
     """

@@ -19,7 +19,7 @@ from fer_zoo.transforms import PRESETS
 FOLDER = Path(__file__).parent / "recipes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All settings of one training run.
 
@@ -123,6 +123,8 @@ class Recipe:
             >>> RECIPES["strong"].updated({"epochs": 3, "augment.mixup": 0.2}).augment["mixup"]
             0.2
         """
+        if not isinstance(changes, Mapping) or not all(isinstance(k, str) for k in changes):
+            raise ArgumentError(f"changes are settings by name, got {changes!r:.80}")
         one = {k.removeprefix(_AUGMENT): v for k, v in changes.items() if k.startswith(_AUGMENT)}
         changes = {k: v for k, v in changes.items() if not k.startswith(_AUGMENT)}
         if one and isinstance(changes.get("augment", {}), Mapping):
@@ -220,6 +222,10 @@ def get_recipe(
         5
     """
     if not isinstance(recipe, Recipe):
+        if not isinstance(recipe, str | os.PathLike):
+            raise ArgumentError(
+                f"a recipe is a name, a .toml file or a fer_zoo.Recipe, got {recipe!r:.80}"
+            )
         name = os.fspath(recipe)
         recipe = read_recipe(Path(name)) if name.endswith(".toml") else RECIPES[name]
     return recipe.updated(changes) if changes else recipe

@@ -1,21 +1,26 @@
 """Presets: the exact arithmetic between an image and a network, for training and evaluation."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.registry import Registry
-from fer_zoo.transforms.augment import Augmentation, augment
+from fer_zoo.transforms.augment import Augmentation, augment, is_number
 
 Views = Literal["plain", "center", "tencrop"]
+Average = Literal["logits", "probabilities"]
+LARGEST = 4096
+"""Side in px that a preset may ask for: a file may say anything."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """A named transform pair: evaluation views, and the training augmentation that suits them.
 
@@ -46,21 +51,33 @@ class Preset:
     resize: int
     size: int
     views: Views
-    average: Literal["logits", "probabilities"] = "probabilities"
+    average: Average = "probabilities"
     mean: float = 0.0
     std: float = 1.0
     training: Augmentation = field(default_factory=Augmentation)
     description: str = ""
 
     def __post_init__(self) -> None:
-        if self.views not in ("plain", "center", "tencrop"):
-            raise ArgumentError(f"views must be plain, center or tencrop, got {self.views!r}")
-        if self.average not in ("logits", "probabilities"):
-            raise ArgumentError(f"average must be logits or probabilities, got {self.average!r}")
-        if not 0 < self.size <= self.resize or (self.views == "plain" and self.size != self.resize):
+        for name, choices in (("views", Views), ("average", Average)):
+            if getattr(self, name) not in get_args(choices):
+                raise ArgumentError(
+                    f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}"
+                )
+        if not all(type(side) is int and 0 < side <= LARGEST for side in (self.resize, self.size)):
+            raise ArgumentError(
+                f"resize and size are whole numbers of px up to {LARGEST}, got {self.resize!r} "
+                f"and {self.size!r}"
+            )
+        if self.size > self.resize or (self.views == "plain" and self.size != self.resize):
             raise ArgumentError(
                 f"{self.views} views of {self.size} px cannot be cut from {self.resize} px"
             )
+        if not (is_number(self.mean) and is_number(self.std) and self.std > 0):
+            raise ArgumentError(
+                f"mean and std are numbers, std above 0, got {self.mean!r} and {self.std!r}"
+            )
+        if not isinstance(self.training, Augmentation):
+            raise ArgumentError(f"training is an Augmentation, got {self.training!r:.80}")
 
     @property
     def num_views(self) -> int:
@@ -92,10 +109,10 @@ class Preset:
         return torch.stack([*_five(x, self.size), *_five(x.flip(-1), self.size)], 1)
 
     def training_batch(
-        self, images: Tensor, generator: torch.Generator, how: Augmentation | None = None
+        self, images: Tensor, generator: torch.Generator, augmentation: Augmentation | None = None
     ) -> Tensor:
         """Return one random view `(B, C, size, size)` of each of `images` `(B, C, H, W)`."""
-        x = augment(self.square(images), self.size, how or self.training, generator)
+        x = augment(self.square(images), self.size, augmentation or self.training, generator)
         return (x - self.mean) / self.std
 
     def combine(self, logits: Tensor) -> Tensor:
@@ -206,3 +223,32 @@ for _preset in (
     ),
 ):
     PRESETS.register(_preset.name, _preset)
+
+
+def restore(fields: Mapping[str, Any], where: str = "preset") -> Preset:
+    """Return the preset that a file holds, and register it where its name is free.
+
+    Args:
+        fields: what `fer_zoo.plain.to_plain` made of a preset.
+        where: what messages call it.
+
+    Raises:
+        ArgumentError: those are no preset's fields, or the name stands for another one here.
+
+    Example:
+        >>> restore({"name": "px30_doc", "resize": 32, "size": 30, "views": "center"}).num_views
+        1
+        >>> PRESETS["px30_doc"].size
+        30
+    """
+    preset = from_plain(Preset, fields, where)
+    known = PRESETS.get(preset.name)
+    if known is None:
+        return PRESETS.register(preset.name, preset)
+    if known != replace(preset, description=known.description):
+        raise ArgumentError(
+            f"{where} was made with a preset {preset.name!r} that is another one here:\n"
+            f"  there {to_plain(preset)}\n  here  {to_plain(known)}\n"
+            "register the one here under another name"
+        )
+    return known
