@@ -27,7 +27,7 @@ def resolve_device(device: torch.device | str | None) -> torch.device:
     return found
 
 
-def place(model: M, device: torch.device | str | None, dtype: torch.dtype | None) -> M:
+def to_device(model: M, device: torch.device | str | None, dtype: torch.dtype | None) -> M:
     """Move a model to a device and a dtype, where they are given.
 
     Raises:

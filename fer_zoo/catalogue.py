@@ -10,7 +10,7 @@ from fer_zoo.weights import WEIGHTS
 
 
 def list_models(
-    pattern: str = "*", *, exclude: str | Iterable[str] = (), weights: bool = False
+    pattern: str = "*", *, exclude: str | Iterable[str] = (), trained: bool = False
 ) -> list[str]:
     """Return the names of the registered models.
 
@@ -19,14 +19,14 @@ def list_models(
     Args:
         pattern: wildcards as in file names.
         exclude: one or several patterns to leave out.
-        weights: only models that have trained weights.
+        trained: only models that have trained weights.
 
     Example:
         >>> list_models("*r18*", exclude="*_025")
         ['ensemble_r18_vgg19', 'ensemble_r18_vgg19_thesis']
     """
-    trained = {record.model for record in WEIGHTS.values()}
-    return [n for n in MODELS.names(pattern, exclude) if not weights or n in trained]
+    having = {record.model for record in WEIGHTS.values()}
+    return [n for n in MODELS.names(pattern, exclude) if not trained or n in having]
 
 
 def list_fusions(pattern: str = "*") -> list[str]:

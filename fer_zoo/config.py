@@ -7,24 +7,16 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
+from fer_zoo.evidence import Calibration, Evidence, Training
 from fer_zoo.fusion import FUSIONS, create_fusion
 from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember, get_spec
-from fer_zoo.models.base import check_temperature
 from fer_zoo.models.zoo import build_network
+from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.presets import restore
 
 SLACK = 4 * 2**20
 """Values a network may hold beside those in its file, in buffers that are not saved."""
-PROVENANCE = {
-    "metrics": list,
-    "recipe": dict,
-    "calibration": dict,
-    "storage": dict,
-    "fusion_fit": dict,
-    "weights": str,
-    "licence": str,
-}
-"""The types of what a file may say of its origin, where code relies on them."""
 
 
 def model_config(model: Classifier) -> dict[str, Any]:
@@ -33,13 +25,11 @@ def model_config(model: Classifier) -> dict[str, Any]:
     Raises:
         ArgumentError: a part of it is not registered, so that no name stands for it.
     """
-    PRESETS[model.preset]
     common = {
         "name": model.name,
         "labels": model.labels,
-        "preset": model.preset,
-        "provenance": model.provenance,
-        "temperature": check_temperature(model.temperature),
+        "preset": to_plain(PRESETS[model.preset]),
+        "evidence": to_plain(model.evidence),
     }
     if isinstance(model, Ensemble):
         name = model.fusion.name
@@ -168,15 +158,38 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
     model.name = config["name"]
     if isinstance(model, Ensemble):
         _check_name(model)
-    model.preset = PRESETS[config["preset"]].name
-    model.provenance = dict(config["provenance"])
-    for key, kind in PROVENANCE.items():
-        if not isinstance(model.provenance.get(key, kind()), kind):
-            raise CheckpointError(f"its provenance has a {key} that is no {kind.__name__}")
-    rows = [*model.provenance.get("metrics", ())]
-    costs = model.provenance.get("storage", {}).get("costs", [])
-    if not isinstance(costs, list) or not all(isinstance(row, dict) for row in [*rows, *costs]):
-        raise CheckpointError("its provenance has metrics or costs that are no dicts")
-    # Files from before temperatures do not name them.
-    model.temperature = check_temperature(config.get("temperature", {}))
+    model.preset = restore(config["preset"]).name
+    model._hold(read_evidence(config))
     return model
+
+
+def read_evidence(config: Mapping[str, Any]) -> Evidence:
+    """Return the evidence in a config; in one from before there was any, what it says all the same.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    if "evidence" in config:
+        return from_plain(Evidence, config["evidence"], "evidence")
+    known, temperature = config["provenance"], config.get("temperature", {})
+    faces = {key: _old_faces(known.get(key)) for key in ("data", "validation", "calibration")}
+    names = ("recipe", "epoch", "val_accuracy", "selection", "start", "teacher", "processes")
+    training = None
+    if faces["data"] and faces["validation"]:
+        run = {name: known[name] for name in names if name in known}
+        run |= {"model": config["name"], "faces": faces["data"], "validation": faces["validation"]}
+        training = from_plain(Training, run | {"frozen": known.get("frozen", ())}, "provenance")
+    calibration = None
+    if temperature:
+        fitted = faces["calibration"] or faces["validation"]
+        calibration = {"temperature": temperature, **({"faces": fitted} if fitted else {})}
+        calibration = from_plain(Calibration, calibration, "temperature")
+    origin = str(known.get("weights") or known.get("started_from") or "")
+    return Evidence(training=training, calibration=calibration, started_from=origin)
+
+
+def _old_faces(known: Any) -> dict[str, Any] | None:
+    if not isinstance(known, dict) or "n" not in known:
+        return None
+    names = {"name": known.get("name") or known.get("data", "")}
+    return names | {key: known[key] for key in ("n", "split", "fingerprint") if key in known}

@@ -1,18 +1,20 @@
 """Where specs, weights and presets meet: `create`, `create_ensemble`, `create_transform`."""
 
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 
-from fer_zoo._device import place
-from fer_zoo.errors import ArgumentError
+from fer_zoo._device import resolve_device, to_device
+from fer_zoo.errors import ArgumentError, CheckpointError
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, get_spec
 from fer_zoo.models.ensemble import assemble, with_fusion
 from fer_zoo.models.zoo import build_network
-from fer_zoo.saving import load_address, load_record
+from fer_zoo.saving import load, load_address, load_record
 from fer_zoo.transforms import PRESETS, Preset, Transform
-from fer_zoo.weights.address import Address, parse_address
+from fer_zoo.weights.address import Address, is_address, parse_address
 from fer_zoo.weights.container import PICKLES, refuse_pickle
 from fer_zoo.weights.imagenet import download_imagenet
 from fer_zoo.weights.records import get_weights
@@ -99,11 +101,11 @@ def create(
     if weights is None:
         if head is not None:
             raise ArgumentError("head='reset' is for weights; without them the head is new anyway")
-        return place(_untrained(spec, fusion, num_classes, in_channels), device, dtype)
+        return to_device(_untrained(spec, fusion, num_classes, in_channels), device, dtype)
     where = parse_address(weights)
     if where.kind == "imagenet":
         model = _from_imagenet(spec, num_classes, in_channels)
-        return place(model, device, dtype).eval()
+        return to_device(model, device, dtype).eval()
     model = _trained(spec, where, fusion)
     if head == "reset":
         model.reset_classifier(spec.num_classes if num_classes is None else num_classes)
@@ -119,7 +121,78 @@ def create(
             f"in_channels={in_channels} contradicts the weights, which have {model.in_channels}: "
             f"use {call}), with {'gray' if model.in_channels == 1 else 'RGB'} input"
         )
-    return place(model, device, dtype).eval()
+    return to_device(model, device, dtype).eval()
+
+
+RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
+"""What a folder of a training run holds: the model that `resolve` takes from it."""
+
+
+def resolve(
+    model: str | os.PathLike[str] | Classifier,
+    *,
+    weights: str | None = None,
+    fusion: str | Fusion | None = None,
+    device: torch.device | str | None = None,
+) -> Classifier:
+    """Return the trained model that is meant, however it is named.
+
+    Everything that takes a model takes what this takes, the command line included.
+
+    Args:
+        model: a model, as it is; a name from `list_models()`; an address (`model.tag`, a file, a
+            folder, `hf-hub:org/name@revision`); or the folder of a training run.
+        weights: for a name, which ones; `"default"` if not given.
+        fusion: for an ensemble, another fusion than its own.
+        device: where it shall live; where it is, or CUDA where there is one, if not given.
+
+    Raises:
+        UnknownNameError: nothing has that name.
+        WeightsError: the model has no weights, or they are not there.
+        CheckpointError: the file cannot be used.
+        ArgumentError: it is no model, or arguments contradict each other.
+
+    Example:
+        >>> resolve("resnet18_025.fer2013").evidence.weights
+        'resnet18_025.fer2013'
+    """
+    if not isinstance(model, Classifier | str | os.PathLike):
+        raise ArgumentError(f"expected a model, a name or an address, got {model!r:.80}")
+    if isinstance(model, Classifier):
+        built, named = model, False
+    else:
+        text, device = os.fspath(model), resolve_device(device)
+        if text.lower().endswith((".onnx", ".pt2")):
+            raise ArgumentError(
+                f"{text} is an exported file, which fer_zoo.Predictor runs; here the model itself "
+                "is needed: the .safetensors file that it was exported from"
+            )
+        named = not isinstance(model, os.PathLike) and not is_address(text) and not _is_run(text)
+        if named:
+            built = create(text, weights="default" if weights is None else weights, fusion=fusion)
+        else:
+            built = load(_of_run(Path(text)) if _is_run(text) else model)
+    if not named:
+        if weights is not None:
+            raise ArgumentError(f"weights={weights!r} is for a model given by name")
+        built = built if fusion is None else with_fusion(built, fusion)
+    return to_device(built, device, None)
+
+
+def _is_run(text: str) -> bool:
+    """Whether a text names a folder and neither a model, a record nor a repository."""
+    known = text in MODELS or text.startswith("timm/")
+    return not known and os.path.isdir(text) and not os.path.exists(f"{text}/config.json")
+
+
+def _of_run(folder: Path) -> Path:
+    for name in RUN_FILES:
+        if (folder / name).exists():
+            return folder / name
+    raise CheckpointError(
+        f"{folder} is neither the folder of a training run (it has none of {', '.join(RUN_FILES)}) "
+        "nor a repository (it has no config.json)"
+    )
 
 
 def _untrained(
@@ -172,7 +245,7 @@ def _from_imagenet(spec: ModelSpec, num_classes: int | None, in_channels: int | 
 
 
 def create_ensemble(
-    members: Sequence[str | Classifier],
+    members: Sequence[str | os.PathLike[str] | Classifier],
     *,
     fusion: str | Fusion = "average",
     weights: str | None = None,
@@ -185,7 +258,8 @@ def create_ensemble(
     """Compose members and a fusion into one model.
 
     Args:
-        members: names (built as `create` does) or networks, any number, no ensembles.
+        members: networks, names (built as `create` does), or addresses and run folders (see
+            `fer_zoo.factory.resolve`); any number, no ensembles.
         fusion: a name from `list_fusions()` or a `Fusion`.
         weights: for members given by name: None, `"default"`, `"imagenet"`, or a tag they all have.
         preset: the transform of the ensemble; needed where the members' presets differ.
@@ -201,14 +275,10 @@ def create_ensemble(
     """
     if isinstance(members, str) or not isinstance(members, Iterable):
         raise ArgumentError(f"members must be a list of names or models, got {members!r:.80}")
-    if weights is not None and not any(isinstance(m, str) for m in members):
+    members = list(members)
+    if weights is not None and all(isinstance(m, Classifier) for m in members):
         raise ArgumentError(f"weights={weights!r} is for members given by name; none is")
-    built = [
-        m
-        if isinstance(m, Classifier)
-        else create(m, weights=weights, num_classes=num_classes, in_channels=in_channels)
-        for m in members
-    ]
+    built = [_member(m, weights, num_classes, in_channels) for m in members]
     for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
         if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
@@ -222,5 +292,17 @@ def create_ensemble(
     model.preset = PRESETS[preset].name if preset else model.preset
     model.name = "+".join(m.name for m in built)
     model.train(any(m.training for m in built))
-    place(model, device, dtype)
+    to_device(model, device, dtype)
     return model
+
+
+def _member(
+    member: str | os.PathLike[str] | Classifier,
+    weights: str | None,
+    num_classes: int | None,
+    in_channels: int | None,
+) -> Classifier:
+    is_name = isinstance(member, str) and not is_address(member) and not _is_run(member)
+    if not is_name:
+        return resolve(member)
+    return create(str(member), weights=weights, num_classes=num_classes, in_channels=in_channels)

@@ -1,19 +1,22 @@
 """`save` and `load`: models to files and back, wherever the files are."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fer_zoo._device import place
+from fer_zoo._device import to_device
 from fer_zoo.config import build_model, model_config, timm_config
 from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
+from fer_zoo.evidence import Evidence
 from fer_zoo.fusion import Fusion, create_fusion
-from fer_zoo.models import Classifier, TimmMember
+from fer_zoo.models import Classifier, Ensemble, TimmMember
 from fer_zoo.models.ensemble import assemble, with_fusion
+from fer_zoo.plain import to_plain
 from fer_zoo.weights.address import Address, not_an_address, parse_address
 from fer_zoo.weights.checkpoint import (
     PREFIX,
@@ -28,7 +31,7 @@ from fer_zoo.weights.checkpoint import (
 )
 from fer_zoo.weights.records import WeightsRecord, get_weights
 from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, open_repository, write_repository
-from fer_zoo.weights.storage import SCALE, pack, storage_dtype
+from fer_zoo.weights.storage import SCALE, pack, storage_dtype, unpack
 
 
 def save(
@@ -135,8 +138,8 @@ def load(
             address, "a tag needs its model: fer_zoo.create(model, weights=...), or model.tag"
         )
     if where.kind == "record":
-        return place(load_record(get_weights(where.place)), device, None)
-    return place(load_address(where, endpoint=endpoint, token=token), device, None)
+        return to_device(load_record(get_weights(where.place)), device, None)
+    return to_device(load_address(where, endpoint=endpoint, token=token), device, None)
 
 
 def load_address(
@@ -149,7 +152,11 @@ def load_address(
         opened = open_hub(where, endpoint=endpoint, token=token, cached=cached)
         with opened as (checkpoint, commit):
             model = _from_checkpoint(checkpoint, str(where))
-        model.provenance["weights"] = str(Address("hub", where.place, commit))
+        known = replace(model._evidence, weights=str(Address("hub", where.place, commit)))
+        if known.state:
+            model._hold(known)
+        else:
+            model.evidence = known
         return model
     with _open_local(where) as checkpoint:
         return _from_checkpoint(checkpoint, where.place)
@@ -169,25 +176,26 @@ def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Cl
                 f"{record.address} did not come with the package, and models are built without "
                 f"the network. This downloads it, once:\n  fer_zoo.load({record.place!r})\n{error}"
             ) from None
-        return _labelled(model if fusion is None else with_fusion(model, fusion), record)
-    if not record.members:
+        if fusion is not None:
+            return with_fusion(model, fusion)
+    elif record.members:
+        model = _fused(record, record.fusion if fusion is None else fusion)
+    else:
         with _open_bundled(record) as checkpoint:
             model = _from_checkpoint(checkpoint, str(record.path))
-        model.temperature = dict(record.temperature.get("", {}))
-        return _labelled(model, record)
-    return _fused(record, record.fusion if fusion is None else fusion)
+    named = record.evidence.get(model.fusion.name if isinstance(model, Ensemble) else "")
+    if named is None or isinstance(fusion, Fusion):
+        named = Evidence(started_from=record.address)
+    model.preset = record.preset
+    model._hold(named)
+    return model
 
 
 def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
     """Return a bundled ensemble: the members' records, and a fitted head of the ensemble's."""
     members = [load_record(get_weights(address)) for address in record.members]
     model = assemble(members, fusion)
-    _labelled(model, record)
     model.name = record.model
-    if not isinstance(fusion, Fusion):
-        model.temperature = dict(record.temperature.get(fusion, {}))
-    if not model.temperature:
-        model.provenance.pop("calibration", None)
     if isinstance(fusion, str) and any(True for _ in model.fusion.parameters()):
         tensors, heads = read_checkpoint(record.path.resolve(), sha256=record.sha256)
         if fusion not in heads["fusions"]:
@@ -201,11 +209,6 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
         own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         load_state_dict(model.fusion, own)
     return model.eval()
-
-
-def _labelled(model: Classifier, record: WeightsRecord) -> Classifier:
-    model.preset, model.provenance = record.preset, record.provenance()
-    return model
 
 
 @contextmanager
@@ -234,6 +237,9 @@ def _from_checkpoint(checkpoint: Checkpoint, where: str) -> Classifier:
         load_checkpoint(model, checkpoint)
     except CheckpointError as error:
         raise type(error)(f"{where}: {error}") from error.__cause__
+    for part in [model, *(model.members if isinstance(model, Ensemble) else ())]:
+        if part._evidence.claims and not part._evidence.state:
+            part.evidence = part._evidence  # of a file from before states
     return model.eval()
 
 
@@ -250,6 +256,22 @@ def _described(
         fresh = build_model(config, sum(t.numel() for t in tensors.values())).state_dict()
         if bad := [k for k in odd if unusable(k, floats[k], fresh[k])]:
             raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
-    if dtype is not None:
-        tensors = pack(tensors, storage_dtype(dtype))
+    if dtype is None:
+        return tensors, config
+    stored = storage_dtype(dtype)
+    tensors = pack(tensors, stored)
+    _note_rounding(model, config, unpack(tensors), str(stored).removeprefix("torch."))
     return tensors, config
+
+
+def _note_rounding(
+    model: Classifier, config: dict[str, Any], restored: Mapping[str, torch.Tensor], dtype: str
+) -> None:
+    """Let the evidence in a config speak of the tensors as they will be read again."""
+    known, state = model.evidence, model._state_of(restored)
+    if known.claims and state != known.state:
+        config["evidence"] = to_plain(known.of_rounded(state, dtype))
+    for i, member in enumerate(model.members if isinstance(model, Ensemble) else ()):
+        prefix = f"members.{i}."
+        own = {k.removeprefix(prefix): t for k, t in restored.items() if k.startswith(prefix)}
+        _note_rounding(member, config["members"][i], own, dtype)

@@ -84,9 +84,7 @@ class FaceDataset:
     @property
     def faces(self) -> Faces:
         """Which faces these are, as evidence names them."""
-        return Faces(
-            name=self.name, n=len(self), split=self.split, fingerprint=self.fingerprint
-        )
+        return Faces(name=self.name, n=len(self), split=self.split, fingerprint=self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -94,7 +94,9 @@ class Fusion(nn.Module, ABC):
         try:
             targets = torch.as_tensor(targets).cpu().long().clone()
         except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(f"targets must be class indices (N,), got {targets!r:.80}") from None
+            raise ArgumentError(
+                f"targets must be class indices (N,), got {targets!r:.80}"
+            ) from None
         if targets.shape != member_logits.shape[1:2] or not len(targets):
             raise ArgumentError(
                 f"{member_logits.shape[1]} faces but targets {tuple(targets.shape)}"

@@ -2,12 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError
+from fer_zoo.evidence import Calibration, Evidence
 from fer_zoo.labels import check_labels
+from fer_zoo.plain import digest_tensors
 
 
 class Classifier(nn.Module, ABC):
@@ -18,9 +21,6 @@ class Classifier(nn.Module, ABC):
     Attributes:
         name: the registry name that builds this network again.
         preset: the name of the transform that makes the images this network was made for.
-        provenance: how the weights came to be (recipe, data, metrics); JSON-able, saved with them.
-        temperature: what scores are divided by before they become probabilities, by preset; empty
-            while uncalibrated. `forward` returns scores as they are, predictors apply it.
         num_classes: width of the head.
         num_features: width of the vector in front of the head.
         in_channels: 1 for gray, 3 for RGB.
@@ -35,17 +35,14 @@ class Classifier(nn.Module, ABC):
 
     name: str = ""
     preset: str = "fer40_center"
-    provenance: dict[str, Any]
-    temperature: dict[str, float]
     num_classes: int
     num_features: int
     in_channels: int
 
     def __init__(self) -> None:
         super().__init__()
-        self.provenance = {}
-        self.temperature = {}
         self._labels: tuple[str, ...] | None = None
+        self._evidence, self._layers = Evidence(), tuple[str, ...]()
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -57,16 +54,50 @@ class Classifier(nn.Module, ABC):
         self._labels = None if names is None else check_labels(names, self.num_classes)
 
     @property
-    def origin(self) -> str | None:
-        """The address of these weights, or the run that they come from."""
-        known = self.provenance
-        if known.get("weights") or "recipe" not in known:
-            return known.get("weights") or known.get("started_from")
-        recipe, data = known["recipe"], known.get("data", {})
-        text = f"{known.get('model')} trained by {recipe.get('name')} (seed {recipe.get('seed')})"
-        text += f" on {data.get('name')}" if isinstance(data, dict) else ""
-        before = known.get("started_from")
-        return f"{text}, started from {before}" if before else text
+    def state(self) -> str:
+        """A digest of the parameters and buffers: the same for the same values only."""
+        return self._state_of(self.state_dict())
+
+    def _state_of(self, tensors: Mapping[str, Tensor]) -> str:
+        return digest_tensors(tensors)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is known of the network as it is now.
+
+        Setting it binds it to the present state. Whatever changes a value or replaces a layer
+        afterwards, only where the network comes from is left of it.
+        """
+        held = self._evidence
+        if not held.claims or (held.state == self.state and self._layers == _layers(self)):
+            return held
+        return held.of_changed()
+
+    @evidence.setter
+    def evidence(self, evidence: Evidence) -> None:
+        if not isinstance(evidence, Evidence):
+            raise ArgumentError(f"evidence is a fer_zoo.evidence.Evidence, got {evidence!r:.80}")
+        self._hold(replace(evidence, state=self.state if evidence.claims else ""))
+
+    def _hold(self, evidence: Evidence) -> None:
+        """Take evidence whose state is known to be the network's, as from a checked file."""
+        self._evidence, self._layers = evidence, _layers(self)
+
+    @property
+    def temperature(self) -> dict[str, float]:
+        """What scores are divided by before they become probabilities, by preset.
+
+        Empty while the network is uncalibrated, also because it changed since. `forward` returns
+        scores as they are, predictors apply it. Setting it binds it to the present state.
+        """
+        calibration = self.evidence.calibration
+        return dict(calibration.temperature) if calibration else {}
+
+    @temperature.setter
+    def temperature(self, values: Mapping[str, float]) -> None:
+        calibration = Calibration(temperature=dict(values)) if values else None
+        if calibration or self._evidence.calibration:
+            self.evidence = replace(self.evidence, calibration=calibration)
 
     def temperature_for(self, preset: str) -> float:
         """Return what scores under the preset of that name are divided by.
@@ -74,7 +105,8 @@ class Classifier(nn.Module, ABC):
         Under a preset without one of its own that is the bound preset's, which is only
         approximate (averaged views are less sure than one); 1.0 for an uncalibrated model.
         """
-        return self.temperature.get(preset, self.temperature.get(self.preset, 1.0))
+        known = self.temperature
+        return known.get(preset, known.get(self.preset, 1.0))
 
     @abstractmethod
     def forward_features(self, x: Tensor) -> Any:
@@ -108,12 +140,17 @@ class Classifier(nn.Module, ABC):
 
     def __repr__(self) -> str:
         """Say what one wants to know of a model; `print(model)` lists its layers or members."""
-        run = self.origin if "recipe" in self.provenance else None
-        weights = self.provenance.get("weights") or run or (self.labels and "own") or None
+        known = self.evidence
+        weights = known.origin if known.claims else None
         channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
         parts = [
             repr(self.name or type(self).__name__),
             f"weights={weights!r}",
+            *(
+                [f"started from {known.started_from!r}"]
+                if not weights and known.started_from
+                else []
+            ),
             f"{count_parameters(self) / 1e6:.2f} M parameters",
             f"preset={self.preset!r} ({channels})",
             f"labels={self.labels}" if self.labels else f"num_classes={self.num_classes}",
@@ -142,28 +179,12 @@ class Classifier(nn.Module, ABC):
         """Take note that the head is new: no labels, and the old head's evidence is void."""
         self.num_classes = check_count("num_classes", num_classes)
         self.labels = None
-        self.temperature = {}
-        before = self.origin
-        self.provenance = {"started_from": before} if before else {}
+        self._hold(self.evidence.of_changed())
 
 
-def check_temperature(values: Mapping[str, float]) -> dict[str, float]:
-    """Return `values` (preset name to temperature) if each is a number from 0.001 to 1000.
-
-    Example:
-        >>> check_temperature({"fer40_center": 1.2})
-        {'fer40_center': 1.2}
-    """
-    if not isinstance(values, Mapping):
-        raise ArgumentError(f"temperature maps preset names to numbers, got {values!r:.80}")
-    for name, value in values.items():
-        number = isinstance(value, float | int) and not isinstance(value, bool)
-        # Beyond these bounds double precision might merge or overflow scores.
-        if not isinstance(name, str) or not number or not 1e-3 <= value <= 1e3:
-            raise ArgumentError(
-                f"a temperature is a number from 0.001 to 1000, got {value!r} for {name!r}"
-            )
-    return {name: float(value) for name, value in values.items()}
+def _layers(model: nn.Module) -> tuple[str, ...]:
+    """Return what stands where in a network: one without values can be replaced, too."""
+    return tuple(f"{name} {type(m).__name__}" for name, m in model.named_modules())
 
 
 def check_count(name: str, value: int) -> int:

@@ -1,6 +1,7 @@
 """Ensembles: members that see the same image, and one fusion of their logits."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,6 +11,7 @@ from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.fusion import Fusion, create_fusion
 from fer_zoo.labels import check_labels, index_map
 from fer_zoo.models.base import Classifier
+from fer_zoo.plain import canonical_json, digest_tensors
 
 
 class Ensemble(Classifier):
@@ -87,6 +89,11 @@ class Ensemble(Classifier):
         for member, order in zip(self.members, label_orders(self.members), strict=True):
             member.labels = named and tuple(named[order.index(k)] for k in range(len(order)))
         self._note_order()
+
+    def _state_of(self, tensors: Mapping[str, Tensor]) -> str:
+        fusion = {"name": self.fusion.name, "options": self.fusion.options()}
+        of_fusion = hashlib.sha256(canonical_json(fusion)).hexdigest()
+        return hashlib.sha256((digest_tensors(tensors) + of_fusion).encode()).hexdigest()
 
     def forward_members(self, x: Tensor) -> Tensor:
         """Return the logits of each member, in the order of `labels`: `(M, B, K)`."""
@@ -172,6 +179,5 @@ def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
             f"fer_zoo.create_ensemble(model.members, fusion={fusion!r}) and fer_zoo.fit_fusion it"
         )
     other.name, other.preset = model.name, model.preset
-    fitted = ("fusion_fit", "calibration")
-    other.provenance = {k: v for k, v in model.provenance.items() if k not in fitted}
+    other.evidence = model.evidence.of_changed()
     return other.train(model.training)

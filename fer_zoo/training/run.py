@@ -220,9 +220,7 @@ class Run:
             )
         checkpoint = self.folder / "best.safetensors"
         model = load(checkpoint)
-        return TrainResult(
-            model=model, history=self.history, best=self.best, checkpoint=checkpoint
-        )
+        return TrainResult(model=model, history=self.history, best=self.best, checkpoint=checkpoint)
 
     def _how_to_go_on(self, number: int) -> str:
         if number == 1:

@@ -1,7 +1,6 @@
 """Presets: the exact arithmetic between an image and a network, for training and evaluation."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -10,14 +9,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, InputError
-from fer_zoo.plain import from_plain, to_plain
+from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
 
 Views = Literal["plain", "center", "tencrop"]
 Average = Literal["logits", "probabilities"]
-LARGEST = 4096
-"""Side in px that a preset may ask for: a file may say anything."""
+LARGEST = 1024
+"""Side in px that a preset may scale a face to; one from a file may say anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,15 +224,12 @@ for _preset in (
     PRESETS.register(_preset.name, _preset)
 
 
-def restore(fields: Mapping[str, Any], where: str = "preset") -> Preset:
-    """Return the preset that a file holds, and register it where its name is free.
-
-    Args:
-        fields: what `fer_zoo.plain.to_plain` made of a preset.
-        where: what messages call it.
+def restore(fields: Any) -> Preset:
+    """Return the preset that a file describes; registered here if its name is free.
 
     Raises:
-        ArgumentError: those are no preset's fields, or the name stands for another one here.
+        UnknownNameError: the file only names it, and it is not registered.
+        ArgumentError: another arithmetic is registered under its name, or it is none.
 
     Example:
         >>> restore({"name": "px30_doc", "resize": 32, "size": 30, "views": "center"}).num_views
@@ -241,14 +237,13 @@ def restore(fields: Mapping[str, Any], where: str = "preset") -> Preset:
         >>> PRESETS["px30_doc"].size
         30
     """
-    preset = from_plain(Preset, fields, where)
+    if isinstance(fields, str):
+        return PRESETS[fields]
+    preset = from_plain(Preset, fields, "preset")
     known = PRESETS.get(preset.name)
     if known is None:
         return PRESETS.register(preset.name, preset)
-    if known != replace(preset, description=known.description):
-        raise ArgumentError(
-            f"{where} was made with a preset {preset.name!r} that is another one here:\n"
-            f"  there {to_plain(preset)}\n  here  {to_plain(known)}\n"
-            "register the one here under another name"
-        )
+    there, here = (replace(p, training=Augmentation(), description="") for p in (preset, known))
+    if there != here:
+        raise ArgumentError(f"the preset {preset.name!r} is {here} here, and {there} in the file")
     return known

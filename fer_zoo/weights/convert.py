@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, CheckpointError
+from fer_zoo.evidence import Evidence
 from fer_zoo.models import Classifier, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.weights.checkpoint import load_state_dict
@@ -104,7 +105,7 @@ def convert(
         from fer_zoo.transforms import PRESETS
 
         found.preset = PRESETS[preset].name
-    found.provenance = {"started_from": f"{path.name} (sha256 {digest}), converted"}
+    found.evidence = Evidence(started_from=f"{path.name} (sha256 {digest}), converted")
     return Conversion(found.eval(), notes)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, StateDictError, WeightsError
+from fer_zoo.evidence import Evidence
 from fer_zoo.models import Classifier, TimmMember, get_spec
 from fer_zoo.weights.checkpoint import load_state_dict
 
@@ -70,7 +71,7 @@ def download_imagenet(model: Classifier) -> None:
     They download them and keep them in their own caches. torchvision holds the file against the
     start of the sha256 in its name; timm checks no hash, so there only HTTPS vouches for the bytes.
     The stem is adapted, the head stays fresh, and
-    `model.provenance` says where the body comes from.
+    `model.evidence` says where the body comes from.
 
     Raises:
         ArgumentError: neither publishes weights for this network.
@@ -87,7 +88,7 @@ def download_imagenet(model: Classifier) -> None:
         )
     load_imagenet(model, tensors)
     stem = "summed to gray" if model.in_channels == 1 else "as it was"
-    model.provenance = {"started_from": f"{source} (stem {stem}, head new)"}
+    model.evidence = Evidence(started_from=f"{source} (stem {stem}, head new)")
 
 
 def _of_torchvision(network: str, weights: str) -> tuple[str, Mapping[str, Tensor]]:

@@ -1,21 +1,22 @@
 """Records: everything that is known of one trained state, beside its bytes."""
 
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fer_zoo.errors import ArgumentError, UnknownNameError, WeightsError
+from fer_zoo.errors import ArgumentError, LabelError, UnknownNameError, WeightsError
+from fer_zoo.evidence import Evidence, Score
 from fer_zoo.labels import check_labels
-from fer_zoo.models.base import check_temperature
+from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.registry import Registry
 from fer_zoo.weights.container import read_json
 
 BUNDLED_SOURCE = "bundled"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WeightsRecord:
     """One trained state.
 
@@ -26,23 +27,16 @@ class WeightsRecord:
         sha256: of that file, hexadecimal.
         labels: class names of the head.
         preset: the transform it is valid with.
-        metrics: figures, each with its split, views, selection rule, n and interval.
-        recipe: the settings it was trained with.
-        data: what it was trained on.
-        licence: of the weights.
+        evidence: what is known of it; for an ensemble, by fusion, for a network under `""`.
         members: for ensembles, the addresses of the members' weights.
         fusion: for ensembles, the fusion used where none is asked for.
-        temperature: by fusion (`""` for a network), then by preset; see `Classifier.temperature`.
-        calibration: the faces that the temperatures were fitted on.
         source: `bundled`, or `hf-hub:org/name`.
         revision: of a repository, the commit, 40 hexadecimal digits.
         size: of the file, in bytes.
-        storage: what the tensors are stored in (`dtype`), and what each kind of storage costs:
-            `costs`, a row for each kind and preset, with its split, n and gain in accuracy.
 
     Example:
         >>> record = get_weights("vgg19_025")
-        >>> record.address, record.preset, record.metrics[0]["n"]
+        >>> record.address, record.preset, record.scores[0].n
         ('vgg19_025.fer2013', 'fer40_center', 3589)
     """
 
@@ -52,18 +46,12 @@ class WeightsRecord:
     sha256: str
     labels: tuple[str, ...]
     preset: str
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    recipe: dict[str, Any] = field(default_factory=dict)
-    data: str = ""
-    licence: str = ""
+    evidence: dict[str, Evidence]
     members: tuple[str, ...] = ()
-    fusion: str = "average"
-    temperature: dict[str, dict[str, float]] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
+    fusion: str = ""
     source: str = BUNDLED_SOURCE
     revision: str = ""
     size: int = 0
-    storage: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         bundled = self.source == BUNDLED_SOURCE
@@ -74,6 +62,8 @@ class WeightsRecord:
         ):
             if not re.fullmatch(pattern, getattr(self, name)):
                 raise WeightsError(f"{self.address}: {getattr(self, name)!r} is no {name}")
+        if self.fusion not in self.evidence or bool(self.fusion) != bool(self.members):
+            raise WeightsError(f"{self.address}: no evidence of its fusion {self.fusion!r}")
 
     @property
     def bundled(self) -> bool:
@@ -89,9 +79,17 @@ class WeightsRecord:
             else f"{self.source}@{self.revision}#sha256={self.sha256}"
         )
 
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """What was measured, under every fusion."""
+        return tuple(score for known in self.evidence.values() for score in known.scores)
+
     def __repr__(self) -> str:
-        best = max(self.metrics, key=lambda row: row["accuracy"], default=None)
-        shown = f", {_figure(best)}" if best else ""
+        best = max(self.scores, key=lambda score: score.accuracy, default=None)
+        shown = "" if best is None else f", {100 * best.accuracy:.2f} %"
+        if best is not None:
+            parts = [best.fusion, best.view_count, str(best.faces)]
+            shown += f" ({', '.join(part for part in parts if part)})"
         return f"WeightsRecord({self.address!r}, {len(self.labels)} classes{shown})"
 
     @property
@@ -104,20 +102,10 @@ class WeightsRecord:
         """Where the bundled file is."""
         return BUNDLED / self.file
 
-    def provenance(self) -> dict[str, Any]:
-        """Return what a model made from these weights remembers of them."""
-        names = ("metrics", "recipe", "data", "licence", "calibration", "storage")
-        return {"weights": self.address} | {n: v for n in names if (v := getattr(self, n))}
-
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, as `fer-zoo info --json` prints it."""
-        return {"address": self.address} | asdict(self)
-
-
-def _figure(row: dict[str, Any]) -> str:
-    fusion = f"{row['fusion']}, " if row.get("fusion") else ""
-    where = f"{row.get('split', '')}, {fusion}{row.get('views', '?')} views, n = {row.get('n')}"
-    return f"{100 * row['accuracy']:.2f} % ({where.removeprefix(', ')})"
+        plain: dict[str, Any] = to_plain(self)
+        return {"address": self.address} | plain
 
 
 BUNDLED = Path(str(resources.files("fer_zoo.weights"))) / "bundled"
@@ -130,20 +118,12 @@ def read_record(path: Path) -> WeightsRecord:
     def refuse(reason: str) -> Any:
         raise WeightsError(f"{path}: {reason}")
 
-    values = read_json(path.read_text(), refuse)
-    known = {f.name for f in fields(WeightsRecord)}
-    if set(values) - known:
-        raise WeightsError(f"{path}: unknown fields {sorted(set(values) - known)}")
-    values["labels"] = check_labels(values["labels"])
-    values["members"] = tuple(values.get("members", ()))
     try:
-        values["temperature"] = {
-            fusion: check_temperature(found)
-            for fusion, found in values.get("temperature", {}).items()
-        }
-    except ArgumentError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    return WeightsRecord(**values)
+        record = from_plain(WeightsRecord, read_json(path.read_text(), refuse), "it")
+        check_labels(record.labels)
+    except (ArgumentError, LabelError) as error:
+        refuse(str(error))
+    return record
 
 
 for _path in sorted(BUNDLED.glob("*.json")):
@@ -187,7 +167,7 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
     if not found:
         raise WeightsError(
             f"{model!r} has no trained weights here; "
-            "fer_zoo.list_models(weights=True) lists the models that have"
+            "fer_zoo.list_models(trained=True) lists the models that have"
         )
     if tag == "default":
         return found[0]

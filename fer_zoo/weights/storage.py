@@ -75,6 +75,21 @@ def restore(tensor: Tensor, scale: Tensor) -> Tensor:
     return tensor.float().mul_(scale.reshape(-1, *[1] * (tensor.ndim - 1)))
 
 
+def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `pack` stored as it is once read.
+
+    Example:
+        >>> stored = pack({"weight": torch.eye(2)}, torch.int8)
+        >>> unpack(stored)["weight"].tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    return {
+        name: restore(tensor, tensors[name + SCALE]) if name + SCALE in tensors else tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(SCALE)
+    }
+
+
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     flat = weight.detach().float().flatten(1)
     scale = flat.abs().amax(1) / 127
