@@ -35,9 +35,11 @@ from fer_zoo.cli.options import (
 from fer_zoo.cli.show import print_json, wide
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.factory import resolve
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, get_spec
+from fer_zoo.plain import to_plain
 from fer_zoo.training import (
     RECIPES,
     FusionFit,
@@ -156,7 +158,7 @@ def train(
     if is_ensemble:
         result = train_ensemble(model, data, fusion=fusion, **options)
         _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
-        facts = {"checkpoint": str(result.checkpoint), "fit": result.fit and asdict(result.fit)}
+        facts = {"checkpoint": str(result.checkpoint), "fit": to_plain(result.fit)}
         facts["members"] = {k: _facts(run) for k, run in result.members.items()}
         say(f"{_describe(result.fit)}{result.checkpoint}", facts)
         return
@@ -276,7 +278,7 @@ def fuse(
     if output.suffix != ".safetensors":
         raise ArgumentError(f"--output {output} must end in .safetensors")
     check_new(output)
-    built = [fer_zoo.Predictor(m, device=device).model for m in members]
+    built = [resolve(member, device=device) for member in members]
     model = fer_zoo.create_ensemble(built, fusion=fusion, preset=preset).eval()
     fitted = any(True for _ in model.fusion.parameters())
     if fitted and root is None:
@@ -295,13 +297,13 @@ def fuse(
             fer_zoo.calibrate(model, data, progress=True)
     fer_zoo.save(model, output)
     if as_json:
-        found = {"fit": model.provenance.get("fusion_fit"), "temperature": model.temperature}
-        print_json({"output": str(output)} | found)
+        facts = {"output": str(output), "fit": to_plain(fit), "temperature": model.temperature}
+        print_json(facts)
         return
     click.echo(_describe(fit), nl=False)
     for name, value in model.temperature.items():
         click.echo(f"temperature {value:.3f} ({name})")
-    if root is not None and not model.temperature:
+    if root is not None and len(data) < LEAST_FACES:
         click.echo(f"no temperature: that needs at least {LEAST_FACES} faces", err=True)
     click.echo(output)
 

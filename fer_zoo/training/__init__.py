@@ -1,6 +1,7 @@
 """Training: recipes, the loop, and the fitting of fusions."""
 
-from fer_zoo.training.fusing import FusionFit, fit_fusion
+from fer_zoo.evidence import FusionFit
+from fer_zoo.training.fusing import fit_fusion
 from fer_zoo.training.history import Epoch, plot_history, read_history
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import RECIPES, Recipe, get_recipe

@@ -13,7 +13,7 @@ from fer_zoo.models import Classifier
 from fer_zoo.training.distributed import joined
 from fer_zoo.training.history import Board
 from fer_zoo.training.objective import Teacher
-from fer_zoo.training.recipe import Recipe, get_recipe
+from fer_zoo.training.recipe import RecipeLike, get_recipe
 from fer_zoo.training.run import Run, TrainResult
 from fer_zoo.training.state import check_splits
 
@@ -26,7 +26,7 @@ def train(
     *,
     output: str | os.PathLike[str],
     validation: FaceDataset,
-    recipe: str | os.PathLike[str] | Recipe = "thesis_20",
+    recipe: RecipeLike = "thesis_20",
     teacher: Teacher | None = None,
     device: torch.device | str | None = None,
     resume: bool = True,

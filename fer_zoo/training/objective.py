@@ -13,11 +13,10 @@ from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
-from fer_zoo.factory import create
+from fer_zoo.factory import resolve
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.labels import index_map
 from fer_zoo.models import Classifier, Ensemble
-from fer_zoo.saving import load
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import hash_state
 from fer_zoo.transforms import PRESETS, Augmentation
@@ -171,13 +170,10 @@ def read_teacher(
     """
     if isinstance(teacher, Classifier):
         return deepcopy(teacher)  # the caller's stays where it is, in its mode and precision
-    if not isinstance(teacher, str | os.PathLike):
-        raise ArgumentError(f"teacher is a model, a name or a path, got {teacher!r:.80}")
-    if not is_address(os.fspath(teacher)):
-        return create(os.fspath(teacher), weights="default")
-    where = parse_address(teacher)
-    if where.kind != "file" or "scores_for" not in read_config(where.place):
-        return load(teacher)
+    named = isinstance(teacher, str | os.PathLike) and is_address(teacher)
+    where = parse_address(teacher) if named else None
+    if where is None or where.kind != "file" or "scores_for" not in read_config(where.place):
+        return resolve(teacher)
     tensors, config = read_checkpoint(where.place, sha256=where.sha256)
     if config["scores_for"] != data.fingerprint:
         raise TrainingError(f"{teacher} holds a teacher's scores of other faces than these")

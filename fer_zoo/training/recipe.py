@@ -208,9 +208,10 @@ for _path in sorted(FOLDER.glob("*.toml")):
     RECIPES.register(_path.stem, read_recipe(_path))
 
 
-def get_recipe(
-    recipe: str | os.PathLike[str] | Recipe, changes: Mapping[str, Any] | None = None
-) -> Recipe:
+RecipeLike = str | os.PathLike[str] | Recipe
+
+
+def get_recipe(recipe: RecipeLike, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Return a recipe by name, from a `.toml` file, or as it is, with `changes` applied.
 
     Raises:

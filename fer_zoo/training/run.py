@@ -125,7 +125,7 @@ class Run:
         self.learning = [p for p in model.parameters() if p.requires_grad]
         self.history: list[Epoch] = []
         self.uncalibrated: set[str] = set()
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "recipe": recipe.to_dict() | {"precision": self.precision},
             "model": model.name,
             "start": hash_state(model),
