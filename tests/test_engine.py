@@ -13,7 +13,12 @@ from torch.nn import functional as F
 import fer_zoo
 from conftest import ROOT, cli, stripes
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, MissingDependencyError, TrainingError
+from fer_zoo.errors import (
+    ArgumentError,
+    MissingDependencyError,
+    TrainingError,
+    UnknownNameError,
+)
 from fer_zoo.training import RECIPES, Recipe, plot_history, read_history
 from fer_zoo.training.objective import Objective
 from fer_zoo.training.state import generator
@@ -77,7 +82,7 @@ def test_a_run_at_a_constant_rate_can_be_lengthened(tmp_path: Path):
     parts = run(tmp_path / "parts", epochs=4)
     whole = run(tmp_path / "whole", epochs=4)
     assert [e.val_loss for e in parts.history] == [e.val_loss for e in whole.history]
-    assert parts.model.provenance == whole.model.provenance
+    assert parts.model.evidence == whole.model.evidence
     with pytest.raises(TrainingError, match=r"recipe.epochs 4 there, 3 here"):
         run(tmp_path / "parts", epochs=3)
     run(tmp_path / "cosine", schedule="cosine")
@@ -137,8 +142,8 @@ def test_votes_are_the_targets_where_asked_for(tmp_path: Path):
     plain = run(tmp_path / "labels", data=data, validation=judge, epochs=1)
     assert result.history[0].train_loss != plain.history[0].train_loss
     assert result.history[0].train_loss > float(entropy.mean())  # no prediction can be better
-    assert result.model.provenance["recipe"]["targets"] == "votes"
-    assert plain.model.provenance["recipe"]["targets"] == "labels"
+    assert result.model.evidence.training.recipe["targets"] == "votes"
+    assert plain.model.evidence.training.recipe["targets"] == "labels"
     with pytest.raises(TrainingError, match=r"no votes.*FERPlus"):
         run(tmp_path / "none", targets="votes")
     assert torch.equal(data.subset(10).votes, data.votes[torch.arange(10) * 96 // 10])
@@ -187,6 +192,18 @@ def test_a_student_learns_from_its_teacher(tmp_path: Path, on):
             run(tmp_path / "c", teacher=teacher.model, **(changes | {"preset": "fer48_plain"}))
     with pytest.raises(TrainingError, match="teacher"):
         run(tmp_path / "a", data=wrong, teacher=another(teacher.model), **changes)
+
+
+@pytest.mark.parametrize("on", ["views", "faces"])
+def test_a_teacher_may_be_kept_in_half_precision(tmp_path: Path, on):
+    """And stays the caller's: in its precision, its mode, its place."""
+    teacher = another(run(tmp_path / "teacher", preset="fer40_center").model)
+    teacher = teacher.to(torch.bfloat16).train()
+    changes = {"distill": 0.5, "distill_on": on, "preset": "fer40_center", "epochs": 1}
+    first = run(tmp_path / "a", teacher=teacher, **changes)
+    assert (teacher.fc.weight.dtype, teacher.training) == (torch.bfloat16, True)
+    again = run(tmp_path / "a", teacher=teacher.float(), **changes) if on == "faces" else first
+    assert again.history == first.history
 
 
 def another(model: fer_zoo.models.Classifier) -> fer_zoo.models.Classifier:
@@ -252,10 +269,10 @@ def test_a_fresh_start_that_fails_leaves_the_earlier_run(tmp_path: Path):
 def test_where_the_weights_come_from_is_kept(tmp_path: Path):
     first = run(tmp_path / "a").model
     second = run(tmp_path / "b", first).model
-    assert second.provenance["started_from"].startswith("test_tiny trained by thesis_20 (seed 0)")
+    assert second.evidence.started_from.startswith("test_tiny trained by thesis_20 (seed 0)")
     second.reset_classifier(3)
     third = run(tmp_path / "c", second).model
-    assert third.provenance["started_from"].count("trained by") == 2
+    assert third.evidence.started_from.count("trained by") == 2
 
 
 def test_a_teacher_and_distill_go_together(tmp_path: Path):
@@ -288,11 +305,12 @@ def test_seeds_and_their_soup(tmp_path: Path):
     found = [cold.runs[s].best.val_accuracy for s in (3, 5)]
     assert cold.mean == pytest.approx(sum(found) / 2)
     assert cold.std == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
-    assert [r.model.provenance["recipe"]["seed"] for r in cold.runs.values()] == [3, 5]
+    assert [r.model.evidence.training.recipe["seed"] for r in cold.runs.values()] == [3, 5]
     one, two = (r.model.state_dict()["fc.weight"] for r in cold.runs.values())
     soup = fer_zoo.load(cold.soup)
-    assert soup.provenance["selection"] == "mean of the weights of seeds [3, 5]"
-    assert soup.provenance["data"]["fingerprint"] == data.fingerprint
+    known = soup.evidence.training
+    assert (known.selection, known.epoch) == ("mean of the weights of seeds [3, 5]", None)
+    assert (known.val_accuracy, known.faces) == (None, data.faces)
     torch.testing.assert_close(soup.state_dict()["fc.weight"], (one + two) / 2)
     start = cold.runs[3].model
     before = {k: v.clone() for k, v in start.state_dict().items()}
@@ -304,8 +322,9 @@ def test_seeds_and_their_soup(tmp_path: Path):
     scores = fer_zoo.inference.predict_scores(fer_zoo.load(warm.soup), judge.images)
     assert float((scores.argmax(1) == judge.targets).float().mean()) == warm.soup_accuracy
     assert (tmp_path / "warm" / "seeds.json").is_file()
-    with pytest.raises(ArgumentError, match="two or more different seeds"):
-        fer_zoo.train_seeds("test_tiny", data, seeds=[1, 1], **options)
+    for seeds in ([1, 1], [1], "01", 5, [[1], [2]], [0, 1.5]):
+        with pytest.raises(ArgumentError, match="two or more different whole numbers"):
+            fer_zoo.train_seeds("test_tiny", data, seeds=seeds, **options)
 
 
 def test_an_ensemble_by_recipe(tmp_path: Path):
@@ -320,7 +339,7 @@ def test_an_ensemble_by_recipe(tmp_path: Path):
     options = QUICK | {"output": tmp_path, "validation": judge, "epochs": 4}
     result = fer_zoo.train_ensemble("twins_test", data, **options)
     assert list(result.members) == ["test_tiny", "test_tiny-2"]
-    seeds = [r.model.provenance["recipe"]["seed"] for r in result.members.values()]
+    seeds = [r.model.evidence.training.recipe["seed"] for r in result.members.values()]
     assert seeds == [0, 1]
     assert (result.fit.report.fusion, result.fit.report.split) == ("stacked", "public")
     loaded = fer_zoo.load(result.checkpoint)
@@ -334,6 +353,11 @@ def test_an_ensemble_by_recipe(tmp_path: Path):
     assert again.fit == result.fit
     with pytest.raises(ArgumentError, match="single network"):
         fer_zoo.train_ensemble("test_tiny", data, **options)
+    for recipe in ({}, {"test_tinny": "strong"}, {"test_tiny": "strong", "vgg19": "strong"}):
+        with pytest.raises(ArgumentError, match=r"one for each member, \['test_tiny'\]"):
+            fer_zoo.train_ensemble("twins_test", data, recipe=recipe, **options)
+    with pytest.raises(UnknownNameError, match="unknown fusion 'stackd'"):
+        fer_zoo.train_ensemble("twins_test", data, fusion="stackd", **options)
 
 
 def test_the_temperature_is_fitted_and_kept(tmp_path: Path):
@@ -457,7 +481,7 @@ def test_finetune_beats_the_same_steps_from_scratch(tmp_path: Path):
     tuned = run(tmp_path / "tuned", model, **changes)
     scratch = run(tmp_path / "scratch", "resnet18_025", **changes)
     assert tuned.best.val_accuracy > scratch.best.val_accuracy
-    assert tuned.model.provenance["started_from"] == "resnet18_025.fer2013"
+    assert tuned.model.evidence.started_from == "resnet18_025.fer2013"
 
 
 def test_the_command_line_of_it_all(tmp_path: Path):

@@ -232,7 +232,7 @@ def test_misuse_is_refused(problem):
         fusion.fit(logits.where(logits < 3, torch.nan), targets, split="public")
     with pytest.raises(ArgumentError, match="must be a tensor"):
         fusion.fit(logits.numpy(), targets, split="public")
-    with pytest.raises(ArgumentError, match="class indices .*got 'abc'"):
+    with pytest.raises(ArgumentError, match=r"class indices .*got 'abc'"):
         fusion.fit(logits, "abc", split="public")
     for options in ({"l2": "x"}, {"l2": float("inf")}, {"l2": -1}):
         with pytest.raises(ArgumentError, match="l2 must be a number from 0"):

@@ -2,9 +2,10 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import fer_zoo
 from conftest import cli, stripes
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
-from fer_zoo.training import RECIPES, get_recipe
+from fer_zoo.evidence import Evidence
+from fer_zoo.training import RECIPES, get_recipe, read_history
 from fer_zoo.training.state import batches, generator
 from fer_zoo.weights.checkpoint import read_checkpoint
 
@@ -61,7 +63,7 @@ def test_it_learns(tmp_path: Path, precision):
     again = fer_zoo.evaluate(fer_zoo.load(result.checkpoint), stripes(60, seed=1))
     assert again.accuracy == pytest.approx(result.best.val_accuracy)
     assert [int(r["epoch"]) for r in history(tmp_path)] == list(range(1, 11))
-    assert result.model.provenance["recipe"]["lr"] == 0.05
+    assert result.model.evidence.training.recipe["lr"] == 0.05
 
 
 def test_the_best_epoch_is_kept(tmp_path: Path):
@@ -76,7 +78,9 @@ def test_the_best_epoch_is_kept(tmp_path: Path):
     assert result.best is result.history[accuracies.index(max(accuracies))]
     found = fer_zoo.evaluate(result.model, stripes(60, seed=1)).accuracy
     assert found == pytest.approx(max(accuracies))
-    assert result.model.provenance["epoch"] == result.best.epoch
+    known = result.model.evidence.training
+    assert (known.epoch, known.val_accuracy) == (result.best.epoch, result.best.val_accuracy)
+    assert (known.faces.n, known.validation.n) == (48, 60)
 
 
 @pytest.mark.parametrize("model", ["test_tiny", "vgg19_025"])
@@ -127,35 +131,56 @@ def faces_on_disk(root: Path) -> tuple[Path, Path]:
     return parts
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_process_resumes_exactly(tmp_path: Path, how):
-    train_faces, val_faces = faces_on_disk(tmp_path)
+KILLED = """
+import os, sys
+from fer_zoo.__main__ import main
+from fer_zoo.training.run import Run
 
-    def command(output: Path) -> list[str]:
-        settings = ("--set", "epochs=8", "--set", "batch_size=16", "--set", "lr=0.05")
-        options = ("--data", train_faces, "--validation", val_faces, "--output", output)
-        return cli("train", "test_tiny", *options, *settings)
+step, calls, number = Run._step, [], int(sys.argv.pop(1))
 
-    plain, cut = tmp_path / "plain", tmp_path / "cut"
-    subprocess.run(command(plain), check=True, capture_output=True, timeout=200)
-    process = subprocess.Popen(command(cut), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 100
-    while not (cut / "last.safetensors").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    done = len(history(cut))
-    assert 1 <= done < 8
-    if how == signal.SIGINT:
-        assert "the same command goes on after epoch" in errors
-        assert "Traceback" not in errors
-    again = subprocess.run(command(cut), capture_output=True, text=True, check=True, timeout=200)
+def killed(self, *args):
+    calls.append(1)
+    if len(calls) == 15:  # in the middle of the third epoch of six steps
+        os.kill(os.getpid(), number)
+    return step(self, *args)
+
+Run._step = killed
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[object, ...], Path]:
+    """What trains on faces in folders by command, and the folder of the run."""
+    root = tmp_path_factory.mktemp("finished")
+    train_faces, val_faces = faces_on_disk(root)
+    settings = ("--set", "epochs=4", "--set", "batch_size=16", "--set", "lr=0.05")
+    command = ("train", "test_tiny", "--data", train_faces, "--validation", val_faces, *settings)
+    plain = cli(*command, "--output", root / "run")
+    subprocess.run(plain, check=True, capture_output=True, timeout=200)
+    return command, root / "run"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=str)
+def test_a_killed_process_resumes_exactly(tmp_path: Path, finished, number):
+    command, plain = finished
+    options = list(map(str, (*command, "--output", tmp_path)))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(int(number)), *options],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    assert len(history(tmp_path)) == 2
+    if number == signal.SIGINT:
+        assert "interrupted in epoch 3; the same command goes on after epoch 2" in done.stderr
+        assert "Traceback" not in done.stderr
+    again = subprocess.run(cli(*options), capture_output=True, text=True, check=True, timeout=200)
     assert "resuming" in again.stderr
     assert "best epoch" in again.stdout
-    assert history(cut) == history(plain)
-    one, other = tensors(plain), tensors(cut)
+    assert history(tmp_path) == history(plain)
+    one, other = tensors(plain), tensors(tmp_path)
     assert all(torch.equal(one[k], other[k]) for k in one)
 
 
@@ -309,6 +334,133 @@ def test_validation_faces_that_were_trained_on_are_refused(tmp_path: Path):
         fer_zoo.train("test_tiny", "fer2013.csv", validation=data, output=tmp_path)
 
 
+def test_shared_validation_faces_are_told(tmp_path: Path, caplog):
+    """With their share, and the run goes on; FER2013's own PublicTest has some."""
+    data, judge = stripes(30), stripes(10, seed=1)
+    mixed = FaceDataset(
+        torch.cat([judge.images, data.images[:2]]),
+        torch.cat([judge.targets, data.targets[:2]]),
+        labels=data.labels,
+        name="mixed",
+    )
+    for faces, told in ((judge, ""), (mixed, "2 of 12 validation faces (16.7 %) are training")):
+        caplog.clear()
+        fer_zoo.train("test_tiny", data, validation=faces, output=tmp_path / faces.name, epochs=1)
+        assert told in caplog.text
+        assert ("validation faces" in caplog.text) == bool(told)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, ema):
+    """The best epoch's evidence is the best file's; what went on changing says where it began."""
+    net = fer_zoo.create("resnet18_025", weights="default")
+    net.reset_classifier(3)
+    assert net.evidence == Evidence(started_from="resnet18_025.fer2013")
+    result = fer_zoo.train(
+        net,
+        stripes(32),
+        validation=stripes(210, seed=1),
+        output=tmp_path,
+        recipe="finetune",
+        ema=ema,
+        **(QUICK | {"epochs": 2}),
+    )
+    assert net.evidence == Evidence(started_from="resnet18_025.fer2013")
+    assert net.temperature == {}
+    known = result.model.evidence
+    assert known.training.val_accuracy == result.best.val_accuracy
+    assert known.training.epoch == result.best.epoch
+    assert known.calibration.faces == known.training.validation == stripes(210, seed=1).faces
+    assert known.started_from == "resnet18_025.fer2013"
+    assert fer_zoo.load(tmp_path / "best.safetensors").evidence == known
+    fer_zoo.save(net, tmp_path / "net.safetensors")
+    assert fer_zoo.load(tmp_path / "net.safetensors").evidence == net.evidence
+    tuned = result.model
+    torch.optim.SGD(tuned.parameters(), lr=0.1).zero_grad()
+    tuned(torch.rand(4, 1, 40, 40)).square().sum().backward()
+    torch.optim.SGD(tuned.parameters(), lr=0.1).step()
+    assert tuned.evidence == Evidence(started_from=known.origin)
+    assert known.origin.endswith("on stripes, started from resnet18_025.fer2013")
+
+
+def test_a_run_that_does_not_begin_leaves_the_networks_evidence(tmp_path: Path):
+    net = fer_zoo.create("resnet18_025", weights="default")
+    before = net.evidence
+    assert before.scores
+    faces = FaceDataset(
+        torch.randint(0, 256, (14, 48, 48), dtype=torch.uint8),
+        torch.arange(14) % 7,
+        labels=fer_zoo.labels.FER2013,
+        name="noise",
+    )
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="cannot be written to"):
+        fer_zoo.train(
+            net, faces.subset(7), validation=faces, output=tmp_path / "file", preset="thesis40"
+        )
+    assert net.evidence == before
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path):
+    """A folder from before evidence: provenance in its files, and the data's name."""
+    shutil.copytree(Path(__file__).parent / "old_run", tmp_path, dirs_exist_ok=True)
+    before = read_history(tmp_path / "history.csv")
+    data, judge = stripes(64, split="train"), stripes(210, seed=1, split="public")
+    options = {"batch_size": 16, "lr": 0.05, "precision": "fp32", "ema": 0.5, "epochs": 3}
+    options |= {"validation": judge, "output": tmp_path}
+    result = fer_zoo.train("plain_test", data, **options)
+    assert result.history[:2] == before
+    assert result.history[2].train_loss == pytest.approx(1.1000417, abs=1e-4)
+    assert result.history[2].val_loss == pytest.approx(1.0965675, abs=1e-4)
+    known = result.model.evidence
+    assert known.training.selection == "best of 3 epochs on the validation data"
+    assert (known.training.faces, known.training.validation) == (data.faces, judge.faces)
+    assert result.model.temperature["thesis40"] == pytest.approx(7.3097, abs=1e-3)
+    again = fer_zoo.train("plain_test", data, **options)
+    assert again.history == result.history
+    with pytest.raises(TrainingError, match=r"data.fingerprint"):
+        fer_zoo.train("plain_test", stripes(64, seed=2, split="train"), **options)
+
+
+def test_the_name_of_a_folder_is_not_part_of_a_run(tmp_path: Path):
+    data, judge = stripes(32), stripes(9, seed=1)
+    first = fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    data.name, judge.name = "renamed", "moved"
+    again = fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    assert again.history == first.history
+
+
+def test_training_without_scipy_says_once_that_it_is_uncalibrated(
+    tmp_path: Path, monkeypatch, caplog
+):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    result = fer_zoo.train(
+        "test_tiny",
+        stripes(48),
+        validation=stripes(210, seed=1),
+        output=tmp_path,
+        **(QUICK | {"epochs": 4}),
+    )
+    assert result.model.temperature == {}
+    assert len({e.val_accuracy for e in result.history[: result.best.epoch]}) > 1  # several bests
+    assert caplog.text.count("stays uncalibrated") == 1
+    assert "pip install 'fer-zoo[train]'" in caplog.text
+
+
+def test_a_temperature_at_its_bound_is_told_and_training_goes_on(
+    tmp_path: Path, monkeypatch, caplog
+):
+    def refused(*args, **kwargs):
+        raise ArgumentError("the best temperature lies outside of 0.1 to 10")
+
+    monkeypatch.setattr("fer_zoo.training.run.fit_temperature", refused)
+    result = fer_zoo.train(
+        "test_tiny", stripes(48), validation=stripes(210, seed=1), output=tmp_path, **QUICK
+    )
+    assert result.model.temperature == {}
+    assert "the model stays uncalibrated: the best temperature lies outside" in caplog.text
+
+
 def test_fine_tuning_resumes_although_the_new_head_is_random(tmp_path: Path):
     data, judge = stripes(32), stripes(9, seed=1)
 
@@ -402,6 +554,14 @@ def test_misuse_says_what_to_do(tmp_path: Path):
         attempt(augment={"zoom": 1})
     with pytest.raises(fer_zoo.errors.UnknownNameError, match="thesis_20"):
         attempt(recipe="thesis_200")
+    with pytest.raises(ArgumentError, match=r"a recipe is a name.*got \{'epochs': 3\}"):
+        attempt(recipe={"epochs": 3})
+    with pytest.raises(ArgumentError, match="a model or the name of one, got 5"):
+        attempt(5)
+    with pytest.raises(ArgumentError, match="expected a path, got None"):
+        fer_zoo.train("test_tiny", data, validation=judge, output=None)
+    with pytest.raises(ArgumentError, match=r"fer_zoo.data dataset, got 'faces/'"):
+        fer_zoo.train("test_tiny", data, validation="faces/", output=tmp_path)
     empty = FaceDataset(data.images, data.targets, labels=(*data.labels, "void"), name="x")
     with pytest.raises(TrainingError, match=r"no training face for \['void'\]"):
         attempt(data=empty)
@@ -422,7 +582,7 @@ def test_recipes_are_files_that_say_everything(tmp_path: Path):
         recipe=str(tmp_path / "mine.toml"),
         output=tmp_path / "run",
     )
-    recipe = result.model.provenance["recipe"]
+    recipe = result.model.evidence.training.recipe
     assert (recipe["name"], recipe["epochs"], recipe["augment"]) == ("mine", 2, {"rotate": 5.0})
     assert set(recipe) >= {"momentum", "seed", "precision", "preset"}
     (tmp_path / "bad.toml").write_text("epochs = ")

@@ -270,7 +270,10 @@ def test_brightness_and_contrast_are_torchvisions():
 
 
 def test_augmentation_is_repeatable_and_in_range():
-    how = Augmentation(4, 0.5, (0.8, 1.2), 0.1, 15, 0.9, 0.2, 0.2, 0.5)
+    how = Augmentation(
+        padding=4, flip=0.5, scale=(0.8, 1.2), shift=0.1, rotate=15, affine=0.9, brightness=0.2,
+        contrast=0.2, erase=0.5,
+    )  # fmt: skip
     images = torch.rand(16, 1, 48, 48)
     a, b = (augment(images, 40, how, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(a, b)
@@ -281,18 +284,39 @@ def test_augmentation_is_repeatable_and_in_range():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"flip": 1.5}, {"scale": (0, 1)}, {"scale": (2.0, 1.0)}, {"padding": -1}, {"erase": -0.1}],
+    [
+        {"flip": 1.5},
+        {"scale": (0, 1)},
+        {"scale": (2.0, 1.0)},
+        {"padding": -1},
+        {"erase": -0.1},
+        {"rotate": (1.0, 2.0)},
+        {"mixup": float("nan")},
+    ],
 )
 def test_impossible_augmentation_is_refused(wrong):
     with pytest.raises(ArgumentError):
         Augmentation(**wrong)
-    with pytest.raises(ArgumentError, match="no setting"):
-        Augmentation().updated({"zoom": 2})
+    for changes in ({"zoom": 2}, {1: 2, "flip": 0.1}, None):
+        with pytest.raises(ArgumentError, match=r"no setting|settings by name"):
+            Augmentation().updated(changes)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": 60}, {"views": "five"}, {"average": "median"}, {"views": "plain", "size": 40}],
+    [
+        {"size": 60},
+        {"size": 0},
+        {"resize": "48"},
+        {"resize": 10**9},
+        {"views": "five"},
+        {"average": "median"},
+        {"views": "plain", "size": 40},
+        {"std": 0.0},
+        {"mean": None},
+        {"training": {"flip": 0.5}},
+    ],
+    ids=str,
 )
 def test_impossible_presets_are_refused(wrong):
     values = {"name": "x", "resize": 48, "size": 40, "views": "center"} | wrong
@@ -347,8 +371,9 @@ def test_random_resized_crops_stay_within_their_settings():
 
 def test_everything_at_once():
     how = Augmentation(
-        4, 0.5, (0.8, 1.2), 0.1, 15, 0.9, 0.2, 0.2, 0.5, (0.6, 1.0), (0.8, 1.2), 0.3, 0.3
-    )
+        padding=4, flip=0.5, scale=(0.8, 1.2), shift=0.1, rotate=15, affine=0.9, brightness=0.2,
+        contrast=0.2, erase=0.5, crop_area=(0.6, 1.0), crop_ratio=(0.8, 1.2), mixup=0.3, cutmix=0.3,
+    )  # fmt: skip
     assert all(getattr(how, name) for name in vars(how))
     rng = torch.Generator().manual_seed(0)
     found = augment(torch.rand(16, 1, 48, 48), 40, how, rng)
@@ -402,7 +427,7 @@ def test_a_turn_and_a_crop_are_one_sampling(monkeypatch, padding):
     import fer_zoo.transforms.augment as module
 
     images = torch.rand(16, 1, 48, 48)
-    how = Augmentation(padding, scale=(0.9, 1.2), shift=0.1, rotate=20, affine=0.7)
+    how = Augmentation(padding=padding, scale=(0.9, 1.2), shift=0.1, rotate=20, affine=0.7)
     seen = {}
     real = module.resized_crop
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fer_zoo._files import replacing
+from fer_zoo._files import as_path, replacing
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, DataError, LabelError
 from fer_zoo.labels import FER2013 as LABELS, canonical
@@ -71,7 +71,7 @@ class FER2013(FaceDataset):
     def __init__(self, root: str | os.PathLike[str], split: Split = "train") -> None:
         if split not in SPLITS:
             raise ArgumentError(f"split must be one of {SPLITS}, got {split!r}")
-        arrays = load_arrays(Path(root))
+        arrays = load_arrays(as_path(root))
         rows = np.flatnonzero(arrays["usage"] == SPLITS.index(split))
         if not len(rows):
             there = [s for i, s in enumerate(SPLITS) if (arrays["usage"] == i).any()]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fer_zoo._files import as_path
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, _read_votes
 from fer_zoo.data.folder import ImageFolder
@@ -226,11 +227,11 @@ def data_report(
         >>> [face.name for face in report.constant], report.exact[0].labels
         (['calm/a.png'], ('calm', 'tense'))
     """
-    if not 0 <= near_bits <= 16:
-        raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits}")
+    if type(near_bits) is not int or not 0 <= near_bits <= 16:
+        raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits!r:.80}")
     imagehash, components = _libraries()
-    name, labels, images, faces, notes = _read(Path(root))
-    votes, vote_notes = _votes(Path(root), faces)
+    name, labels, images, faces, notes = _read(as_path(root))
+    votes, vote_notes = _votes(as_path(root), faces)
     deviation = np.array([image.std() for image in images])
     copies: dict[bytes, list[int]] = {}
     for row in np.flatnonzero(deviation >= BLANK).tolist():
