@@ -344,8 +344,8 @@ def test_an_ensemble_by_recipe(tmp_path: Path):
     )  # fmt: skip
     if "twins_test" not in fer_zoo.list_models():
         fer_zoo.register_model(spec)
-    data, judge = stripes(120, split="train"), stripes(240, seed=1, split="public")
-    options = QUICK | {"output": tmp_path, "validation": judge, "epochs": 4}
+    data, judge = stripes(60, split="train"), stripes(201, seed=1, split="public")
+    options = QUICK | {"output": tmp_path, "validation": judge}
     result = fer_zoo.train_ensemble("twins_test", data, **options)
     assert list(result.members) == ["test_tiny", "test_tiny-2"]
     seeds = [r.model.evidence.training.recipe["seed"] for r in result.members.values()]
