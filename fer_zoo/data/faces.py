@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, DataError
+from fer_zoo.evidence import Faces
 from fer_zoo.labels import check_labels, index_map
 
 
@@ -71,6 +72,11 @@ class FaceDataset:
     def __repr__(self) -> str:
         side = "x".join(map(str, self.images.shape[1:]))
         return f"{self.name}(split={self.split!r}, n={len(self)}, {side} px, {self.counts})"
+
+    @property
+    def faces(self) -> Faces:
+        """Which faces these are, as evidence names them."""
+        return Faces(name=self.name, n=len(self), split=self.split, fingerprint=self.fingerprint)
 
     @cached_property
     def fingerprint(self) -> str:

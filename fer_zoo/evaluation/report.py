@@ -8,22 +8,23 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from fer_zoo import plots
 from fer_zoo._files import check_writable, replacing
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.card import make_card, make_comparison, versions
 from fer_zoo.evaluation.comparison import Comparison, compare, counterpart
+from fer_zoo.evaluation.corruptions import Robustness, robustness
 from fer_zoo.evaluation.metrics import Evaluation, evaluate
-from fer_zoo.evaluation.mistakes import find_mistakes, plot_mistakes, write_mistakes
-from fer_zoo.evaluation.plots import plot_confusion, plot_recalls, plot_reliability
-from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
+from fer_zoo.evaluation.mistakes import find_mistakes, write_mistakes
+from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
 DPI = 130
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything measured of one model on one dataset.
 
@@ -37,7 +38,7 @@ class Report:
         >>> import torch, fer_zoo
         >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> report = measure(fer_zoo.create("resnet18_025", weights="default"), faces)
+        >>> report = measure("resnet18_025", faces)
         >>> [r.preset for r in report.results], report.gain.difference
         (['fer40_center', 'fer40_tencrop'], 0.0)
     """
@@ -60,7 +61,7 @@ class Report:
 
 
 def measure(
-    model: Classifier,
+    model: Classifier | str | os.PathLike[str],
     data: FaceDataset,
     *,
     preset: Preset | str | None = None,
@@ -72,36 +73,38 @@ def measure(
     """Evaluate a model with the views of its preset and with its counterpart's.
 
     Args:
-        model: a trained model.
+        model: a trained model, a name, an address or the folder of a training run.
         data: faces with the same class names, in any order.
         preset: only this transform; the model's own, and the one with ten views instead of one
             (or the reverse), if not given.
         corruptions: measure robustness too, with the preset that counts.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
-        source: what the model was loaded from.
+        source: what the model was loaded from, where it is given as it is.
 
     Example:
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(
         ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> measure(model, faces, preset="fer40_center").results[0].n
+        >>> measure("resnet18_025", faces, preset="fer40_center").results[0].n
         7
     """
-    own = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
+    network = resolve(model)
+    source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
+    own = preset if isinstance(preset, Preset) else PRESETS[preset or network.preset]
     other = counterpart(own) if preset is None else None
-    results = []
-    for chosen in [own] if other is None else [own, other]:
-        found = evaluate(model, data, preset=chosen, batch_size=batch_size, progress=progress)
-        results.append(replace(found, source="" if source == found.model else source))
-    found_robustness = None
-    if corruptions:
-        found_robustness = robustness(
-            model, data, preset=own, batch_size=batch_size, progress=progress
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    results = tuple(
+        replace(
+            evaluate(network, data, preset=chosen, **how),
+            source="" if source == network.name else source,
         )
-    return Report(model, data, tuple(results), found_robustness)
+        for chosen in (own, other)
+        if chosen is not None
+    )
+    corrupted = robustness(network, data, preset=own, **how) if corruptions else None
+    return Report(model=network, data=data, results=results, robustness=corrupted)
 
 
 def compare_all(reports: Sequence[Report]) -> list[Comparison]:
@@ -114,12 +117,11 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
         >>> faces = fer_zoo.data.FaceDataset(
         ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> [comparison.n for comparison in compare_all([measure(model, faces)])]
+        >>> [comparison.n for comparison in compare_all([measure("resnet18_025", faces)])]
         [7]
     """
     found = [report.gain for report in reports if report.gain is not None]
-    same = [r for r in reports if r.results[0].fingerprint == reports[0].results[0].fingerprint]
+    same = [r for r in reports if r.results[0].faces == reports[0].results[0].faces]
     for first, second in combinations(same, 2):
         found.append(compare(first.results[0], second.results[0]))
         others = [a for a in first.results[1:]], [b for b in second.results[1:]]
@@ -177,7 +179,7 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         >>> import tempfile, torch, fer_zoo
         >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> report = measure(fer_zoo.create("resnet18_025", weights="default"), faces)
+        >>> report = measure("resnet18_025", faces)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_report(folder, report).name
         'card.md'
@@ -185,11 +187,11 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
     path, first = prepare_folder(folder), report.results[0]
     mistakes = find_mistakes(first, report.data)
     pictures = {
-        "confusion.png": plot_confusion(first),
-        "reliability.png": plot_reliability(first),
-        "recalls.png": plot_recalls(report.results),
-        "errors.png": plot_mistakes(mistakes, report.data) if mistakes else None,
-        "robustness.png": plot_robustness(report.robustness) if report.robustness else None,
+        "confusion.png": plots.confusion(first),
+        "reliability.png": plots.reliability(first),
+        "recalls.png": plots.recalls(report.results),
+        "errors.png": plots.mistakes(mistakes, report.data) if mistakes else None,
+        "robustness.png": plots.robustness(report.robustness) if report.robustness else None,
     }
     for name, figure in pictures.items():
         if figure is None:
@@ -220,9 +222,8 @@ def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) 
         >>> faces = fer_zoo.data.FaceDataset(
         ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_comparison(folder, [measure(model, faces)]).name
+        ...     write_comparison(folder, [measure("resnet18_025", faces)]).name
         'comparison.md'
     """
     results = [result for report in reports for result in report.results]
