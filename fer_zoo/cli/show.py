@@ -162,7 +162,7 @@ def _nested(value: Any) -> bool:
 
 def _print_figures(name: str, figures: list[dict[str, Any]], indent: int) -> None:
     notes = "; ".join({str(row["selection"]): None for row in figures if "selection" in row})
-    out.print(f"{name}  {cell(notes)}", soft_wrap=True)
+    out.print(f"{name}  {cell(notes)}".rstrip(), soft_wrap=True)
     keys = dict.fromkeys(key for row in figures for key in row if key != "selection")
     heads = ["", *map(str, range(1, len(figures) + 1))]
     print_table([heads, *(_figure_row(key, figures) for key in keys)], indent=indent)

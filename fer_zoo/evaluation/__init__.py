@@ -9,9 +9,10 @@ from fer_zoo.evaluation.corruptions import (
     corrupted_examples,
     robustness,
 )
+from fer_zoo.evaluation.folder import write_comparison, write_report
 from fer_zoo.evaluation.metrics import Evaluation, evaluate, score_metrics
 from fer_zoo.evaluation.mistakes import Mistake, find_mistakes
-from fer_zoo.evaluation.report import Report, compare_all, measure, write_comparison, write_report
+from fer_zoo.evaluation.report import Report, compare_all, measure
 
 __all__ = [
     "CORRUPTIONS",

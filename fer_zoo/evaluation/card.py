@@ -6,8 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from fer_zoo._tables import markdown
-from fer_zoo.evaluation.comparison import Comparison, compare
-from fer_zoo.evaluation.corruptions import Robustness
+from fer_zoo.evaluation.comparison import Comparison
 from fer_zoo.evaluation.figures import (
     CALIBRATION,
     RESULT,
@@ -18,7 +17,8 @@ from fer_zoo.evaluation.figures import (
     points,
 )
 from fer_zoo.evaluation.metrics import Evaluation, check_results, selections
-from fer_zoo.evaluation.mistakes import Mistake
+from fer_zoo.evaluation.mistakes import find_mistakes
+from fer_zoo.evaluation.report import Report
 from fer_zoo.models import Classifier, Ensemble, count_parameters
 
 PACKAGES = ("fer-zoo", "torch", "torchmetrics", "scikit-learn", "scipy", "numpy")
@@ -34,23 +34,13 @@ cover other cameras, other crops, or another training run.
 - Nothing here is broken down by age, sex or skin colour, which the data does not name."""
 
 
-def make_card(
-    model: Classifier,
-    results: Sequence[Evaluation],
-    *,
-    mistakes: Sequence[Mistake] = (),
-    robustness: Robustness | None = None,
-    command: str = "",
-) -> str:
+def make_card(report: Report, *, command: str = "") -> str:
     """Return the card of a model.
 
-    Every figure on it is one of the evaluations', and they say how they were measured.
+    Every figure on it is one of the report's evaluations', and they say how they were measured.
 
     Args:
-        model: what was evaluated.
-        results: of it on the same faces, the preset that counts first, e.g. with one view and ten.
-        mistakes: of the first result, the most confident first.
-        robustness: how it does on corrupted faces, if that was measured.
+        report: what `measure` returned.
         command: what measures all of it again.
 
     Raises:
@@ -61,19 +51,19 @@ def make_card(
         >>> faces = fer_zoo.data.FaceDataset(
         ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> print(make_card(model, [fer_zoo.evaluate(model, faces)]).splitlines()[0])
+        >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
+        >>> print(make_card(report).splitlines()[0])
         # resnet18_025
     """
-    check_results(model, [*results, *([robustness.clean] if robustness else [])])
-    first = results[0]
+    results, robustness, first = report.results, report.robustness, report.results[0]
+    check_results(report.model, [*results, *([robustness.clean] if robustness else [])])
     parts = [
         f"# {first.title}",
         _measured(first),
         _by_view(results, RESULT),
-        *_gain(results),
+        _gain(report),
         "## Where it comes from",
-        "\n".join(origin(model)),
+        "\n".join(origin(report.model)),
         "## Each class",
         _recalls(results),
         _detection(first),
@@ -82,13 +72,13 @@ def make_card(
         "![Confusion matrix](confusion.png) ![Recall of each class](recalls.png)",
         "## Calibration",
         _by_view(results, CALIBRATION),
-        *_temperature(results[0], results[1:]),
+        _temperature(first, results[1:]),
         "![Reliability](reliability.png)",
     ]
     if robustness is not None:
         parts += ["## Robustness", robustness.to_markdown().strip()]
         parts += ["![Robustness](robustness.png)"]
-    parts += ["## Most confident errors", *_mistakes(mistakes, first), "## Limits", LIMITS]
+    parts += ["## Most confident errors", *_mistakes(report), "## Limits", LIMITS]
     parts += ["## Measured again by", *([f"```console\n$ {command}\n```"] if command else [])]
     return "\n\n".join([*parts, made_by()]) + "\n"
 
@@ -198,18 +188,18 @@ def _recalls(results: Sequence[Evaluation]) -> str:
     return markdown(rows)
 
 
-def _gain(results: Sequence[Evaluation]) -> list[str]:
-    if len(results) < 2:
-        return [
-            f"Only {results[0].view_count} was measured: no preset is registered that differs from "
-            f"`{results[0].preset}` in the number of views alone, or only this one was asked for."
-        ]
-    c = compare(*sorted(results[:2], key=lambda r: r.views))
-    return [
+def _gain(report: Report) -> str:
+    c, first = report.gain, report.results[0]
+    if c is None:
+        return (
+            f"Only {first.view_count} was measured: no preset is registered that differs from "
+            f"`{first.preset}` in the number of views alone, or only this one was asked for."
+        )
+    return (
         f"Ten views instead of one: **{points(c.difference)} points** (McNemar's exact test: "
         f"p = {p_value(c.p_value)}; {c.only_second} faces only ten views have right, "
         f"{c.only_first} only one view)."
-    ]
+    )
 
 
 def _detection(result: Evaluation) -> str:
@@ -222,12 +212,12 @@ def _detection(result: Evaluation) -> str:
     )
 
 
-def _temperature(result: Evaluation, others: Sequence[Evaluation]) -> list[str]:
+def _temperature(result: Evaluation, others: Sequence[Evaluation]) -> str:
     if result.calibration is None or not result.calibrated_for:
-        return [
+        return (
             "The model is uncalibrated. `fer_zoo.calibrate` fits a temperature on faces that it "
             "was not trained on."
-        ]
+        )
     faces = result.calibration.faces
     if faces is None:
         held_out = "faces that are not recorded"
@@ -241,13 +231,14 @@ def _temperature(result: Evaluation, others: Sequence[Evaluation]) -> list[str]:
         for r in others
         if r.calibrated_for != r.preset
     ]
-    return [
+    return (
         f"The temperature was fitted{own} on {held_out}. It never changes which class wins, and "
         "the one with the lowest NLL need not have the lowest ECE." + "".join(borrowed)
-    ]
+    )
 
 
-def _mistakes(mistakes: Sequence[Mistake], result: Evaluation) -> list[str]:
+def _mistakes(report: Report) -> list[str]:
+    mistakes = find_mistakes(report.results[0], report.data)
     if not mistakes:
         return ["None."]
     rows = [["face", "in the data", "predicted", "probability %", "of the class in the data %"]]
@@ -255,8 +246,8 @@ def _mistakes(mistakes: Sequence[Mistake], result: Evaluation) -> list[str]:
         shares = [f"{100 * p:.1f}" for p in (m.probability, m.true_probability)]
         rows.append([m.source or f"face {m.index}", m.true, m.predicted, *shares])
     return [
-        f"The first {len(rows) - 1} of {len(mistakes):,}, {result.view_count}; all are in "
-        "[errors.csv](errors.csv). The thesis calls such faces faulty images (figure 5.10); "
+        f"The first {len(rows) - 1} of {len(mistakes):,} with {report.results[0].view_count}; all "
+        "are in [errors.csv](errors.csv). The thesis calls such faces faulty images (figure 5.10); "
         "whether the image, its label or the model is wrong is for the eye to tell.",
         markdown(rows),
         "![Most confident errors](errors.png)",

@@ -3,6 +3,7 @@
 The metrics are scikit-learn's and torchmetrics', the intervals SciPy's.
 """
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterable
@@ -45,7 +46,7 @@ class Evaluation(Score):
 
     Attributes:
         model: its name.
-        state: the digest of the tensors that were evaluated, `Classifier.state`.
+        state: a digest of the network that was evaluated, of its tensors and its layers.
         weights: the address of its weights, where they have one.
         calibration: the temperatures of the model, and the faces they were fitted on.
         calibrated_for: the preset whose temperature was taken; empty for an uncalibrated model.
@@ -189,7 +190,7 @@ def evaluate(
     )
     return Evaluation(
         model=network.name,
-        state=network.state,
+        state=_state_of(network),
         weights=known.weights,
         fusion=network.fusion.name if isinstance(network, Ensemble) else "",
         faces=data.faces,
@@ -217,14 +218,18 @@ def selections(known: Evidence) -> list[str]:
 
 def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
     """Raise `ArgumentError` unless the evaluations were made of this network as it is now."""
-    state = model.state
     for result in results:
-        if (result.model, result.state) != (model.name, state):
+        if (result.model, result.state) != (model.name, _state_of(model)):
             raise ArgumentError(
                 f"{result!r} was made of another network, or of {model.name!r} before it changed "
                 "or was stored in another type: evaluate again what is meant, with "
                 "fer_zoo.evaluate(model, data)"
             )
+
+
+def _state_of(model: Classifier) -> str:
+    layers = [type(layer).__name__ for layer in model.modules()]  # not all have tensors
+    return hashlib.sha256(repr((model.state, layers)).encode()).hexdigest()
 
 
 def score_metrics(

@@ -56,20 +56,18 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
     probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
     wrong = (~evaluation.correct).nonzero()[:, 0]
     order = probabilities[wrong, guesses[wrong]].argsort(descending=True, stable=True)
-    mistakes = []
-    for i in wrong[order].tolist():
-        true, guess = int(evaluation.targets[i]), int(guesses[i])
-        mistakes.append(
-            Mistake(
-                index=i,
-                source=_source(data, i),
-                true=evaluation.labels[true],
-                predicted=evaluation.labels[guess],
-                probability=float(probabilities[i, guess]),
-                true_probability=float(probabilities[i, true]),
-            )
+    triples = ((i, int(evaluation.targets[i]), int(guesses[i])) for i in wrong[order].tolist())
+    return [
+        Mistake(
+            index=i,
+            source=_source(data, i),
+            true=evaluation.labels[true],
+            predicted=evaluation.labels[guess],
+            probability=float(probabilities[i, guess]),
+            true_probability=float(probabilities[i, true]),
         )
-    return mistakes
+        for i, true, guess in triples
+    ]
 
 
 def write_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
@@ -77,11 +75,7 @@ def write_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
         writer.writeheader()
-        for mistake in mistakes:
-            row = asdict(mistake)
-            for name in ("probability", "true_probability"):
-                row[name] = f"{row[name]:.6f}"
-            writer.writerow(row)
+        writer.writerows(map(asdict, mistakes))
 
 
 def _source(data: FaceDataset, index: int) -> str:

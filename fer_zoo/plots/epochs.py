@@ -16,7 +16,7 @@ KINDS = (("validation", "val", "-"), ("training", "train", ":"))
 def history(
     runs: "Sequence[Epoch] | Mapping[str, Sequence[Epoch]]", *, fused: float | None = None
 ) -> Any:
-    """Return a `matplotlib.figure.Figure` of loss and accuracy by epoch, as the thesis draws them.
+    """Return a figure of loss and accuracy by epoch, as the thesis draws them.
 
     A large marker is the epoch with the best accuracy on the validation faces.
 
@@ -27,13 +27,6 @@ def history(
 
     Raises:
         ArgumentError: there is no run, a run has no epoch, or is something else.
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> from fer_zoo.training import Epoch
-        >>> epochs = [Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5), Epoch(2, 0.1, 1.7, 0.3, 1.6, 0.4, 7)]
-        >>> [axes.get_ylabel() for axes in history(epochs).axes]
-        ['accuracy %', 'loss (nats)']
     """
     named = {str(k): run for k, run in (runs if isinstance(runs, Mapping) else {"": runs}).items()}
     if not named or not all(map(_is_history, named.values())):

@@ -9,7 +9,7 @@ from fer_zoo.plots.looks import finish, name_columns, name_rows, new_figure
 
 
 def fusion(model: Classifier) -> Any:
-    """Return a `matplotlib.figure.Figure` of what a fitted fusion makes of the members' answers.
+    """Return a figure of what a fitted fusion makes of the members' answers.
 
     For `weighted` the weight of each member, or of each member for each class. For `stacked` how
     much each class's score rises with each member's logits, one panel per member; an averaging head
@@ -18,13 +18,6 @@ def fusion(model: Classifier) -> Any:
 
     Raises:
         ArgumentError: the model is no ensemble, or its fusion has no weights.
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> import fer_zoo
-        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
-        >>> [axes.get_title() for axes in fusion(model).axes[:2]]
-        ['resnet18_025', 'vgg19_025']
     """
     if not isinstance(model, Ensemble):
         raise ArgumentError(

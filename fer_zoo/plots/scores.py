@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fer_zoo.errors import ArgumentError, LabelError
+import numpy as np
+
+from fer_zoo.errors import ArgumentError
 from fer_zoo.labels import index_map
 from fer_zoo.plots.looks import (
     COLOURS,
@@ -23,21 +25,9 @@ if TYPE_CHECKING:
 
 
 def confusion(evaluation: "Evaluation") -> Any:
-    """Return a `matplotlib.figure.Figure` of the confusion matrix.
+    """Return a figure of the confusion matrix.
 
     Rows are the true classes and sum to 100 %.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> figure = confusion(fer_zoo.evaluate("resnet18_025", faces))
-        >>> figure.axes[0].get_xlabel()
-        'predicted'
     """
     counts = evaluation.confusion
     shares = [[100 * n / max(sum(row), 1) for n in row] for row in counts]
@@ -61,23 +51,11 @@ def confusion(evaluation: "Evaluation") -> Any:
 
 
 def reliability(evaluation: "Evaluation") -> Any:
-    """Return a `matplotlib.figure.Figure` of how often a model is right when it is how sure.
+    """Return a figure of how often a model is right when it is how sure.
 
     Faces are put in 15 bins by the probability of the winner. A bar is the share of right answers
     in its bin; on the diagonal a model is exactly as sure as it is right. Below are the faces in
     each bin. Uncalibrated and calibrated stand side by side.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> figure = reliability(fer_zoo.evaluate("resnet18_025", faces))
-        >>> figure.axes[0].get_ylabel()
-        'share of right answers'
     """
     sides = [("uncalibrated", 1.0, evaluation.ece_uncalibrated)]
     if evaluation.temperature != 1:
@@ -88,30 +66,18 @@ def reliability(evaluation: "Evaluation") -> Any:
         2, len(sides), sharex=True, sharey="row", squeeze=False, height_ratios=[3, 1]
     )
     for (top, bottom), (name, temperature, ece) in zip(grid.T, sides, strict=True):
-        counts, confidence, accuracy = evaluation.bins(temperature)
-        width = 1 / len(counts)
-        filled = [i for i, n in enumerate(counts) if n]
-        left, heights = [i * width for i in filled], [accuracy[i] for i in filled]
-        gaps = [confidence[i] - accuracy[i] for i in filled]
-        top.bar(left, heights, width, align="edge", color=DARK, edgecolor="white", label="right")
-        top.bar(
-            left,
-            gaps,
-            width,
-            bottom=heights,
-            align="edge",
-            facecolor="none",
-            edgecolor="#b38f00",
-            hatch="////",
-            linewidth=0.8,
-            label="gap to the mean probability",
-        )
+        counts, confidence, accuracy = map(np.array, evaluation.bins(temperature))
+        edges, width = np.linspace(0, 1, len(counts) + 1)[:-1], 1 / len(counts)
+        bar = {"width": width, "align": "edge"}
+        top.bar(edges, accuracy, color=DARK, edgecolor="white", label="right", **bar)
+        gap = {"facecolor": "none", "edgecolor": "#b38f00", "hatch": "////", "linewidth": 0.8}
+        gap |= {"bottom": accuracy, "label": "gap to the mean probability"}
+        top.bar(edges, confidence - accuracy, **gap, **bar)
         top.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
         top.set(xlim=(0, 1), ylim=(0, 1.02))
         top.set_title(f"{name}: ECE {100 * ece:.2f} %", fontsize=10)
-        shown = [counts[i] for i in filled]
-        bars = bottom.bar(left, shown, width, align="edge", color=MIDDLE, edgecolor="white")
-        bottom.bar_label(bars, fontsize=6.5, padding=1)
+        bars = bottom.bar(edges, counts, color=MIDDLE, edgecolor="white", **bar)
+        bottom.bar_label(bars, [str(n) if n else "" for n in counts], fontsize=6.5, padding=1)
         bottom.margins(y=0.18)
         bottom.set_xlabel("probability of the predicted class")
     grid[0][0].set_ylabel("share of right answers")
@@ -121,7 +87,7 @@ def reliability(evaluation: "Evaluation") -> Any:
 
 
 def recalls(evaluations: "Evaluation | Sequence[Evaluation]") -> Any:
-    """Return a `matplotlib.figure.Figure` of the recall of each class, with 95 % intervals.
+    """Return a figure of the recall of each class, with 95 % intervals.
 
     Args:
         evaluations: one, or several on the same faces, e.g. with one view and with ten.
@@ -129,45 +95,26 @@ def recalls(evaluations: "Evaluation | Sequence[Evaluation]") -> Any:
     Raises:
         ArgumentError: there is none.
         LabelError: they name different classes.
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> figure = recalls([fer_zoo.evaluate("resnet18_025", faces)])
-        >>> figure.axes[0].get_xlabel()
-        'recall in %, with its 95 % interval'
     """
     several = list(evaluations) if isinstance(evaluations, Sequence) else [evaluations]
     if not several:
         raise ArgumentError(
             "no evaluations to plot: pass one or more of what fer_zoo.evaluate returns"
         )
-    first = several[0]
+    first, height = several[0], 0.8 / len(several)
     figure = new_figure(5, (0.3 + 0.14 * len(several)) * len(first.labels))
     from matplotlib.patheffects import withStroke
 
-    axes = figure.add_subplot()
-    height = 0.8 / len(several)
-    bars = []
+    axes, bars = figure.add_subplot(), []
     for k, result in enumerate(several):
-        try:
-            order = index_map(result.labels, first.labels)
-        except LabelError as error:
-            raise LabelError(f"pass evaluations with the same classes: {error}") from None
-        places = [i + height * (k - (len(several) - 1) / 2) for i in range(len(order))]
-        names = [result.labels[i] for i in order]
-        values = [100 * result.recall[name] for name in names]
-        limits = [result.recall_interval[name] for name in names]
-        below = [v - 100 * low for v, (low, _) in zip(values, limits, strict=True)]
-        above = [100 * high - v for v, (_, high) in zip(values, limits, strict=True)]
-        bars.append(axes.barh(places, values, 0.92 * height, **bar_look(k)))
-        _, caps, whiskers = axes.errorbar(
-            values, places, xerr=[below, above], fmt="none", ecolor="black", elinewidth=0.9,
-            capsize=2,
-        )  # fmt: skip
+        names = [result.labels[i] for i in index_map(result.labels, first.labels)]
+        places = np.arange(len(names)) + height * (k - (len(several) - 1) / 2)
+        values = np.array([result.recall[name] for name in names])
+        low, high = np.array([result.recall_interval[name] for name in names]).T
+        error = 100 * np.stack([values - low, high - values])
+        how = {"xerr": error, "error_kw": {"elinewidth": 0.9}, "capsize": 2}
+        bars.append(axes.barh(places, 100 * values, 0.92 * height, **how, **bar_look(k)))
+        _, caps, whiskers = bars[-1].errorbar
         for part in (*caps, *whiskers):  # seen on dark bars too
             part.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
     rows = zip(first.labels, first.confusion, strict=True)
@@ -179,24 +126,12 @@ def recalls(evaluations: "Evaluation | Sequence[Evaluation]") -> Any:
 
 
 def robustness(results: "Robustness | Sequence[Robustness]") -> Any:
-    """Return a `matplotlib.figure.Figure`: accuracy against severity, one panel per corruption.
+    """Return a figure: accuracy against severity, one panel per corruption.
 
     A dashed line, with its marker at severity 0, is the accuracy on clean faces.
 
     Args:
         results: one, or up to eight of the same corruptions to compare.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> result = fer_zoo.robustness("resnet18_025", faces, corruptions=["rotate", "blur"])
-        >>> [axes.get_title() for axes in robustness(result).axes[:2]]
-        ['rotate', 'blur']
     """
     several = list(results) if isinstance(results, Sequence) else [results]
     if not 0 < len(several) <= len(COLOURS) or len({tuple(r.accuracy) for r in several}) > 1:
@@ -229,9 +164,6 @@ def robustness(results: "Robustness | Sequence[Robustness]") -> Any:
 
 
 def _title(evaluation: "Evaluation") -> str:
-    low, high = evaluation.interval
-    return (
-        f"{evaluation.title} on {evaluation.faces}, {evaluation.preset}\n"
-        f"accuracy {100 * evaluation.accuracy:.2f} % (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f})"
-    )
+    low, high = (100 * bound for bound in evaluation.interval)
+    share = f"{100 * evaluation.accuracy:.2f} % (95 % interval {low:.2f} to {high:.2f})"
+    return f"{evaluation.title} on {evaluation.faces}, {evaluation.preset}\naccuracy {share}"

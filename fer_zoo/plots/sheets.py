@@ -21,7 +21,7 @@ CELL, CAPTION = 1.3, 24
 def contact_sheet(
     images: Tensor, captions: Sequence[str], *, title: str = "", columns: int = 8
 ) -> Any:
-    r"""Return a `matplotlib.figure.Figure` that shows gray faces with a caption under each.
+    r"""Return a figure that shows gray faces with a caption under each.
 
     Captions may have several lines, are wrapped where too long, and shown as they are: `$` and `_`
     have no meaning.
@@ -34,7 +34,6 @@ def contact_sheet(
 
     Raises:
         ArgumentError: images of another type or shape, or not one caption for each.
-        MissingDependencyError: matplotlib is not installed.
 
     Example:
         >>> import torch
@@ -66,22 +65,12 @@ def contact_sheet(
 
 
 def mistakes(mistakes: "Sequence[Mistake]", data: FaceDataset, *, count: int = 40) -> Any:
-    """Return a `matplotlib.figure.Figure` of the first `count` mistakes.
+    """Return a figure of the first `count` mistakes.
 
     Under each face stand where it is from, the class in the data, and what the model says.
 
     Raises:
         ArgumentError: there are none.
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> import torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> result = fer_zoo.evaluate("resnet18_025", faces)
-        >>> wrong = fer_zoo.evaluation.find_mistakes(result, faces)
-        >>> len(mistakes(wrong, faces).axes) == len(wrong)
-        True
     """
     shown = list(mistakes)[:count]
     if not shown:
