@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from fer_zoo._files import replacing
 from fer_zoo.cli.options import json_option, main
-from fer_zoo.cli.show import cell, out, print_json, wide
+from fer_zoo.cli.show import cell, out, print_json, print_table
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
 from fer_zoo.errors import ArgumentError
-from fer_zoo.evaluation.sheet import contact_sheet
+from fer_zoo.plots import contact_sheet
 
 SHEET = 96
 """Faces on a contact sheet at most: twelve rows of eight fit a page."""
@@ -65,12 +64,7 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
         out.print(f"Note: {cell(note)}.")
     for title, rows in found.tables().items():
         out.print(f"\n[bold]{cell(title)}[/bold]")
-        table = Table(box=None, header_style="bold")
-        for i, name in enumerate(rows[0]):
-            table.add_column(cell(name), justify="right" if i else "left")
-        for row in rows[1:]:
-            table.add_row(*map(cell, row))
-        wide(table)
+        print_table(rows)
     hint = f"written to {output}" if output else "name every face: --json, or --output FOLDER"
     out.print(f"\nThe lists: {cell(hint)}")
 

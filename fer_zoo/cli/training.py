@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 import torch
-from rich.table import Table
 
 import fer_zoo
 from fer_zoo._files import replacing
@@ -32,7 +31,7 @@ from fer_zoo.cli.options import (
     model_argument,
     names,
 )
-from fer_zoo.cli.show import print_json, wide
+from fer_zoo.cli.show import print_json, print_table
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.factory import resolve
@@ -45,7 +44,6 @@ from fer_zoo.training import (
     FusionFit,
     TrainResult,
     get_recipe,
-    plot_history,
     train_ensemble,
     train_seeds,
 )
@@ -221,7 +219,7 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     try:
-        figure = plot_history(runs, fused=fit.held_out_accuracy if fit else None)
+        figure = fer_zoo.plots.history(runs, fused=fit.held_out_accuracy if fit else None)
     except MissingDependencyError as error:
         click.echo(f"no curves: {error}", err=True)
         return
@@ -330,9 +328,8 @@ def recipes(as_json: bool) -> None:
     if as_json:
         print_json([r.to_dict() for r in RECIPES.values()])
         return
-    table = Table("recipe", "epochs", "batch", "lr", "preset", "description", box=None)
-    for r in RECIPES.values():
-        table.add_row(
-            r.name, str(r.epochs), str(r.batch_size), f"{r.lr:g}", r.preset, r.description
-        )
-    wide(table)
+    rows = [
+        [r.name, str(r.epochs), str(r.batch_size), f"{r.lr:g}", r.preset, r.description]
+        for r in RECIPES.values()
+    ]
+    print_table([["recipe", "epochs", "batch", "lr", "preset", "description"], *rows])

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fer_zoo._files import as_path
+from fer_zoo._tables import markdown
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, _read_votes
 from fer_zoo.data.folder import ImageFolder
@@ -161,8 +162,7 @@ class DataReport:
         """Return the tables and the beginning of each list as Markdown."""
         parts = [f"# {self.name}", *(f"Note: {note}." for note in self.notes)]
         for title, table in self.tables().items():
-            lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-            parts += [f"## {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+            parts += [f"## {title}", markdown(table)]
         conflicts = [group for group in self.exact if len(group.labels) > 1]
         across = [group for group in self.near if len(group.splits) > 1]
         for title, found in (
