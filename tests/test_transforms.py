@@ -11,7 +11,14 @@ from torchvision.transforms import InterpolationMode, functional as TF
 import fer_zoo
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.transforms import PRESETS, Augmentation, Preset, to_gray, to_gray_batch
-from fer_zoo.transforms.augment import affine, augment, crop_and_flip, erase, resized_crop
+from fer_zoo.transforms.augment import (
+    _grid,
+    _turn_matrix,
+    augment,
+    crop_and_flip,
+    erase,
+    resized_crop,
+)
 from fer_zoo.transforms.mix import cutmix, mix, mixup
 
 RNG = np.random.default_rng(0)
@@ -212,6 +219,12 @@ def test_the_thesis_training_counterpart():
     matches = [[torch.equal(crop[0], w) for w in windows].index(True) for crop in batch]
     assert len(set(matches)) > 120
     assert 150 < sum(m % 2 for m in matches) < 250
+
+
+def affine(images: torch.Tensor, *turn: torch.Tensor) -> torch.Tensor:
+    """Turn alone what `resized_crop` turns and cuts in one sampling."""
+    grid = _grid(_turn_matrix(*turn, images.shape[-2] / images.shape[-1]), *images.shape[-2:])
+    return torch.nn.functional.grid_sample(images, grid, align_corners=False)
 
 
 def test_affine_is_torchvisions():

@@ -164,23 +164,6 @@ def augment(
     return images
 
 
-def affine(images: Tensor, zoom: Tensor, angle: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Zoom, rotate and shift each image about its centre, black outside; one `grid_sample`.
-
-    The arithmetic is torchvision's `functional.affine` with bilinear interpolation.
-
-    Args:
-        images: float, shape `(B, C, H, W)`.
-        zoom: factor per image, above 1 enlarges; shape `(B,)`.
-        angle: degrees per image, positive turns clockwise; shape `(B,)`.
-        dx: shift to the right per image, as a share of the width; shape `(B,)`.
-        dy: shift down per image, as a share of the height; shape `(B,)`.
-    """
-    rows = _turn_matrix(zoom, angle, dx, dy, images.shape[-2] / images.shape[-1])
-    grid = _grid(rows, *images.shape[-2:])
-    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
-
-
 def resized_crop(
     images: Tensor,
     size: int,
@@ -203,7 +186,8 @@ def resized_crop(
         height: of the window, as a share of the height; shape `(B,)`.
         width: as a share of the width; shape `(B,)`.
         flip: whether to mirror; bool, shape `(B,)`.
-        turn: zoom, angle, dx and dy of `affine`, applied before the cut.
+        turn: zoom (above 1 enlarges), angle in degrees clockwise, and shifts as shares of the side,
+            each `(B,)`: what torchvision's `functional.affine` does, before the cut.
     """
     span = torch.stack([torch.where(flip, -width, width), height], 1)
     centre = torch.stack([2 * left + width - 1, 2 * top + height - 1], 1)
