@@ -505,7 +505,7 @@ def test_the_command_line_of_it_all(tmp_path: Path, monkeypatch):
         return call("train", name, *where, "--output", tmp_path / folder, *arguments, fails=fails)
 
     shown = train("plain_test", "s", "--seeds", "0-1")
-    assert "2 seeds: validation accuracy" in shown
+    assert "SeedsResult(2 seeds: " in shown
     pretrained = ("--weights", "default", "--recipe", "finetune")
     assert "--new-head" in train("resnet18_025", "f", *pretrained, fails=True)
     train("resnet18_025", "f", *pretrained, "--new-head")

@@ -122,9 +122,7 @@ def train(
         raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
     if validation is not None:
         if not has_classes(validation):
-            raise ArgumentError(
-                f"--validation takes a folder of one folder per class: {validation}"
-            )
+            raise ArgumentError(f"--validation takes a folder of folders by class: {validation}")
         data = open_data(root, None, limit, size=size)
         judge = open_data(validation, None, None, size=size)
     elif has_classes(root):
@@ -158,7 +156,8 @@ def train(
         _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
         facts = {"checkpoint": str(result.checkpoint), "fit": to_plain(result.fit)}
         facts["members"] = {k: _facts(run) for k, run in result.members.items()}
-        say(f"{_describe(result.fit)}{result.checkpoint}", facts)
+        fitted = f"{result.fit!r}\n" if result.fit else ""
+        say(f"{fitted}{result.checkpoint}", facts)
         return
     start = _start(model, weights, data.labels, new_head, settings.seed)
     if seeds is not None:
@@ -166,12 +165,8 @@ def train(
             raise ArgumentError("--seeds says which seeds: leave --set seed out")
         several = train_seeds(start, data, seeds=parse_seeds(seeds), teacher=teacher, **options)
         _draw({f"seed {s}": run.history for s, run in several.runs.items()}, None, output)
-        say(
-            f"{len(several.runs)} seeds: validation accuracy {100 * several.mean:.2f} % +- "
-            f"{100 * several.std:.2f} (standard deviation), soup "
-            f"{100 * several.soup_accuracy:.2f} % (n = {len(judge)})\n{several.soup}",
-            several.to_dict() | {"soup": str(several.soup)},
-        )
+        facts = several.to_dict() | {"soup": str(several.soup)}
+        say(f"{several!r}\n{several.soup}", facts)
         return
     run = fer_zoo.train(start, data, teacher=teacher, **options)
     _draw(run.history, None, output)
@@ -298,24 +293,13 @@ def fuse(
         facts = {"output": str(output), "fit": to_plain(fit), "temperature": model.temperature}
         print_json(facts)
         return
-    click.echo(_describe(fit), nl=False)
+    if fit is not None:
+        click.echo(repr(fit))
     for name, value in model.temperature.items():
         click.echo(f"temperature {value:.3f} ({name})")
     if root is not None and len(data) < LEAST_FACES:
         click.echo(f"no temperature: that needs at least {LEAST_FACES} faces", err=True)
     click.echo(output)
-
-
-def _describe(fit: FusionFit | None) -> str:
-    if fit is None:
-        return ""
-    report = fit.report
-    return (
-        f"{report.fusion} fitted on {report.split!r}, n = {report.n}: loss "
-        f"{report.loss_before:.4f} -> {report.loss_after:.4f} (largest gradient "
-        f"{report.gradient_norm:.1e})\n{fit.folds}-fold, on faces not fitted on: accuracy "
-        f"{100 * fit.held_out_accuracy:.2f} %, plain averaging {100 * fit.average_accuracy:.2f} %\n"
-    )
 
 
 @main.command()

@@ -103,11 +103,6 @@ class Objective:
         self.teacher_identity = hashlib.sha256(answers.contiguous().numpy().tobytes()).hexdigest()
         self.answers = answers.to(device)
 
-    def store_answers(self, path: Path, data: FaceDataset, labels: tuple[str, ...]) -> None:
-        """Write the teacher's scores of each face, for other runs on these faces."""
-        if self.answers is not None:
-            write_answers(path, self.answers, data, labels)
-
     def views(
         self, x: Tensor, rows: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, list[Tensor]]:

@@ -1,5 +1,6 @@
 """Recipes: the full settings of one training run, as files that can be read and diffed."""
 
+import json
 import math
 import os
 import tomllib
@@ -166,7 +167,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return {**asdict(self), "augment": {k: _plain(v) for k, v in self.augment.items()}}
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 _AUGMENT = "augment."
@@ -189,10 +191,6 @@ _RANGES = {
     "clip": (0.0, math.inf),
     "seed": (0, 1_000_000),
 }
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -26,7 +26,7 @@ from fer_zoo.saving import load, save
 from fer_zoo.training.distributed import Workers
 from fer_zoo.training.finetuning import freeze
 from fer_zoo.training.history import Board, Epoch, write_history
-from fer_zoo.training.objective import Objective, Teacher
+from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import (
     batches,
@@ -159,13 +159,13 @@ class Run:
                 "or resume=False (--fresh) to write over it"
             )
         # Every process has looked before the first one writes.
-        found = resume and last.exists()
+        begun = resume and last.exists()
         self.workers.wait()
-        if found:
+        if begun:
             self._resume()
-        if self.workers.chief:
+        if self.workers.chief and self.objective.answers is not None:
             store = self.folder / "teacher.safetensors"
-            self.objective.store_answers(store, self.data, self.labels)
+            write_answers(store, self.objective.answers, self.data, self.labels)
 
     @property
     def best(self) -> Epoch:
@@ -326,17 +326,14 @@ class Run:
         write_history(self.folder / "history.csv", self.history)
 
     def _save_best(self, model: Classifier, calibration: Calibration | None) -> None:
+        names = ("model", "recipe", "start", "teacher", "processes")
         training = Training(
-            model=model.name,
-            recipe=self.identity["recipe"],
+            **{name: self.identity[name] for name in names},
             faces=self.data.faces,
             validation=self.validation.faces,
             selection=f"best of {self.recipe.epochs} epochs on the validation data",
             epoch=self.best.epoch,
             val_accuracy=self.best.val_accuracy,
-            start=self.identity["start"],
-            teacher=self.identity["teacher"],
-            processes=self.workers.count,
             frozen=tuple(self.identity.get("frozen", ())),
         )
         model.evidence = Evidence(
