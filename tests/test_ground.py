@@ -1,5 +1,7 @@
 """The ground floor: names, files, presets from other processes."""
 
+import contextlib
+import inspect
 import os
 import pickle
 import subprocess
@@ -8,12 +10,16 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 import fer_zoo
 from fer_zoo._files import replacing
+from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, UnknownNameError
+from fer_zoo.fusion import create_fusion
 from fer_zoo.models import MODELS
 from fer_zoo.plain import to_plain
+from fer_zoo.training import get_recipe, read_history
 from fer_zoo.transforms import PRESETS, Augmentation, Preset
 from fer_zoo.transforms.presets import restore
 
@@ -62,7 +68,7 @@ def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path):
     thread = threading.Thread(target=other)
     try:
         thread.start()
-        for _ in range(200):
+        for _ in range(50):
             with replacing(tmp_path / "a.txt") as path:
                 path.write_text("x")
     finally:
@@ -115,3 +121,84 @@ def test_labels_are_names():
     for wrong in (5, "happy", ["happy", 5], None):
         with pytest.raises(LabelError):
             fer_zoo.labels.check_labels(wrong)
+
+
+ODD = [
+    None,
+    5,
+    "",
+    "nope",
+    b"x",
+    True,
+    1.5,
+    float("nan"),
+    (),
+    [],
+    {},
+    [None],
+    object(),
+    torch.ones(2),
+]
+IMAGES = torch.arange(12 * 48 * 48).view(12, 48, 48).byte()
+DATA, JUDGE = (
+    FaceDataset(images, torch.arange(12) % 2, labels=("a", "b"), name="x", split=split)
+    for images, split in ((IMAGES, "train"), (IMAGES + 1, "public"))
+)
+TRAIN = {"data": DATA, "validation": JUDGE, "resume": False}
+ONE = TRAIN | {"model": "plain_test"}
+SPEC = {"name": "odd_test", "description": "", "source": "", "members": ("test_tiny",)}
+PRESET = {"name": "odd_test", "resize": 48, "size": 40, "views": "center"}
+ALIGN = {"scores": torch.zeros(3, 2), "source": ["a", "b"], "target": ["b"]}
+FIT = {"member_logits": torch.zeros(2, 12, 2), "targets": DATA.targets, "split": "public"}
+SETTINGS = "epochs augment freeze distill_on"
+CALLS = [
+    (fer_zoo.train, ONE, f"model data validation output recipe teacher device {SETTINGS}"),
+    (fer_zoo.train_seeds, ONE | {"seeds": [0, 1]}, "model data validation output recipe seeds"),
+    (
+        fer_zoo.train_ensemble,
+        TRAIN | {"model": "ensemble_r18_vgg19_025"},
+        "model data validation output recipe fusion",
+    ),
+    (fer_zoo.fit_fusion, {"model": None, "data": JUDGE}, "model data folds"),
+    (get_recipe, {"recipe": "strong"}, "recipe changes"),
+    (fer_zoo.Recipe, {"name": "x"}, "name preset augment lr schedule targets epochs"),
+    (read_history, {}, "path"),
+    (FaceDataset, vars(DATA) | {"votes": None}, "images targets labels name split votes"),
+    (fer_zoo.data.FER2013, {}, "root"),
+    (fer_zoo.data.FERPlus, {}, "root"),
+    (fer_zoo.data.ImageFolder, {}, "root"),
+    (fer_zoo.data.data_report, {}, "root"),
+    (create_fusion, {"name": "stacked", "num_members": 2, "num_classes": 2}, "name num_members l2"),
+    (create_fusion, {"name": "weighted", "num_members": 2, "num_classes": 2}, "space per_class"),
+    (create_fusion("stacked", 2, 2).fit, FIT, "member_logits targets split"),
+    (fer_zoo.labels.check_labels, {}, "names"),
+    (fer_zoo.labels.align, ALIGN, "scores source target"),
+    (fer_zoo.labels.index_map, {"source": ["a"], "target": ["a"]}, "source target"),
+    (Preset, PRESET, "resize size views average mean std training"),
+    (Augmentation, {}, "padding flip scale shift crop_area mixup"),
+    (fer_zoo.register_preset, {}, "preset"),
+    (fer_zoo.register_model, {}, "spec"),
+    (DATA.shared_with, {}, "other"),
+    (DATA.targets_for, {}, "labels"),
+    (DATA.subset, {}, "size"),
+]
+CASES = [(call, good, name) for call, good, names in CALLS for name in names.split()]
+
+
+@pytest.mark.parametrize(
+    ("call", "good", "name"), CASES, ids=[f"{c.__name__}-{name}" for c, _, name in CASES]
+)
+def test_odd_arguments_raise_errors_of_ours(call, good, name, tmp_path: Path, monkeypatch):
+    """Or none, where they mean something; never what some line far below makes of them."""
+
+    def begun(*_):
+        raise fer_zoo.errors.TrainingError("it begins")
+
+    monkeypatch.setattr("fer_zoo.training.run.Run._epoch", begun)
+    monkeypatch.chdir(tmp_path)
+    good = {k: v for k, v in good.items() if k in inspect.signature(call).parameters}
+    if "validation" in good:
+        good["output"] = tmp_path / "run"
+    for odd in ODD:
+        with contextlib.suppress(fer_zoo.errors.FerZooError):
+            call(**(good | {name: odd}))

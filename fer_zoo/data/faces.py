@@ -103,7 +103,7 @@ class FaceDataset:
             >>> faces.shared_with(faces.subset(3))
             3
         """
-        theirs = set(other._hashes)
+        theirs = set(check_faces(other)._hashes)
         return sum(own in theirs for own in self._hashes)
 
     @cached_property
@@ -136,3 +136,10 @@ class FaceDataset:
     def targets_for(self, labels: Sequence[str]) -> Tensor:
         """Return the targets as indices into `labels`, which must name the same classes."""
         return torch.tensor(index_map(labels, self.labels))[self.targets]
+
+
+def check_faces(data: FaceDataset) -> FaceDataset:
+    """Return `data`, or say that it is no dataset."""
+    if not isinstance(data, FaceDataset):
+        raise ArgumentError(f"faces come as a fer_zoo.data dataset, got {data!r:.80}")
+    return data

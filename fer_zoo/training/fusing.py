@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.faces import FaceDataset, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evidence import Calibration, Evidence, FusionFit
 from fer_zoo.fusion import Average, Fusion
@@ -52,7 +52,7 @@ def fit_fusion(
     if not isinstance(model, Ensemble):
         name = getattr(model, "name", model)
         raise ArgumentError(f"expected an ensemble, got {name!r}: a single network has no fusion")
-    targets = unseen_targets(model, data, allow_training_split=allow_training_split)
+    targets = unseen_targets(model, check_faces(data), allow_training_split=allow_training_split)
     split = data.split or "own faces"
     scores = member_scores(model, data.images, progress=progress)
     held_out = cross_validate(

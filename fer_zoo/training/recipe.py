@@ -227,4 +227,4 @@ def get_recipe(recipe: RecipeLike, changes: Mapping[str, Any] | None = None) -> 
             )
         name = os.fspath(recipe)
         recipe = read_recipe(Path(name)) if name.endswith(".toml") else RECIPES[name]
-    return recipe.updated(changes) if changes else recipe
+    return recipe if changes is None else recipe.updated(changes)

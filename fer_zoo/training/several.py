@@ -156,7 +156,10 @@ def train_ensemble(
     spec, folder = get_spec(model), as_path(output)
     if not spec.members:
         raise ArgumentError(f"{model!r} is a single network: fer_zoo.train trains it")
-    kind, recipes = FUSIONS[fusion or spec.fusion], _recipes(spec.members, recipe, changes)
+    kind, recipes = (
+        FUSIONS[spec.fusion if fusion is None else fusion],
+        _recipes(spec.members, recipe, changes),
+    )
     check_splits(data, validation)
     if len(validation) < FOLDS:
         raise ArgumentError(

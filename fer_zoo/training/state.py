@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.faces import FaceDataset, check_faces
 from fer_zoo.errors import (
     ArgumentError,
     LabelError,
@@ -33,10 +33,7 @@ def check_splits(data: FaceDataset, validation: FaceDataset) -> int:
     Returns:
         How many of the validation faces are training faces too.
     """
-    for faces in (data, validation):
-        if not isinstance(faces, FaceDataset):
-            raise ArgumentError(f"faces come as a fer_zoo.data dataset, got {faces!r:.80}")
-    if data.split == "private" or validation.split == "private":
+    if check_faces(data).split == "private" or check_faces(validation).split == "private":
         raise SplitError(
             "PrivateTest is scored once, for reporting: train on split='train' and choose on "
             "split='public'"
