@@ -345,8 +345,9 @@ def test_shared_validation_faces_are_told(tmp_path: Path, caplog):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, ema):
+def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, monkeypatch, ema):
     """The best epoch's evidence is the best file's; what went on changing says where it began."""
+    monkeypatch.setattr("fer_zoo.training.run.fit_temperature", lambda *_, **__: 1.5)
     net = fer_zoo.create("resnet18_025", weights="default")
     net.reset_classifier(3)
     assert net.evidence == Evidence(started_from="resnet18_025.fer2013")
@@ -364,6 +365,7 @@ def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, ema):
     known = result.model.evidence
     assert known.training.val_accuracy == result.best.val_accuracy
     assert known.training.epoch == result.best.epoch
+    assert known.calibration.temperature == {result.model.preset: 1.5}
     assert known.calibration.faces == known.training.validation == stripes(210, seed=1).faces
     assert known.started_from == "resnet18_025.fer2013"
     assert fer_zoo.load(tmp_path / "best.safetensors").evidence == known
