@@ -98,7 +98,7 @@ class FaceDataset:
         """Return how many of these faces, pixel by pixel, are among the other's.
 
         Example:
-            >>> images = torch.arange(4 * 48 * 48).view(4, 48, 48).byte()
+            >>> images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1).expand(4, 48, 48)
             >>> faces = FaceDataset(images, torch.zeros(4), labels=("calm",), name="mine")
             >>> faces.shared_with(faces.subset(3))
             3

@@ -232,9 +232,9 @@ def restore(fields: Any) -> Preset:
         ArgumentError: another arithmetic is registered under its name, or it is none.
 
     Example:
-        >>> restore({"name": "px30_doc", "resize": 32, "size": 30, "views": "center"}).num_views
+        >>> restore({"name": "px30_file", "resize": 32, "size": 30, "views": "center"}).num_views
         1
-        >>> PRESETS["px30_doc"].size
+        >>> PRESETS["px30_file"].size
         30
     """
     if isinstance(fields, str):
