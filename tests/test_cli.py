@@ -246,8 +246,8 @@ def test_exit_codes(arguments, code):
     ("arguments", "said"),
     [
         (("info", "resnet81"), "or 'resnet18_025'? `fer-zoo list` lists all."),
-        (("predict", FACES, "--model", "resnet18"), "`fer-zoo list --weights` lists the models"),
-        (("list", "resnet18", "--weights"), "no model has weights and matches 'resnet18'"),
+        (("predict", FACES, "--model", "resnet18"), "`fer-zoo list --trained` lists the models"),
+        (("list", "resnet18", "--trained"), "no model has weights and matches 'resnet18'"),
         (("publish", "me", "zzz*"), "no bundled weights match 'zzz*': `fer-zoo list`"),
     ],
 )
