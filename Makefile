@@ -3,18 +3,24 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-oldest lint docs bench clean
+.PHONY: demo test test-all test-oldest lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
 
 # One thread in each of a few processes: the networks of the tests are too small for more.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# A few minutes on two cores, without the tests that are marked slow.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(PYTEST) -m "not slow"
+
+test-all: $(VENV)/.dev
+	$(PYTEST)
 
 # The Hub's client is of two kinds, 1.x and 2.x: the oldest that is admitted, too.
 test-oldest: $(VENV)/.oldest
-	PYTHONPATH=$(abspath $(VENV))/oldest OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 tests/test_hub.py
+	PYTHONPATH=$(abspath $(VENV))/oldest $(PYTEST) tests/test_hub.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

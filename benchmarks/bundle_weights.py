@@ -23,94 +23,53 @@ figures are written anew, and an accuracy that is not the recorded one is an err
 import argparse
 import hashlib
 import json
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from harness import call
 from scipy.stats import binomtest
-from storage import cheapest, storage_costs, stored_dtype
+from storage import cheapest, storage_costs
 from torch import Tensor
 
 import fer_zoo
 from fer_zoo._files import replacing
 from fer_zoo.data import FER2013, FaceDataset
-from fer_zoo.evaluation import Evaluation, score_metrics
+from fer_zoo.evaluation import score_metrics
 from fer_zoo.evaluation.metrics import cross_validated_ece
+from fer_zoo.evidence import Calibration, Evidence, Score, Storage
 from fer_zoo.inference import fit_temperature, fuse, member_scores
 from fer_zoo.models import Classifier, Ensemble, get_spec
+from fer_zoo.plain import to_plain
 from fer_zoo.training.fusing import cross_validate
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.checkpoint import write_checkpoint
 from fer_zoo.weights.records import BUNDLED, WEIGHTS, WeightsRecord, get_weights
-from fer_zoo.weights.storage import STORAGE
+from fer_zoo.weights.storage import STORAGE, storage_dtype
 
 ENSEMBLE = "ensemble_r18_vgg19_025"
 MEASURED = ("fer40_center", "fer40_tencrop")
 FUSIONS = ("average", "weighted", "stacked")
 SIGNIFICANT = 0.05
 """p of McNemar's test below which a fitted fusion becomes the default."""
-NOT_IN_RECORDS = ("recall", "recall_interval", "confusion")
+FITTED = (
+    "head fitted on PublicTest with fer40_center, so accuracy is not held out; "
+    "cross_validated_accuracy is, over 5 folds"
+)
 Scores = dict[str, Tensor]
 
 
-def predictions(members: list[Classifier], data: FaceDataset) -> Scores:
+def predictions(members: Iterable[Classifier], data: FaceDataset) -> Scores:
     """Return the scores `(M, N, K)` of all members under each measured preset."""
+    members = list(members)
     return {
         preset: torch.cat(
             [member_scores(m, data.images, preset=preset, progress=True) for m in members]
         )
         for preset in MEASURED
     }
-
-
-def held_out_scores(model: Classifier, found: Scores, targets: Tensor) -> Scores:
-    """Return scores that no face had a part in, as far as the fusion goes."""
-    if not isinstance(model, Ensemble) or not any(True for _ in model.fusion.parameters()):
-        return {preset: fuse(model, scores) for preset, scores in found.items()}
-    bound = found[model.preset]
-    return {
-        preset: cross_validate(model.fusion, bound, targets, split="public", apply_to=scores)
-        for preset, scores in found.items()
-    }
-
-
-def measured(
-    model: Classifier, data: FaceDataset, found: Scores, selection: str
-) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Return the figures of a model, one row per preset, and its temperatures."""
-    targets, rows = data.targets_for(model.labels), []
-    held_out = held_out_scores(model, found, targets)
-    temperature = {
-        preset: round(fit_temperature(scores, targets, split="public"), 5)
-        for preset, scores in held_out.items()
-    }
-    fitted = isinstance(model, Ensemble) and any(True for _ in model.fusion.parameters())
-    for preset, scores in found.items():
-        row: dict[str, Any] = {"fusion": model.fusion.name} if isinstance(model, Ensemble) else {}
-        row |= {"split": data.split, "preset": preset, "views": PRESETS[preset].num_views}
-        by_what = {"temperature": temperature[preset]}
-        values = score_metrics(fuse(model, scores), targets, model.labels, **by_what)
-        row |= {k: _rounded(v) for k, v in values.items() if k not in NOT_IN_RECORDS}
-        row["selection"] = selection
-        if fitted:
-            others = score_metrics(held_out[preset], targets, model.labels, **by_what)
-            for name in ("accuracy", "nll"):
-                row[f"cross_validated_{name}"] = _rounded(others[name])
-        error = cross_validated_ece(held_out[preset], targets, data.split)
-        row["cross_validated_ece"] = _rounded(error)
-        rows.append(row)
-    return rows, temperature
-
-
-def write_record(model: str, path: Path, public: FaceDataset, **values: Any) -> None:
-    """Write the record beside the file it describes."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    faces = {"data": public.name, "split": public.split, "n": len(public)}
-    record = {"model": model, "file": path.name, "sha256": digest, "size": path.stat().st_size}
-    record |= {"source": "bundled", "licence": "Apache-2.0"} | values
-    record["calibration"] = faces | {"fingerprint": public.fingerprint}
-    with replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def pack(
@@ -121,7 +80,6 @@ def pack(
     *,
     tag: str = "fer2013",
     dtype: torch.dtype = torch.float16,
-    preset: str = MEASURED[0],
     chosen: dict[str, str] | None = None,
 ) -> None:
     """Store the members of an ensemble and its fitted fusions, and measure what was stored.
@@ -133,81 +91,169 @@ def pack(
         output: folder for the files and records.
         tag: of all these weights.
         dtype: what the members are stored in, unless it costs too much.
-        preset: the transform bound to the weights.
         chosen: by member, what to add to the record on how this run was selected.
     """
-    before = bundled(ensemble, tag, public)
-    members: list[Classifier] = []
-    common: dict[str, Any] = {"tag": tag, "preset": preset}
-    originals = {name: fer_zoo.load(path) for name, path in runs.items()}
-    precise = predictions(list(originals.values()), public)
-    costs = storage_costs(
-        list(originals.values()),
-        precise,
-        public,
-        dict.fromkeys((torch.int8, dtype)),
-        predictions,
-        "float32",
-    )
-    dtype = cheapest(costs, dtype, preset)
-    stored_as = {"dtype": str(dtype).removeprefix("torch.")}
-    for name, trained in originals.items():
-        run = trained.provenance
-        common["labels"] = trained.labels
-        faces = f"{run['data']['name']} Training ({run['data']['n']:,} faces)"
-        common["data"] = f"{faces}; epoch chosen on PublicTest"
-        trained.preset, trained.provenance = preset, {"weights": f"{name}.{tag}"}
-        # That of the run is of the weights before they were rounded.
-        trained.temperature = {}
-        stored = output / f"{name}.{tag}.safetensors"
-        fer_zoo.save(trained, stored, dtype=dtype)
-        members.append(fer_zoo.load(stored))
-        selection = f"{run['selection'].replace('the validation data', 'PublicTest')}, one view"
-        selection += (chosen or {}).get(name, "")
-        metrics, temperature = measured(
-            members[-1], public, predictions(members[-1:], public), selection
-        )
-        recipe = run["recipe"] | {"best_epoch": run["epoch"]}
-        values = common | {"metrics": metrics, "recipe": recipe, "temperature": {"": temperature}}
-        values |= {"storage": stored_as | {"costs": costs[name]}}
-        write_record(name, stored, public, **values)
+    trained = {name: fer_zoo.load(path) for name, path in runs.items()}
+    costs = storage_costs(trained, public, {torch.int8, dtype}, predictions, "float32")
+    dtype = cheapest(costs, dtype, MEASURED[0])
+    members = []
+    for name, model in trained.items():
+        run = model.evidence.training
+        how = f"{run.selection.replace('the validation data', 'PublicTest')}, one view"
+        how += (chosen or {}).get(name, "")
+        # What else is known of the run is of the weights before they were rounded.
+        model.preset, model.evidence = MEASURED[0], Evidence(training=replace(run, selection=how))
+        path = output / f"{name}.{tag}.safetensors"
+        members.append(fer_zoo.load(fer_zoo.save(model, path, dtype=dtype)))
         print(name, "packed")
-
     found = predictions(members, public)
-    targets = public.targets_for(members[0].labels)
-    tensors, heads, rows, temperatures, hits = {}, {}, [], {}, {}
+    ensembles, tensors, options = {}, {}, {}
     for fusion in FUSIONS:
-        model = fer_zoo.create_ensemble(members, fusion=fusion).eval()
+        model = ensembles[fusion] = fer_zoo.create_ensemble(members, fusion=fusion).eval()
         model.name = ensemble
-        selection = "no parameters"
         if fusion != "average":
-            model.fusion.fit(found[preset], targets, split="public")
-            selection = (
-                f"head fitted on PublicTest with {preset}, so accuracy is not held out; "
-                "cross_validated_accuracy is, over 5 folds"
-            )
-            heads[fusion] = model.fusion.options()
+            targets = public.targets_for(model.labels)
+            model.fusion.fit(found[MEASURED[0]], targets, split="public")
+            options[fusion] = model.fusion.options()
             state = model.fusion.state_dict().items()
             tensors |= {f"{fusion}.{key}": value for key, value in state}
-        metrics, temperatures[fusion] = measured(model, public, found, selection)
-        rows += metrics
-        hits[fusion] = held_out_scores(model, found, targets)[preset].argmax(1) == targets
-        print(fusion, "measured")
-    path = output / f"{ensemble}.{tag}.safetensors"
-    write_checkpoint(path, tensors, {"fusions": heads})
-    values = {"metrics": rows, "fusion": default_fusion(hits), "temperature": temperatures}
-    values["members"] = [f"{name}.{tag}" for name in runs]
-    values["storage"] = stored_as | {"costs": costs[""]}
-    write_record(ensemble, path, public, **common, **values)
-    print(json.dumps(rows, indent=1))
-    for measure, old in before.items():
-        new = fer_zoo.evaluate(fer_zoo.create_ensemble(members), public, preset=measure)
-        change = fer_zoo.compare(old, new)
-        print(
-            f"{ensemble}.{tag}, average, {measure}: bundled {100 * old.accuracy:.2f} %, packed "
-            f"{100 * new.accuracy:.2f} % ({100 * change.difference:+.2f} points, p = "
-            f"{change.p_value:.2g}, n = {change.n})"
-        )
+    write_checkpoint(output / f"{ensemble}.{tag}.safetensors", tensors, {"fusions": options})
+    kind = str(dtype).removeprefix("torch.")
+    storage = {name: Storage(dtype=kind, costs=costs[name]) for name in costs}
+    write_records(ensembles, found, public, output, tag, storage)
+    for preset in MEASURED if f"{ensemble}.{tag}" in WEIGHTS else ():
+        bundled = fer_zoo.create(ensemble, weights=tag, fusion="average")
+        both = (bundled, ensembles["average"])
+        print(fer_zoo.compare(*(fer_zoo.evaluate(m, public, preset=preset) for m in both)))
+
+
+def remeasure(record: WeightsRecord, public: FaceDataset, output: Path) -> None:
+    """Measure the bundled bytes of an ensemble again and write the records anew."""
+    ensembles = {
+        fusion: fer_zoo.create(record.model, weights=record.tag, fusion=fusion)
+        for fusion in record.evidence
+    }
+    members = {member.name: member for member in ensembles["average"].members}
+    kind = get_weights(record.members[0]).evidence[""].storage.dtype
+    costs = storage_costs(members, public, {torch.int8}, predictions, kind)
+    storage = {name: Storage(dtype=kind, costs=costs[name]) for name in costs}
+    found = predictions(members.values(), public)
+    for new in write_records(ensembles, found, public, output, record.tag, storage):
+        figures = [
+            [(s.fusion, s.preset, s.n, s.accuracy, s.cross_validated_accuracy) for s in r.scores]
+            for r in (WEIGHTS[new.address], new)
+        ]
+        if figures[0] != figures[1]:
+            raise SystemExit(f"{new.address} had {figures[0]}, has {figures[1]} now")
+
+
+def write_records(
+    ensembles: dict[str, Ensemble],
+    found: Scores,
+    public: FaceDataset,
+    output: Path,
+    tag: str,
+    storage: dict[str, Storage],
+) -> list[WeightsRecord]:
+    """Measure an ensemble under each fusion, and its members, and write a record of each.
+
+    Args:
+        ensembles: by fusion; that of `"average"` among them.
+        found: the scores of the members, as `predictions` returns them.
+        public: the faces.
+        output: where the weights are.
+        tag: of all of them.
+        storage: of each member by name, and of the ensemble as `""`.
+    """
+    average, records = ensembles["average"], []
+    targets = public.targets_for(average.labels)
+    for i, member in enumerate(average.members):
+        own = {preset: scores[i : i + 1] for preset, scores in found.items()}
+        known = measured(member, own, public, f"{member.name}.{tag}", storage[member.name])
+        records.append(write_record(member, tag, output, {"": known}))
+    address = f"{average.name}.{tag}"
+    by_fusion = {
+        fusion: measured(model, found, public, address, storage[""] if model is average else None)
+        for fusion, model in ensembles.items()
+    }
+    hits = {
+        fusion: held_out_scores(model, found, targets)[average.preset].argmax(1) == targets
+        for fusion, model in ensembles.items()
+    }
+    members = tuple(record.address for record in records)
+    best = default_fusion(hits)
+    return [*records, write_record(average, tag, output, by_fusion, members=members, fusion=best)]
+
+
+def measured(
+    model: Classifier, found: Scores, data: FaceDataset, address: str, storage: Storage | None
+) -> Evidence:
+    """Return what is known of a model: its figures, one score per preset, and its temperatures."""
+    targets, fusion = data.targets_for(model.labels), getattr(model, "fusion", None)
+    held_out = held_out_scores(model, found, targets)
+    temperature, scores = {}, []
+    fitted = fusion is not None and has_parameters(fusion)
+    training = model.evidence.training
+    selection = FITTED if fitted else training.selection if training else "no parameters"
+    for preset, others in held_out.items():
+        by = temperature[preset] = round(fit_temperature(others, targets, split="public"), 5)
+        values = score_metrics(fuse(model, found[preset]), targets, model.labels, temperature=by)
+        values["cross_validated_ece"] = cross_validated_ece(others, targets, data.split)
+        if fitted:
+            apart = score_metrics(others, targets, model.labels, temperature=by)
+            values |= {f"cross_validated_{name}": apart[name] for name in ("accuracy", "nll")}
+        values |= {"faces": data.faces, "preset": preset, "views": PRESETS[preset].num_views}
+        values |= {"fusion": fusion.name if fusion else "", "selection": selection}
+        names = [field.name for field in fields(Score) if field.name in values]
+        scores.append(Score(**{name: _rounded(values[name]) for name in names}))
+    return Evidence(
+        state=model.state,
+        weights=address,
+        scores=tuple(scores),
+        training=training,
+        calibration=Calibration(temperature=temperature, faces=data.faces),
+        storage=storage,
+        licence="Apache-2.0",
+    )
+
+
+def held_out_scores(model: Classifier, found: Scores, targets: Tensor) -> Scores:
+    """Return scores that no face had a part in, as far as the fusion goes."""
+    if not isinstance(model, Ensemble) or not has_parameters(model.fusion):
+        return {preset: fuse(model, scores) for preset, scores in found.items()}
+    bound = found[model.preset]
+    return {
+        preset: cross_validate(model.fusion, bound, targets, split="public", apply_to=scores)
+        for preset, scores in found.items()
+    }
+
+
+def has_parameters(fusion: fer_zoo.Fusion) -> bool:
+    """Whether a fusion is fitted."""
+    return any(True for _ in fusion.parameters())
+
+
+def write_record(
+    model: Classifier, tag: str, output: Path, evidence: dict[str, Evidence], **values: Any
+) -> WeightsRecord:
+    """Write the record beside the file that it describes."""
+    path = output / f"{model.name}.{tag}.safetensors"
+    content = path.read_bytes()
+    record = WeightsRecord(
+        model=model.name,
+        tag=tag,
+        file=path.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        labels=model.labels,
+        preset=model.preset,
+        evidence=evidence,
+        **values,
+    )
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(to_plain(record), indent=1) + "\n")
+    print(record)
+    return record
 
 
 def default_fusion(hits: dict[str, Tensor]) -> str:
@@ -226,54 +272,6 @@ def default_fusion(hits: dict[str, Tensor]) -> str:
     return best
 
 
-def bundled(ensemble: str, tag: str, public: FaceDataset) -> dict[str, Evaluation]:
-    """Return what the bundled members, averaged, have by preset; nothing if there are none."""
-    if f"{ensemble}.{tag}" not in WEIGHTS:
-        return {}
-    model = fer_zoo.create(ensemble, weights=tag, fusion="average")
-    return {preset: fer_zoo.evaluate(model, public, preset=preset) for preset in MEASURED}
-
-
-def remeasure(record: WeightsRecord, public: FaceDataset, output: Path) -> None:
-    """Measure the bundled bytes of an ensemble again and write the records anew."""
-    addresses = [address.rsplit(".", 1) for address in record.members]
-    members = [fer_zoo.create(name, weights=tag) for name, tag in addresses]
-    found = predictions(members, public)
-    kind = stored_dtype(get_weights(record.members[0]).path)
-    costs = storage_costs(members, found, public, [torch.int8], predictions, kind)
-    for i, address in enumerate(record.members):
-        own = {preset: scores[i : i + 1] for preset, scores in found.items()}
-        storage = {"dtype": kind, "costs": costs[members[i].name]}
-        _write_again(output / f"{address}.json", {"": (members[i], own)}, public, storage)
-    ensembles = {
-        f: (fer_zoo.create(record.model, weights=record.tag, fusion=f), found) for f in FUSIONS
-    }
-    storage = {"dtype": kind, "costs": costs[""]}
-    _write_again(output / f"{record.address}.json", ensembles, public, storage)
-
-
-def _write_again(
-    path: Path,
-    models: dict[str, tuple[Classifier, Scores]],
-    public: FaceDataset,
-    storage: dict[str, Any],
-) -> None:
-    before = json.loads(path.read_text())
-    rows, temperatures = [], {}
-    for fusion, (model, found) in models.items():
-        old = [row for row in before["metrics"] if row.get("fusion", "") == fusion]
-        new, temperatures[fusion] = measured(model, public, found, old[0]["selection"])
-        for a, b in zip(old, new, strict=True):
-            for key in ("preset", "n", "accuracy", "cross_validated_accuracy", "selection"):
-                if a.get(key) != b.get(key):
-                    raise SystemExit(f"{path}: {key} was {a.get(key)}, is {b.get(key)} now")
-        rows += new
-    kept = {k: v for k, v in before.items() if k not in ("model", "file", "sha256", "size")}
-    values = kept | {"metrics": rows, "temperature": temperatures, "storage": storage}
-    write_record(before["model"], path.with_suffix(".safetensors"), public, **values)
-    print(path.name, "written")
-
-
 def main() -> None:
     """Pack and measure, or measure again."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -290,15 +288,15 @@ def main() -> None:
     else:
         names = get_spec(options.model).members
         runs = {name: options.runs / name / "best.safetensors" for name in names}
-        dtype = getattr(torch, options.dtype)
+        dtype = storage_dtype(options.dtype)
         pack(options.model, runs, public, options.output, dtype=dtype)
 
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_rounded(v) for v in value]
+        return tuple(_rounded(v) for v in value)
     return round(value, 5) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":
-    main()
+    call(main)

@@ -21,51 +21,41 @@ def verdict(a: Row, b: Row) -> tuple[str, str]:
         return f"{before} -> {after}", b.get("reason", a.get("reason", ""))
     if before != "ok":
         return "same", before
-    ratio = a["median_s"] / b["median_s"]
-    if b["p90_s"] < a["p10_s"]:
-        found = "faster"
-    elif b["p10_s"] > a["p90_s"]:
-        found = "slower"
-    else:
-        found = "same"
     times = (f"{1000 * row['p10_s']:.4g} to {1000 * row['p90_s']:.4g} ms" for row in (a, b))
-    return found, f"x {ratio:.3f} ({', then '.join(times)})"
+    numbers = f"x {a['median_s'] / b['median_s']:.3f} ({', then '.join(times)})"
+    if b["p90_s"] < a["p10_s"]:
+        return "faster", numbers
+    return "slower" if b["p10_s"] > a["p90_s"] else "same", numbers
 
 
 def compared(a: list[Row], b: list[Row]) -> str:
     """Return what is to be said of two lists of rows, as Markdown."""
-    timed = [{identity(row): row for row in rows if "median_s" in row or "status" in row}
-             for rows in (a, b)]  # fmt: skip
-    first, second = timed
+    first, second = (
+        {identity(row): row for row in rows if "median_s" in row or "status" in row}
+        for rows in (a, b)
+    )
     lines, counts = [], dict.fromkeys(("same", "faster", "slower", "other"), 0)
-    for key in first:
-        if key in second:
+    for key in first | second:
+        if key not in second:
+            found, why = "only in A", ""
+        elif key not in first:
+            found, why = "only in B", ""
+        else:
             found, why = verdict(first[key], second[key])
             counts[found if found in counts else "other"] += 1
-            if found != "same":
-                lines.append([*_cell(key), found, why])
-    for key in [k for k in first if k not in second]:
-        lines.append([*_cell(key), "only in A", ""])
-    for key in [k for k in second if k not in first]:
-        lines.append([*_cell(key), "only in B", ""])
-    parts = [_environments(a, b)] if a and b else []
+        if found != "same":
+            cells = ["" if value is None else str(value) for value in key]
+            lines.append([*cells, found, why])
+    before, after = (rows[-1]["environment"] for rows in (a, b))
+    names = [n for n in before if before[n] != after.get(n) and n not in ("date", "load")]
+    parts = ["\n".join(f"{name}: {before[name]} -> {after.get(name)}" for name in names)]
     parts.append(
         f"{sum(counts.values())} cells in both: {counts['same']} the same within the noise, "
         f"{counts['faster']} faster in B, {counts['slower']} slower, {counts['other']} other."
     )
     if lines:
         parts.append(markdown([*IDENTITY, "verdict", "A / B"], lines))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _cell(key: tuple[object, ...]) -> list[str]:
-    return ["" if value is None else str(value) for value in key]
-
-
-def _environments(a: list[Row], b: list[Row]) -> str:
-    before, after = (rows[-1]["environment"] for rows in (a, b))
-    names = [n for n in before if before[n] != after.get(n) and n not in ("date", "load")]
-    return "\n".join(f"{name}: {before[name]} -> {after.get(name)}" for name in names)
+    return "\n\n".join(filter(None, parts))
 
 
 def main(arguments: list[str] | None = None) -> None:

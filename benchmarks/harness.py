@@ -7,8 +7,12 @@ import math
 import os
 import platform
 import re
+import signal
 import subprocess
-from collections.abc import Iterable, Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ import numpy as np
 import torch
 
 from fer_zoo._files import check_writable
+from fer_zoo.errors import FerZooError
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow")
@@ -24,6 +29,39 @@ IDENTITY = ("kind", "model", "mode", "dtype", "batch_size", "device", "recipe")
 """The fields that tell one cell from another."""
 
 Row = dict[str, Any]
+
+
+def call(main: Callable[[], int | None]) -> None:
+    """Run a script: end with its exit status, and on an error of ours with its message alone."""
+    try:
+        sys.exit(main())
+    except FerZooError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+class TimeIsUp(KeyboardInterrupt):
+    """The minutes are over; a Ctrl-C of the user's own is a plain KeyboardInterrupt."""
+
+
+@contextmanager
+def deadline(minutes: float | None) -> Iterator[None]:
+    """Raise TimeIsUp in the block when its `minutes` are over; None or 0 sets no limit."""
+
+    def stop(*_: object) -> None:
+        raise TimeIsUp
+
+    # No Ctrl-C: a shell's & and nohup have a program ignore those.
+    before = signal.signal(signal.SIGALRM, stop)
+    here = (threading.main_thread().ident, signal.SIGALRM)
+    timer = threading.Timer(60 * (minutes or 0), signal.pthread_kill, here)
+    timer.daemon = True
+    if minutes:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGALRM, before)
 
 
 def environment(device: torch.device) -> Row:
@@ -53,29 +91,26 @@ def results_path(device: torch.device) -> Path:
     return RESULTS / f"{slug}-{date.today().isoformat()}.jsonl"
 
 
-def positive_int(text: str) -> int:
-    """Return a whole number above zero that was typed on a command line."""
-    return int(_positive(text, int))
-
-
 def positive(text: str) -> float:
     """Return a number above zero that was typed on a command line.
 
     >>> positive("1.5")
     1.5
     """
-    return _positive(text, float)
-
-
-def _positive(text: str, kind: type[float]) -> float:
     try:
-        value = kind(text)
+        value = float(text)
     except ValueError:
         value = 0
     if not 0 < value < math.inf:
-        what = "whole number" if kind is int else "number"
-        raise argparse.ArgumentTypeError(f"{text!r} is no {what} above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return value
+
+
+def positive_int(text: str) -> int:
+    """Return a whole number above zero that was typed on a command line."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
 
 
 def check_output(path: Path) -> Path:
@@ -118,6 +153,8 @@ def read_rows(path: Path) -> list[Row]:
             found[identity(row)] = row
         except (ValueError, AttributeError, KeyError, TypeError):
             raise SystemExit(f"{path}, line {number}: not a row of these benchmarks") from None
+    if not found:
+        raise SystemExit(f"{path} holds no rows")
     return list(found.values())
 
 

@@ -17,45 +17,18 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import harness
+import measuring
 import torch
-from budget import deadline
-from harness import (
-    Row,
-    append,
-    check_output,
-    environment,
-    positive,
-    positive_int,
-    read_rows,
-    results_path,
-    rounded,
-    spread,
-    timing,
-)
-from measuring import (
-    COMPARED,
-    Runner,
-    allowed,
-    copy_bandwidth,
-    flops_per_image,
-    joules,
-    parity,
-    peak_flops,
-    pictures,
-    subject,
-    take_turns,
-)
 from modes import FLOAT32_ONLY, MODES, Case
 from peers import NotAvailableError
-from plots import save_plots
-from tables import inference_table
+from tables import table
 from torch import Tensor
 from tqdm import tqdm
 
 from fer_zoo._device import resolve_device
-from fer_zoo.errors import FerZooError, MissingDependencyError
+from fer_zoo.errors import MissingDependencyError
 from fer_zoo.inference import predict_scores
 from fer_zoo.models import Classifier, get_spec
 from fer_zoo.transforms import PRESETS
@@ -66,7 +39,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Key = tuple[str, str]  # mode and dtype
 
 
-def outcome(error: Exception) -> Row:
+def outcome(error: Exception) -> harness.Row:
     """Return the status and reason of a cell that raised."""
     text = " ".join(str(error).split())
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
@@ -77,7 +50,9 @@ def outcome(error: Exception) -> Row:
     return {"status": "failed", "reason": f"{type(error).__name__}: {text:.200}"}
 
 
-def prepare(mode: str, case: Case, batches: list[Tensor], truth: Tensor) -> tuple[Runner, Row]:
+def prepare(
+    mode: str, case: Case, batches: list[Tensor], truth: Tensor
+) -> tuple[measuring.Runner, harness.Row]:
     """Build a cell and run every batch once, which warms it up; return it with its parity."""
     device = case.device
     if device.type == "cuda":
@@ -86,50 +61,46 @@ def prepare(mode: str, case: Case, batches: list[Tensor], truth: Tensor) -> tupl
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     runner = MODES[mode](case)
-    answers = [runner.finish(runner.call(runner.prepare(b)))[:COMPARED].cpu() for b in batches]
-    row: Row = {"engine": runner.engine, "peak_memory_bytes": None}
-    if device.type == "cuda" and mode != "onnxruntime":
+    answers = [
+        runner.finish(runner.call(runner.prepare(b)))[: measuring.COMPARED].cpu() for b in batches
+    ]
+    row: harness.Row = {"peak_memory_bytes": None}
+    if device.type == "cuda":
         row["peak_memory_bytes"] = torch.cuda.max_memory_allocated(device) - before
-    row |= parity(truth, torch.cat(answers), allowed(case.dtype, device))
+    row |= measuring.parity(truth, torch.cat(answers), measuring.allowed(case.dtype, device))
     return runner, row
 
 
-def measure(
-    model: Classifier, size: int, options: argparse.Namespace, peaks: dict[str, float]
-) -> Iterator[Row]:
+def measure(model: Classifier, size: int, options: argparse.Namespace) -> Iterator[harness.Row]:
     """Yield the rows of one model at one batch size."""
     device, preset = options.device, PRESETS[model.preset]
-    on_cpu = pictures(size, preset.resize)
-    faces = torch.cat([b[:COMPARED] for b in on_cpu])
+    on_cpu = measuring.pictures(size, preset.resize)
+    faces = torch.cat([b[: measuring.COMPARED] for b in on_cpu])
     truth = predict_scores(model, faces).softmax(1).float()
     batches = [b.to(device) for b in on_cpu]
-    runners: dict[Key, Runner] = {}
-    rows: dict[Key, Row] = {}
+    runners: dict[Key, measuring.Runner] = {}
+    rows: dict[Key, harness.Row] = {}
     for mode, dtype in cells(options):
         case = Case(model, device, DTYPES[dtype], batches[0])
         try:
             runner, row = prepare(mode, case, batches, truth)
+            if row["status"] == "ok":
+                runners[mode, dtype] = runner
+            del runner
         except Exception as error:
-            runner, row = None, outcome(error)
+            row = outcome(error)
         rows[mode, dtype] = row
-        if runner is not None and row["status"] == "ok":
-            runners[mode, dtype] = runner
-        del runner
-    times, broken = take_turns(
+    times, broken = measuring.take_turns(
         runners, batches, device, repeats=options.repeats, budget=options.budget
     )
-    work = size * flops_per_image(model, preset)
     for key, row in rows.items():
         mode, dtype = key
         if key in broken:
             row.update(outcome(broken[key]))
         if key in times:
-            row |= timing(times[key])
-            row["images_per_s"] = rounded(size / row["median_s"])
-            row["flops_per_s"] = rounded(work / row["median_s"])
-            row["share_of_peak"] = rounded(row["flops_per_s"] / peaks[dtype])
+            row |= harness.timing(times[key])
+            row["images_per_s"] = harness.rounded(size / row["median_s"])
             row["ratios"] = ratios(key, times)
-            row["joules_per_image"] = joules(runners[key], batches[0])
         yield {
             "kind": "inference",
             "model": model.name,
@@ -138,8 +109,6 @@ def measure(
             "batch_size": size,
             "device": device.type,
             **row,
-            "peak_flops_per_s": rounded(peaks[dtype]),
-            "copy_bytes_per_s": rounded(peaks["copy"]),
             "environment": options.environment,
         }
 
@@ -159,7 +128,7 @@ def ratios(key: Key, times: dict[Key, list[float]]) -> dict[str, list[float]]:
     Each round gives one ratio.
     """
     return {
-        mode: spread(a / b for a, b in zip(times[mode, dtype], times[key], strict=True))
+        mode: harness.spread(a / b for a, b in zip(times[mode, dtype], times[key], strict=True))
         for mode, dtype in times
         if dtype == "float32" and (mode, dtype) != key
     }
@@ -170,56 +139,53 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--device", help="cpu or cuda; CUDA where there is one")
-    parser.add_argument("--batch-sizes", type=positive_int, nargs="+", default=[1, 128])
+    parser.add_argument("--batch-sizes", type=harness.positive_int, nargs="+", default=[1, 128])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32"])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
-    parser.add_argument("--repeats", type=positive_int, default=30, help="timed calls of a cell")
-    parser.add_argument("--budget", type=positive, default=15, help="seconds per cell for them")
-    parser.add_argument("--minutes", type=positive, help="stop after so many, as Ctrl-C would")
+    parser.add_argument(
+        "--repeats", type=harness.positive_int, default=30, help="timed calls of a cell"
+    )
+    parser.add_argument(
+        "--budget", type=harness.positive, default=15, help="seconds per cell for them"
+    )
+    parser.add_argument(
+        "--minutes", type=harness.positive, help="stop after so many, as Ctrl-C would"
+    )
     parser.add_argument("--output", type=Path, help="benchmarks/results/<device>-<date>.jsonl")
     options = parser.parse_args(arguments)
     for name in options.models:
         get_spec(name)  # an unknown one is told now, not when its turn comes
     options.device = resolve_device(options.device)
-    options.output = check_output(options.output or results_path(options.device))
-    options.environment = environment(options.device)
+    options.output = harness.check_output(options.output or harness.results_path(options.device))
+    options.environment = harness.environment(options.device)
     return options
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, append rows as they come, print the table and draw the plots."""
+    """Measure, append rows as they come, and print the table."""
     options = parse(arguments)
     groups = list(itertools.product(options.models, options.batch_sizes))
     count, done, status = len(groups) * len(cells(options)), 0, 0
     bar = tqdm(total=count, unit="cell", disable=None)
-    with deadline(options.minutes) as limit, bar:
-        try:
-            peaks: dict[str, Any] = {
-                name: peak_flops(DTYPES[name], options.device)
-                for name in dict.fromkeys(["float32", *options.dtypes])
-            }
-            peaks["copy"] = copy_bandwidth(options.device)
+    try:
+        with harness.deadline(options.minutes), bar:
             for name, sizes in itertools.groupby(groups, lambda g: g[0]):
-                model = subject(name)
+                model = measuring.subject(name)
                 for _, size in sizes:
                     bar.set_description(f"{name}, batch {size}")
-                    for row in measure(model, size, options, peaks):
-                        append(options.output, row)
+                    for row in measure(model, size, options):
+                        harness.append(options.output, row)
                         done += 1
                         bar.update()
-        except KeyboardInterrupt:
-            status = 0 if limit.passed else 130
-            why = f"{options.minutes} minutes are over" if limit.passed else "interrupted"
-            print(f"{why}: {done} of {count} cells are done", file=sys.stderr)
-    rows = read_rows(options.output) if options.output.exists() else []
-    print(inference_table(rows))
-    for path in save_plots(rows, options.output):
-        print(path)
+    except KeyboardInterrupt as stopped:
+        over = isinstance(stopped, harness.TimeIsUp)
+        why = f"{options.minutes} minutes are over" if over else "interrupted"
+        print(f"{why}: {done} of {count} cells are done", file=sys.stderr)
+        status = 0 if over else 130
+    rows = harness.read_rows(options.output) if options.output.exists() else []
+    print(table("inference", rows))
     return status
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except FerZooError as error:
-        sys.exit(f"inference.py: {error}")
+    harness.call(main)

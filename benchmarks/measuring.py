@@ -1,6 +1,5 @@
-"""How one call is measured: inputs, parity, time in turns, memory, arithmetic, energy."""
+"""How one call is measured: inputs, parity, time in turns, arithmetic."""
 
-import copy
 import math
 import random
 import time
@@ -11,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import fer_zoo
 from fer_zoo.models import Classifier
-from fer_zoo.transforms import Preset
 
 FEWEST = 5  # rounds that no budget cuts away
 ENOUGH = 1.0  # seconds that a cell is timed for, also where its repeats are done sooner
@@ -32,13 +29,11 @@ class Runner:
         call: from what `prepare` returns to what `finish` takes.
         prepare: makes of uint8 images `(B, 1, R, R)` on the device what `call` takes.
         finish: makes probabilities `(B, K)` of what `call` returns.
-        engine: what does the work, where there is a choice.
     """
 
     call: Callable[[Any], Any]
     prepare: Callable[[Tensor], Any] = lambda images: images
     finish: Callable[[Any], Tensor] = lambda answers: answers
-    engine: str | None = None
 
 
 def subject(name: str) -> Classifier:
@@ -46,13 +41,13 @@ def subject(name: str) -> Classifier:
 
     A fresh network answers 1/7 to everything and its batch norms do nothing, so that a wrong
     answer would look like a right one. So its norms get random values, and its head is scaled to
-    logits with a standard deviation of 0.5.
+    logits with a mean of 0 and a standard deviation of 0.5.
     """
-    if name in fer_zoo.list_models(weights=True):
+    if name in fer_zoo.list_models(trained=True):
         return fer_zoo.create(name, weights="default")
     torch.manual_seed(0)
     model = fer_zoo.create(name)
-    views = torch.rand(32, 1, 40, 40)
+    views = torch.cat(pictures(11, 40)) / 255
     for network in getattr(model, "members", [model]):
         norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
         for norm in norms:
@@ -62,7 +57,8 @@ def subject(name: str) -> Classifier:
         head = network.get_classifier()
         with torch.no_grad():
             network.train()(views)
-            head.weight /= 2 * network.eval()(views).std()
+            head.weight /= 2 * network.eval()(views).std(0).mean()
+            head.bias -= network(views).mean(0)
         for norm in norms:
             norm.momentum = 0.1
     model.labels = fer_zoo.labels.FER2013[: model.num_classes]
@@ -180,70 +176,3 @@ def take_turns(
             if rounds >= min(FEWEST, repeats) and each >= budget:
                 break
     return times, broken
-
-
-def flops_per_image(model: Classifier, preset: Preset) -> int:
-    """Return the floating-point operations of our network for one image with all its views.
-
-    A multiplication and an addition count as two; only convolutions and matrix products count.
-    """
-    views = torch.zeros(preset.num_views, model.in_channels, preset.size, preset.size)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        copy.deepcopy(model).float()(views)
-    return counter.get_total_flops()
-
-
-def peak_flops(dtype: torch.dtype, device: torch.device) -> float:
-    """Return the operations per second of the best of several large matrix products.
-
-    On a GPU float32 is multiplied in TF32 where convolutions are.
-    """
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.rand(n, n, device=device).to(dtype) for _ in range(2))
-    before = torch.get_float32_matmul_precision()
-    tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if tf32 else before)
-    try:
-        return 2 * n**3 / _best(lambda x: torch.mm(x, b), a, device)
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def copy_bandwidth(device: torch.device) -> float:
-    """Return the bytes read and written per second by the best of several large copies."""
-    size = 2**28
-    source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
-    return 2 * size / _best(target.copy_, source, device)
-
-
-def _best(call: Callable[[Any], Any], x: Any, device: torch.device) -> float:
-    found: list[float] = []
-    while len(found) < 5 or (sum(found) < ENOUGH and len(found) < 50):
-        found.append(seconds_of(call, x, device))
-    return min(found[1:])
-
-
-def joules(runner: Runner, images: Tensor) -> float | None:
-    """Return the GPU's energy for an image, over a second of calls; None where NVML has no count.
-
-    What the GPU takes while idle is part of it.
-    """
-    device = images.device
-    if device.type != "cuda":
-        return None
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        identifier = f"GPU-{torch.cuda.get_device_properties(device).uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(identifier)
-        before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except Exception:  # no pynvml, no NVML, or a card without a counter: each has its own error
-        return None
-    x, start, calls = runner.prepare(images), time.perf_counter(), 0
-    while time.perf_counter() - start < ENOUGH:
-        runner.call(x)
-        torch.cuda.synchronize(device)
-        calls += 1
-    used = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before
-    return float(f"{used / 1000 / calls / len(images):.5g}")

@@ -1,4 +1,4 @@
-"""How others do it: torchvision's and timm's networks as built, and training on PIL images."""
+"""How others do it: torchvision's networks as built, and training on PIL images."""
 
 import copy
 from collections.abc import Callable
@@ -37,7 +37,8 @@ def torchvision_network(model: Classifier) -> nn.Module:
             first = resnet.BasicBlock(inputs, maps, 2, shortcut)
             blocks = nn.Sequential(first, resnet.BasicBlock(maps, maps))
             setattr(network, f"layer{i + 1}", blocks)
-        _take_stem(network, model)
+        for stem in ("conv1", "bn1", "maxpool"):
+            setattr(network, stem, copy.deepcopy(getattr(model, stem)))
         network.fc = copy.deepcopy(model.fc)
     elif isinstance(model, VGG):
         with torch.device("meta"):  # its own dense layers would be 120 million numbers
@@ -48,54 +49,15 @@ def torchvision_network(model: Classifier) -> nn.Module:
         network.classifier = copy.deepcopy(model.classifier)
     else:
         raise NotAvailableError(f"torchvision has no network like {model.name!r}")
-    return _loaded(network, model.state_dict())
-
-
-def timm_network(model: Classifier) -> nn.Module:
-    """Return timm's network of the same shape with the same weights, as built.
-
-    Raises:
-        NotAvailableError: timm has none.
-    """
-    from timm.layers import ClassifierHead
-    from timm.models import resnet, vgg
-
-    weights = model.state_dict()
-    if isinstance(model, ResNet):
-        width = model.conv1.out_channels
-        channels = tuple(width * 2**i for i in range(4))
-        network: nn.Module = resnet.ResNet(
-            resnet.BasicBlock, (2, 2, 2, 2), num_classes=model.num_classes, channels=channels
-        )
-        network.layer1 = nn.Sequential(*(resnet.BasicBlock(width, width) for _ in range(2)))
-        _take_stem(network, model)
-    elif isinstance(model, VGG) and isinstance(model.classifier, nn.Linear):
-        with torch.device("meta"):
-            network = vgg.VGG(_widths(model), in_chans=model.in_channels, norm_layer=nn.BatchNorm2d)
-        network.pre_logits = nn.Identity()
-        network.head = ClassifierHead(model.num_features, model.num_classes)
-        network.to_empty(device="cpu")
-        weights = {k.replace("classifier.", "head.fc."): v for k, v in weights.items()}
-    else:
-        raise NotAvailableError(f"timm has no network like {model.name!r}")
-    return _loaded(network, weights)
-
-
-def _take_stem(network: nn.Module, model: ResNet) -> None:
-    network.conv1, network.bn1 = copy.deepcopy(model.conv1), copy.deepcopy(model.bn1)
-    network.maxpool = copy.deepcopy(model.maxpool)
+    network.load_state_dict(model.state_dict(), strict=True)
+    network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
 
 
 def _widths(model: VGG) -> list[int | str]:
-    """Return the widths of a VGG as torchvision and timm write them, `M` for a pool."""
+    """Return the widths of a VGG as torchvision writes them, `M` for a pool."""
     layers = [m for m in model.features if isinstance(m, nn.Conv2d | nn.MaxPool2d)]
     return [m.out_channels if isinstance(m, nn.Conv2d) else "M" for m in layers]
-
-
-def _loaded(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    network.load_state_dict(weights, strict=True)
-    network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return network.eval().requires_grad_(False)
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import torch
+from harness import markdown
 
 import fer_zoo
 from fer_zoo.models import count_parameters
@@ -20,25 +21,20 @@ QUOTED = tomllib.loads((Path(__file__).parent / "results" / "quoted.toml").read_
 
 def table() -> str:
     """Return the Markdown table of all records."""
-    lines = [
-        "| weights | fusion | one view % | ten views % | held out, one view / ten views % "
-        "| ECE held out, one view / ten views % |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ["weights", "fusion", "one view %", "ten views %"]
+    head += [f"{what}, one view / ten views %" for what in ("held out", "ECE held out")]
+    lines = []
     for address, record in WEIGHTS.items():
-        by_fusion: dict[str, dict[int, dict]] = {}
-        for row in record.metrics:
-            by_fusion.setdefault(row.get("fusion", ""), {})[row["views"]] = row
-        for fusion, rows in by_fusion.items():
-            cells = []
-            for row in (rows[1], rows[10]):
-                low, high = (100 * x for x in row["interval"])
-                cells.append(f"{100 * row['accuracy']:.2f} ({low:.1f} to {high:.1f})")
-            held = [rows[v].get("cross_validated_accuracy") for v in (1, 10)]
+        for fusion, known in record.evidence.items():
+            cells, one_and_ten = [], sorted(known.scores, key=lambda score: score.views)
+            for score in one_and_ten:
+                low, high = (100 * x for x in score.interval)
+                cells.append(f"{100 * score.accuracy:.2f} ({low:.1f} to {high:.1f})")
+            held = [score.cross_validated_accuracy for score in one_and_ten]
             cells.append(" / ".join(f"{100 * h:.2f}" for h in held if h) or "as measured")
-            cells.append(" / ".join(f"{100 * rows[v]['cross_validated_ece']:.1f}" for v in (1, 10)))
-            lines.append(f"| `{address}` | {fusion or 'single network'} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells.append(" / ".join(f"{100 * s.cross_validated_ece:.1f}" for s in one_and_ten))
+            lines.append([f"`{address}`", fusion or "single network", *cells])
+    return markdown(head, lines)
 
 
 def peer() -> str:
@@ -55,9 +51,10 @@ def figures() -> str:
     """Return the table with the words around it, wrapped as Markdown."""
     new = QUOTED["new_faces"]
     record = get_weights(new["model"])
-    (whole,) = {row["n"] for weights in WEIGHTS.values() for row in weights.metrics}
+    (whole,) = {score.n for weights in WEIGHTS.values() for score in weights.scores}
     members = [get_weights(address) for address in record.members]
-    (recipe,) = {(member.recipe["name"], member.recipe["epochs"]) for member in members}
+    recipes = [member.evidence[""].training.recipe for member in members]
+    (recipe,) = {(recipe["name"], recipe["epochs"]) for recipe in recipes}
     with torch.device("meta"):
         sizes = [count_parameters(fer_zoo.create(member.model)) for member in members]
     parameters = " and ".join(f"{size / 1e6:.2f}" for size in sizes)

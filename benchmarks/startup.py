@@ -21,23 +21,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import harness
 import torch
-from harness import (
-    Row,
-    append,
-    check_output,
-    environment,
-    positive_int,
-    results_path,
-    rounded,
-    spread,
-    timing,
-)
-from tables import startup_table
+from tables import table
 from tqdm import tqdm
 
 import fer_zoo
-from fer_zoo.errors import FerZooError
 
 ROOT = Path(__file__).parent.parent
 ENSEMBLE = "ensemble_r18_vgg19_025"
@@ -102,81 +91,77 @@ def run(imports: str, then: str) -> Start:
         raise RuntimeError(f"not done after {LONGEST} s") from None
     if done.returncode:
         raise RuntimeError(done.stderr.strip().rpartition("\n")[2] or f"exit {done.returncode}")
-    return parse(done.stdout)
+    return Start(*json.loads(done.stdout.strip().rpartition("\n")[2]))
 
 
-def parse(printed: str) -> Start:
-    """Return what a process printed in its last line."""
-    return Start(*json.loads(printed.strip().rpartition("\n")[2]))
-
-
-def rows(found: dict[str, list[Start]], broken: dict[str, str]) -> list[Row]:
+def rows(found: dict[str, list[Start]], broken: dict[str, str]) -> list[harness.Row]:
     """Return a row for each case with a start; of `found`, entry i of each list is of round i."""
-    known, place = environment(torch.device("cpu")), []
-    found = {name: starts for name, starts in found.items() if starts}
-    base = statistics.median(s.peak for s in found[OURS]) if OURS in found else None
-    for name in [*found, *broken]:
-        row: Row = {"kind": "startup", "mode": name, "device": "cpu", "environment": known}
-        if name in broken:
-            place.append(row | {"status": "failed", "reason": broken[name]})
-            continue
-        starts = found[name]
+    common: harness.Row = {
+        "kind": "startup",
+        "device": "cpu",
+        "environment": harness.environment(torch.device("cpu")),
+    }
+    measured = []
+    for name, starts in found.items():
         whole = [s.imports + s.then for s in starts]
-        row |= {"status": "ok", **timing(whole), "import_s": spread(s.imports for s in starts)}
-        row["then_s"] = None if name in (BASE, OURS) else spread(s.then for s in starts)
+        row = common | {"mode": name, "status": "ok"} | harness.timing(whole)
+        row["import_s"] = harness.spread(s.imports for s in starts)
+        row["then_s"] = None if name in (BASE, OURS) else harness.spread(s.then for s in starts)
         pairs = zip(whole, found.get(BASE, []), strict=False)
         ratios = [mine / theirs.imports for mine, theirs in pairs]
-        row["ratio"] = spread(ratios) if ratios and name != BASE else None
-        peak, size = statistics.median(s.peak for s in starts), starts[0].size
-        added = None if base is None or row["then_s"] is None else peak - base
-        row |= {"peak_bytes": peak, "added_bytes": added, "float32_bytes": size or None}
-        row["size_ratio"] = rounded(added / size) if size and added is not None else None
-        place.append(row)
-    return place
+        row["ratio"] = harness.spread(ratios) if ratios and name != BASE else None
+        row["peak_bytes"] = statistics.median(s.peak for s in starts)
+        row |= {"added_bytes": None, "float32_bytes": starts[0].size or None, "size_ratio": None}
+        if OURS in found and row["then_s"] is not None:
+            added = row["peak_bytes"] - statistics.median(s.peak for s in found[OURS])
+            row["added_bytes"] = added
+            row["size_ratio"] = harness.rounded(added / starts[0].size) if starts[0].size else None
+        measured.append(row)
+    failed = {"status": "failed"}
+    return measured + [common | failed | {"mode": m, "reason": why} for m, why in broken.items()]
+
+
+def measure(todo: dict[str, tuple[str, str]], repeats: int) -> tuple[list[harness.Row], bool]:
+    """Return the rows of all cases, and whether Ctrl-C cut them short."""
+    found: dict[str, list[Start]] = {name: [] for name in todo}
+    broken: dict[str, str] = {}
+    rng, cut_short = random.Random(0), False
+    with tqdm(total=len(todo) * (repeats + 1), unit="process", disable=None) as bar:
+        try:
+            for number in range(-1, repeats):
+                for name in rng.sample(list(found), len(found)):
+                    bar.update()
+                    try:
+                        start = run(*todo[name])
+                    except RuntimeError as error:
+                        broken[name] = str(error)
+                        del found[name]
+                        continue
+                    if number >= 0:
+                        found[name].append(start)
+        except KeyboardInterrupt:
+            cut_short = True
+    return rows({name: starts for name, starts in found.items() if starts}, broken), cut_short
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure all cases, append their rows and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", default=fer_zoo.list_models(exclude="test_*"))
-    parser.add_argument("--repeats", type=positive_int, default=7)
+    parser.add_argument("--repeats", type=harness.positive_int, default=7)
     parser.add_argument("--output", type=Path, help="benchmarks/results/cpu-<date>.jsonl")
     options = parser.parse_args(arguments)
-    output = check_output(options.output or results_path(torch.device("cpu")))
-    status = 0
-    rng = random.Random(0)
+    output = harness.check_output(options.output or harness.results_path(torch.device("cpu")))
     with tempfile.TemporaryDirectory() as folder:
         path = fer_zoo.save(fer_zoo.create("vgg19"), Path(folder) / "vgg19.safetensors")
-        todo = cases(options.models, path)
-        found: dict[str, list[Start]] = {name: [] for name in todo}
-        broken: dict[str, str] = {}
-        bar = tqdm(total=len(todo) * (options.repeats + 1), unit="process", disable=None)
-        with bar:
-            try:
-                for number in range(-1, options.repeats):
-                    for name in rng.sample(list(found), len(found)):
-                        try:
-                            start = run(*todo[name])
-                        except RuntimeError as error:
-                            broken[name] = str(error)
-                            del found[name]
-                            continue
-                        if number >= 0:
-                            found[name].append(start)
-                        bar.update()
-            except KeyboardInterrupt:
-                rounds = min(map(len, found.values()), default=0)
-                print(f"interrupted: {rounds} whole rounds count", file=sys.stderr)
-                status = 130
-    measured = rows(found, broken)
+        measured, cut_short = measure(cases(options.models, path), options.repeats)
     for row in measured:
-        append(output, row)
-    print(startup_table(measured))
-    return status
+        harness.append(output, row)
+    print(table("startup", measured))
+    if cut_short:
+        print("interrupted: the starts until then count", file=sys.stderr)
+    return 130 if cut_short else 0
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except FerZooError as error:
-        sys.exit(f"startup.py: {error}")
+    harness.call(main)

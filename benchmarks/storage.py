@@ -3,87 +3,78 @@
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import fer_zoo
 from fer_zoo.data import FaceDataset
+from fer_zoo.evidence import StorageCost
 from fer_zoo.inference import fuse
 from fer_zoo.models import Classifier
-from fer_zoo.weights.container import Container
 
 ALLOWED_COST = 0.001
 """Share of the faces that a stored precision may lose: 0.1 points of accuracy."""
 NARROW_TO_WIDE = (torch.int8, torch.float16, torch.bfloat16, torch.float32)
-Scores = dict[str, Tensor]
-Costs = dict[str, list[dict[str, Any]]]
+Costs = dict[str, tuple[StorageCost, ...]]
 
 
 def storage_costs(
-    models: list[Classifier],
-    before: Scores,
+    members: Mapping[str, Classifier],
     public: FaceDataset,
     dtypes: Iterable[torch.dtype],
-    predictions: Callable[[list[Classifier], FaceDataset], Scores],
+    predictions: Callable[[Iterable[Classifier], FaceDataset], dict[str, Tensor]],
     against: str,
 ) -> Costs:
-    """Return a row for each type and preset, by member, and for their plain average as `""`.
+    """Return the cost of each type under each preset, by member, and for their average as `""`.
 
     Args:
-        models: the members of an ensemble.
-        before: their scores `(M, N, K)` by preset.
+        members: of an ensemble, by name.
         public: the faces.
         dtypes: what to store the members in.
-        predictions: gives such scores.
+        predictions: gives their scores `(M, N, K)` by preset.
         against: what the members themselves are, or were, stored in.
     """
-    average = fer_zoo.create_ensemble(models).eval()
+    before = predictions(members.values(), public)
+    average = fer_zoo.create_ensemble(list(members.values())).eval()
     whole: dict[str, tuple[Classifier, slice]] = {"": (average, slice(None))}
-    whole |= {m.name: (m, slice(i, i + 1)) for i, m in enumerate(models)}
-    targets = public.targets_for(models[0].labels)
-    costs: Costs = {name: [] for name in whole}
+    whole |= {name: (m, slice(i, i + 1)) for i, (name, m) in enumerate(members.items())}
+    targets = public.targets_for(average.labels)
+    costs: Costs = dict.fromkeys(whole, ())
     for dtype in dtypes:
         with tempfile.TemporaryDirectory() as folder:
             paths = {
-                m.name: fer_zoo.save(m, Path(folder) / f"{m.name}.safetensors", dtype=dtype)
-                for m in models
+                name: fer_zoo.save(model, Path(folder) / f"{name}.safetensors", dtype=dtype)
+                for name, model in members.items()
             }
             sizes = {name: path.stat().st_size for name, path in paths.items()}
             after = predictions([fer_zoo.load(path) for path in paths.values()], public)
-        for name, (model, members) in whole.items():
-            for preset, scores in after.items():
-                hits = [
-                    float((fuse(model, s[members]).argmax(1) == targets).double().mean())
-                    for s in (before[preset], scores)
-                ]
-                row = {"dtype": str(dtype).removeprefix("torch."), "against": against}
-                row |= {"size": sizes.get(name, sum(sizes.values())), "preset": preset}
-                row |= {"split": public.split, "n": len(public)}
-                row |= {"accuracy": round(hits[1], 5), "gain": round(hits[1] - hits[0], 5)}
-                costs[name].append(row)
+        for name, (model, own) in whole.items():
+            for preset in after:
+                was, now = (
+                    float((fuse(model, scores[preset][own]).argmax(1) == targets).double().mean())
+                    for scores in (before, after)
+                )
+                cost = StorageCost(
+                    dtype=str(dtype).removeprefix("torch."),
+                    against=against,
+                    size=sizes.get(name, sum(sizes.values())),
+                    faces=public.faces,
+                    preset=preset,
+                    accuracy=round(now, 5),
+                    gain=round(now - was, 5),
+                )
+                costs[name] += (cost,)
     return costs
 
 
-def cheapest(costs: Mapping[str, Any], dtype: torch.dtype, preset: str) -> torch.dtype:
+def cheapest(costs: Costs, dtype: torch.dtype, preset: str) -> torch.dtype:
     """Return `dtype`, or the next wider type that no model loses too much by."""
-    for candidate in NARROW_TO_WIDE[NARROW_TO_WIDE.index(dtype) :]:
+    for candidate in NARROW_TO_WIDE[NARROW_TO_WIDE.index(dtype) : -1]:
         name = str(candidate).removeprefix("torch.")
-        rows = [r for of_one in costs.values() for r in of_one]
-        rows = [r for r in rows if r["dtype"] == name and r["preset"] == preset]
-        worst = min((row["gain"] for row in rows), default=0.0)
-        if candidate is torch.float32 or (rows and worst >= -ALLOWED_COST):
+        every = [cost for of_one in costs.values() for cost in of_one]
+        gains = [cost.gain for cost in every if (cost.dtype, cost.preset) == (name, preset)]
+        if gains and min(gains) >= -ALLOWED_COST:
             return candidate
-        print(
-            f"not stored as {name}: " + (f"{100 * worst:+.2f} points" if rows else "not measured")
-        )
-    raise AssertionError("float32 loses nothing")
-
-
-def stored_dtype(path: Path) -> str:
-    """Return what the weights in a file are stored in."""
-    with Container(path) as file:
-        kinds = {e.dtype for e in file.entries.values() if len(e.shape) >= 2}
-    (kind,) = kinds
-    return str(kind).removeprefix("torch.")
+        print(f"not stored as {name}:", f"{100 * min(gains):+.2f} points" if gains else "unknown")
+    return torch.float32

@@ -1,112 +1,124 @@
 """The tables of measured rows, for the terminal and for the documentation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from harness import RESULTS, Row, markdown, read_rows
 
+Cell = Callable[[Row], str]
 
-def inference_table(rows: Iterable[Row]) -> str:
-    """Return one line per cell of `benchmarks/inference.py`."""
-    head = ["model", "batch", "mode", "dtype", "images/s", "median ms (10th to 90th percentile)"]
-    head += ["x torchvision", "x eager", "% of peak", "largest difference", "repeats"]
-    rows = [row for row in rows if row["kind"] == "inference"]
-    extra = {
-        "peak MB": lambda row: _number(row.get("peak_memory_bytes"), 1e-6, 0),
-        "mJ/image": lambda row: _number(row.get("joules_per_image"), 1e3, 3),
-    }
-    fields = {"peak MB": "peak_memory_bytes", "mJ/image": "joules_per_image"}
-    shown = [name for name in extra if any(row.get(fields[name]) for row in rows)]
-    lines = []
+
+def number(field: str, factor: float = 1, digits: int = 1, unit: str = "") -> Cell:
+    """Return what makes a cell of a row's field."""
+    return lambda row: f"{factor * row[field]:,.{digits}f}{unit}"
+
+
+def milliseconds(row: Row) -> str:
+    """Return the cell of how long a call takes."""
+    median, low, high = (1000 * row[name] for name in ("median_s", "p10_s", "p90_s"))
+    return f"{median:.4g} ({low:.4g} to {high:.4g})"
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Return the cell of a 10th percentile, a median and a 90th percentile."""
+    low, median, high = (f"{value:.{digits}f}" for value in values)
+    return f"{median} ({low} to {high})"
+
+
+def model(row: Row) -> str:
+    """Return the cell of a model's name."""
+    return f"`{row['model']}`"
+
+
+NAMED: dict[str, dict[str, Cell]] = {
+    "inference": {
+        "model": model,
+        "batch": number("batch_size", digits=0),
+        "mode": lambda row: row["mode"] + (f" ({row['engine']})" if row.get("engine") else ""),
+        "dtype": lambda row: row["dtype"],
+    },
+    "training": {
+        "model": model,
+        "recipe": lambda row: row["recipe"],
+        "batch": lambda row: str(row["batch_size"]),
+        "way": lambda row: row["mode"],
+        "precision": lambda row: row["dtype"],
+    },
+    "accuracy": {"model": model, "recipe": lambda row: row["recipe"]},
+    "startup": {"a fresh process does": lambda row: f"`{row['mode']}`"},
+}
+"""The cells that say what was measured, by the kind of row."""
+
+MEASURED: dict[str, dict[str, Cell]] = {
+    "inference": {
+        "images/s": number("images_per_s"),
+        "median ms (10th to 90th percentile)": milliseconds,
+        "x torchvision": lambda row: spread(row["ratios"]["torchvision"]),
+        "x eager": lambda row: spread(row["ratios"]["eager"]),
+        "largest difference": lambda row: f"{row['max_difference']:.0e}",
+        "repeats": lambda row: str(row["repeats"]),
+        "peak MB": number("peak_memory_bytes", 1e-6, 0),
+    },
+    "training": {
+        "images/s": number("images_per_s"),
+        "our loop is so many times as fast (10th to 90th percentile)": lambda row: spread(
+            row["loop_over_this"]
+        ),
+        "rounds": lambda row: str(row["repeats"]),
+    },
+    "accuracy": {
+        "PublicTest accuracy asked for": number("target", 100, unit=" %"),
+        "reached": number("accuracy", 100, unit=" %"),
+        "epochs": lambda row: str(row["epochs"]),
+        "minutes": number("seconds", 1 / 60),
+    },
+    "startup": {
+        "import s": lambda row: f"{row['import_s'][1]:.2f}",
+        "then, s (10th to 90th percentile)": lambda row: spread(row["then_s"], 3),
+        "all of it / `import torch` alone": lambda row: spread(row["ratio"]),
+        "adds to peak memory": number("added_bytes", 1e-6, unit=" MB"),
+        "/ float32 size": number("size_ratio", digits=2),
+    },
+}
+"""The cells of figures; a column that no row has a figure for is left out."""
+
+
+def table(kind: str, rows: Iterable[Row]) -> str:
+    """Return the table of the rows of one kind; one without figures says why instead."""
+    named, measured, lines = NAMED[kind], MEASURED[kind], []
     for row in rows:
-        line = [f"`{row['model']}`", str(row["batch_size"]), _mode(row), row["dtype"]]
-        if row["status"] == "ok":
-            line += [_number(row["images_per_s"], 1, 1), _milliseconds(row)]
-            line += [_ratio(row["ratios"].get(mode)) for mode in ("torchvision", "eager")]
-            line += [_number(row["share_of_peak"], 100, 1), f"{row['max_difference']:.0e}"]
-            line += [str(row["repeats"])]
-        else:
-            reason = f": {row['reason']}" if row.get("reason") else ""
-            gap = row.get("max_difference")
-            line += [f"{row['status']}{reason}".replace("|", "/"), "", "", "", ""]
-            line += ["" if gap is None else f"{gap:.0e}", ""]
-        lines.append(line + [extra[name](row) for name in shown])
-    return markdown([*head, *shown], lines)
+        if row["kind"] == kind:
+            cells = [_cell(cell, row) for cell in measured.values()]
+            if row.get("status", "ok") != "ok":
+                reason = f": {row['reason']}" if row.get("reason") else ""
+                cells[0] = f"{row['status']}{reason}".replace("|", "/")
+            lines.append([*(cell(row) for cell in named.values()), *cells])
+    head = [*named, *measured]
+    shown = [i for i in range(len(head)) if i < len(named) or any(line[i] for line in lines)]
+    return markdown([head[i] for i in shown], [[line[i] for i in shown] for line in lines])
 
 
-def training_table(rows: Iterable[Row]) -> str:
-    """Return one line per way to train of `benchmarks/training.py`."""
-    head = ["model", "recipe", "batch", "way", "precision", "images/s"]
-    head += ["our loop is so many times as fast (10th to 90th percentile)", "rounds"]
-    lines = []
-    for row in rows:
-        if row["kind"] != "training":
-            continue
-        line = [f"`{row['model']}`", row["recipe"], str(row["batch_size"]), row["mode"]]
-        line += [row["dtype"]]
-        if row["status"] == "ok":
-            line += [_number(row["images_per_s"], 1, 1), _ratio(row["loop_over_this"])]
-            line += [str(row["repeats"])]
-        else:
-            line += [f"{row['status']}: {row['reason']}", "", ""]
-        lines.append(line)
-    return markdown(head, lines)
-
-
-def accuracy_table(rows: Iterable[Row]) -> str:
-    """Return one line per run to a given accuracy."""
-    head = ["model", "recipe", "PublicTest accuracy asked for", "reached", "epochs", "minutes"]
-    lines = [
-        [
-            f"`{row['model']}`",
-            row["recipe"],
-            f"{100 * row['target']:.1f} %",
-            f"{100 * row['accuracy']:.1f} %",
-            str(row["epochs"]),
-            f"{row['seconds'] / 60:.1f}",
-        ]
-        for row in rows
-        if row["kind"] == "accuracy"
-    ]
-    return markdown(head, lines)
-
-
-def startup_table(rows: Iterable[Row]) -> str:
-    """Return one line per thing that a fresh process does of `benchmarks/startup.py`."""
-    head = ["a fresh process does", "import s", "then, s (10th to 90th percentile)"]
-    head += ["all of it / `import torch` alone", "adds to peak memory", "/ float32 size"]
-    lines = []
-    for row in rows:
-        if row["kind"] != "startup":
-            continue
-        line = [f"`{row['mode']}`"]
-        if row["status"] == "ok":
-            low, median, high = row["then_s"] or (0, 0, 0)
-            line.append(f"{row['import_s'][1]:.2f}")
-            line.append(f"{median:.3f} ({low:.3f} to {high:.3f})" if row["then_s"] else "")
-            line += [_ratio(row["ratio"]), _number(row["added_bytes"], 1e-6, 1, " MB")]
-            line.append(_number(row["size_ratio"], 1, 2))
-        else:
-            line += [f"{row['status']}: {row['reason']}", "", "", "", ""]
-        lines.append(line)
-    return markdown(head, lines)
+def _cell(cell: Cell, row: Row) -> str:
+    try:
+        return cell(row)
+    except (KeyError, TypeError):  # the row has no such figure, or None
+        return ""
 
 
 def results(folder: Path = RESULTS) -> str:
     """Return all tables of the committed results, newest file first."""
     parts = []
-    kinds = {
-        "inference": ("Inference", inference_table),
-        "training": ("Training", training_table),
-        "accuracy": ("Time to an accuracy", accuracy_table),
-        "startup": ("Start", startup_table),
+    titles = {
+        "inference": "Inference",
+        "training": "Training",
+        "accuracy": "Time to an accuracy",
+        "startup": "Start",
     }
     for path in sorted(folder.glob("*.jsonl"), key=lambda p: p.stem[-10:], reverse=True):
         rows = read_rows(path)
-        for kind, (title, table) in kinds.items():
+        for kind, title in titles.items():
             if own := [row for row in rows if row["kind"] == kind]:
-                parts += [f"**{title}**: {_where(own)}", table(own)]
+                parts += [f"**{title}**: {_where(own)}", table(kind, own)]
     return "\n\n".join(parts) or "No results have been committed yet."
 
 
@@ -119,27 +131,4 @@ def _where(rows: list[Row]) -> str:
     text += ", ".join(f"{name} {packages[name]}" for name in names if packages[name])
     text += f"; driver {known['driver']}" if known["driver"] else ""
     text += f"; commit `{known['commit']}`" if known["commit"] else ""
-    peaks = {row["dtype"]: row["peak_flops_per_s"] for row in rows if "peak_flops_per_s" in row}
-    if peaks:
-        measured = (f"{peak / 1e12:.3g} TFLOP/s in {dtype}" for dtype, peak in peaks.items())
-        text += f"; measured peak {' and '.join(measured)}"
-        text += f", copy {rows[-1]['copy_bytes_per_s'] / 1e9:.3g} GB/s"
     return text
-
-
-def _mode(row: Row) -> str:
-    engine = row.get("engine")
-    return f"{row['mode']} ({engine})" if engine else str(row["mode"])
-
-
-def _milliseconds(row: Row) -> str:
-    median, low, high = (1000 * row[name] for name in ("median_s", "p10_s", "p90_s"))
-    return f"{median:.4g} ({low:.4g} to {high:.4g})"
-
-
-def _ratio(values: list[float] | None) -> str:
-    return "" if values is None else f"{values[1]:.2f} ({values[0]:.2f} to {values[2]:.2f})"
-
-
-def _number(value: Any, factor: float, digits: int, unit: str = "") -> str:
-    return "" if value is None else f"{factor * value:,.{digits}f}{unit}"

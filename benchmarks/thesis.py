@@ -2,32 +2,29 @@
 
     python benchmarks/thesis.py --data fer2013.csv --runs runs/thesis --budget 60
 
-Runs live in `RUNS/thesis_N/MODEL/seed0`, as `train_zoo.py` leaves them too, for 20, 30 and 300
-epochs of each member. The recipes differ in nothing but their epochs and the rate is constant, so
+Runs are those of `train_zoo.py` in `RUNS/thesis_N/MODEL/seed0`, for 20, 30 and 300 epochs of each
+member. The recipes differ in nothing but their epochs and the rate is constant, so
 the run of 30 epochs goes on from the one of 20, and that of 300 from the one of 30: the numbers are
 those of three runs from one seed. Each ensemble is its two members of as many epochs under a
 stacked head that is fitted on PublicTest; beside its accuracy there stands the one on held-out
 folds. With `--budget`, training stops after that many minutes; the next call goes on. What did not
-run says so instead of a number. The documentation prints its tables from `results/thesis.json`, in
-the form of `RUNS/tables.json`; what an older run did not keep is missing there.
+run to its end says so instead of a number. The documentation prints its tables from
+`results/thesis.json`, in the form of `RUNS/tables.json`; what an older run did not keep is missing.
 """
 
 import argparse
 import json
-import shutil
-import sys
-import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from budget import deadline
+from harness import call
+from train_zoo import PLAN, Zoo
+from zoo_plan import read_plan
 
 import fer_zoo
 from fer_zoo._files import replacing
-from fer_zoo.data import FER2013
-from fer_zoo.data.fer2013 import COUNTS
-from fer_zoo.errors import FerZooError
-from fer_zoo.training import read_history
 
 Found = dict[str, dict[int, dict[str, Any]]]  # figures by table row and epochs, as they are stored
 RECORD = Path(__file__).parent / "results" / "thesis.json"
@@ -58,105 +55,39 @@ THESIS: dict[str, dict[int, tuple[float, float, tuple[int, ...], str]]] = {
 }
 
 
-def train_missing(options: argparse.Namespace) -> None:
-    """Train what is not there, shortest first; Ctrl-C and the budget stop it without loss."""
-    data = {split: FER2013(options.data, split) for split in ("train", "public")}
-    if options.limit:
-        data = {"train": data["train"].subset(options.limit), "public": data["public"].subset(500)}
-    for epochs in options.epochs:
-        for name in MEMBERS.values():
-            output = folder(options, name, epochs)
-            for n in reversed([n for n in EPOCHS if n < epochs]):
-                if finished(folder(options, name, n), n):
-                    go_on_from(folder(options, name, n), output)
-                    break
-            fer_zoo.train(
-                name,
-                data["train"],
-                validation=data["public"],
-                output=output,
-                recipe=f"thesis_{epochs}",
-                device=options.device,
-            )
+def zoo_of(options: argparse.Namespace) -> Zoo:
+    """Return the thesis' runs of the plan of `train_zoo.py`."""
+    stages = [stage for stage in read_plan(PLAN)[0] if stage.name.startswith("thesis_")]
+    return Zoo([replace(stage, models=[*MEMBERS.values()]) for stage in stages], options)
 
 
-def folder(options: argparse.Namespace, model: str, epochs: int) -> Path:
-    """Return where a run lives."""
-    return options.runs / f"thesis_{epochs}" / model / "seed0"
-
-
-def go_on_from(earlier: Path, output: Path) -> None:
-    """Copy the state of a run for a longer one to go on from; nothing where `output` exists."""
-    if not output.exists() and (earlier / "last.safetensors").is_file():
-        copy = output.with_name(f".{output.name}")
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir(parents=True)
-        for name in ("best.safetensors", "last.safetensors", "history.csv"):
-            shutil.copy2(earlier / name, copy / name)
-        copy.rename(output)
-
-
-def finished(output: Path, epochs: int) -> bool:
-    """Whether the run in `output` has come to its end."""
-    try:
-        return len(read_history(output / "history.csv")) >= epochs
-    except FerZooError:
-        return False
-
-
-def evaluate(options: argparse.Namespace) -> Found:
+def evaluate(zoo: Zoo, split: str) -> Found:
     """Return each finished model's evaluation, with a remark and its accuracy held out."""
-    data = FER2013(options.data, options.split)
-    public = FER2013(options.data, "public")
-    if options.limit:
-        data, public = data.subset(500), public.subset(500)
+    data, public = zoo.faces("fer2013", split), zoo.faces("fer2013", "public")
     found: Found = {row: {} for row in THESIS}
     for epochs in EPOCHS:
         members = []
-        for row, name in MEMBERS.items():
-            output = folder(options, name, epochs)
-            if finished(output, epochs):
-                members.append(fer_zoo.load(output / "best.safetensors"))
-                trained = members[-1].provenance["data"]["n"]
-                if not options.limit and trained != sum(COUNTS["train"]):
-                    raise FerZooError(f"{output} was trained on {trained} faces: remove it")
-                best = members[-1].provenance["epoch"]
+        for row, job in zip(MEMBERS, zoo.jobs(f"thesis_{epochs}"), strict=True):
+            if job.result:
+                members.append(fer_zoo.load(job.network))
+                best = job.result["best_epoch"]
                 remark = f"best epoch {best} of {epochs}, chosen on PublicTest"
                 result = fer_zoo.evaluate(members[-1], data, progress=True)
                 found[row][epochs] = result.to_dict() | {"remark": remark}
         if len(members) == len(MEMBERS):
             model = fer_zoo.create_ensemble(members, fusion="stacked")
             model.name = ENSEMBLE
-            fit = fer_zoo.fit_fusion(model, public)
-            remark = "head fitted on PublicTest; held out by 5 folds: "
-            remark += f"{100 * fit.held_out_accuracy:.2f} %"
-            fer_zoo.save(model, folder(options, ENSEMBLE, epochs) / "best.safetensors")
-            held_out = fit.held_out_accuracy if options.split == "public" else None
+            held_out = fer_zoo.fit_fusion(model, public).held_out_accuracy
+            remark = f"head fitted on PublicTest; held out by 5 folds: {100 * held_out:.2f} %"
+            fer_zoo.save(model, zoo.runs / f"thesis_{epochs}" / ENSEMBLE / "best.safetensors")
             result = fer_zoo.evaluate(model, data, progress=True)
-            found["Ensemble"][epochs] = result.to_dict() | {"remark": remark, "held_out": held_out}
+            found["Ensemble"][epochs] = result.to_dict() | {"remark": remark}
+            found["Ensemble"][epochs]["held_out"] = held_out if split == "public" else None
     return found
 
 
-def state(options: argparse.Namespace, row: str, epochs: int) -> str:
-    """Say of a row without figures how far it came."""
-    names = [MEMBERS[row]] if row in MEMBERS else list(MEMBERS.values())
-    parts = []
-    for name in names:
-        try:
-            path = folder(options, name, epochs) / "history.csv"
-            parts.append(f"{name} {len(read_history(path))} of {epochs} epochs")
-        except FerZooError:
-            parts.append(f"{name} not begun")
-    return "did not run to its end: " + ", ".join(parts)
-
-
-def tables(found: Found, remarks: dict[tuple[str, int], str]) -> str:
-    """Return the five tables as Markdown: ours, the thesis' in brackets.
-
-    Args:
-        found: our figures.
-        remarks: what there is to say of a cell, by table row and epochs.
-    """
+def tables(found: Found) -> str:
+    """Return the five tables as Markdown: ours, the thesis' in brackets."""
     lines = []
     for number, row in enumerate(THESIS, start=1):
         lines += [f"\n**Table 5.{number}: {row}**\n"]
@@ -168,7 +99,7 @@ def tables(found: Found, remarks: dict[tuple[str, int], str]) -> str:
             f"| emotion detection rate % | {' | '.join(rate(found, row, n) for n in EPOCHS)} |"
         )
         lines.append(f"| accuracy % | {' | '.join(accuracy(found, row, n) for n in EPOCHS)} |")
-        lines += [f"\n{n} epochs: {remarks[row, n]}." for n in EPOCHS if (row, n) in remarks]
+        lines += [f"\n{n} epochs: {cell['remark']}." for n, cell in found[row].items()]
     for number, pair in ((4, EPOCHS[:2]), (5, EPOCHS[1:])):
         lines += [f"\n**Table 5.{number}: {pair[0]} and {pair[1]} epochs**\n"]
         lines += ["| | " + " | ".join(THESIS) + " |", "|---" * 4 + "|"]
@@ -180,47 +111,50 @@ def tables(found: Found, remarks: dict[tuple[str, int], str]) -> str:
     return "\n".join(lines)
 
 
-def recorded(path: Path = RECORD) -> tuple[Found, dict[tuple[str, int], str]]:
-    """Return the figures of a stored `tables.json` and their remarks, ready for `tables`."""
+def recorded(path: Path = RECORD) -> Found:
+    """Return the figures of a stored `tables.json`, ready for `tables`."""
     stored = json.loads(path.read_text())
-    found = {row: {int(n): cell for n, cell in stored.get(row, {}).items()} for row in THESIS}
-    return found, {(row, n): c["remark"] for row, cells in found.items() for n, c in cells.items()}
+    return {row: {int(n): cell for n, cell in stored.get(row, {}).items()} for row in THESIS}
 
 
 def accuracy(found: Found, row: str, epochs: int) -> str:
     """Return one cell: our accuracy with its 95 % interval, and the thesis'."""
-    theirs = f"[{THESIS[row][epochs][0]:.2f}]"
-    if epochs not in found[row]:
-        return f"not run {theirs}"
-    ours = found[row][epochs]
-    if ours.get("held_out") is not None:
-        return (
-            f"{100 * ours['held_out']:.2f} held out ({100 * ours['accuracy']:.2f} fitted) {theirs}"
-        )
-    low, high = (100 * x for x in ours["interval"])
-    return f"{100 * ours['accuracy']:.2f} ({low:.1f} to {high:.1f}) {theirs}"
+
+    def ours(cell: dict[str, Any]) -> str:
+        fitted = f"{100 * cell['accuracy']:.2f}"
+        if cell.get("held_out") is not None:
+            return f"{100 * cell['held_out']:.2f} held out ({fitted} fitted)"
+        low, high = (100 * x for x in cell["interval"])
+        return f"{fitted} ({low:.1f} to {high:.1f})"
+
+    return beside(found[row].get(epochs), ours, f"{THESIS[row][epochs][0]:.2f}")
 
 
 def rate(found: Found, row: str, epochs: int) -> str:
     """Return one cell: the emotion detection rate."""
-    theirs = f"[{THESIS[row][epochs][1]:.2f}]"
-    if epochs not in found[row]:
-        return f"not run {theirs}"
-    ours = found[row][epochs].get("detection_rate")
-    return f"not kept {theirs}" if ours is None else f"{100 * ours:.2f} {theirs}"
+    theirs = f"{THESIS[row][epochs][1]:.2f}"
+    return beside(found[row].get(epochs), lambda c: f"{100 * c['detection_rate']:.2f}", theirs)
 
 
 def recall(found: Found, row: str, epochs: int, k: int) -> str:
     """Return one cell: recall of class k, and what it is taken for most often."""
-    theirs = f"[{THESIS[row][epochs][2][k]} {THESIS[row][epochs][3].split()[k]}]"
-    if epochs not in found[row]:
-        return f"not run {theirs}"
-    ours = found[row][epochs]
-    if "confusion" not in ours:
-        return f"not kept {theirs}"
-    labels, counts = ours["labels"], ours["confusion"][k]
-    most = labels[counts.index(max(counts))]
-    return f"{100 * ours['recall'][labels[k]]:.0f} {SHORT[most]} {theirs}"
+    _, _, recalls, winners = THESIS[row][epochs]
+
+    def ours(cell: dict[str, Any]) -> str:
+        labels, counts = cell["labels"], cell["confusion"][k]
+        most = labels[counts.index(max(counts))]
+        return f"{100 * cell['recall'][labels[k]]:.0f} {SHORT[most]}"
+
+    return beside(found[row].get(epochs), ours, f"{recalls[k]} {winners.split()[k]}")
+
+
+def beside(cell: dict[str, Any] | None, ours: Callable[[dict[str, Any]], str], theirs: str) -> str:
+    """Return our figure, or why there is none, and that of the thesis in brackets."""
+    try:
+        shown = "not run" if cell is None else ours(cell)
+    except KeyError:  # an older run
+        shown = "not kept"
+    return f"{shown} [{theirs}]"
 
 
 def main() -> None:
@@ -236,25 +170,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.split == "private":
         print("PrivateTest: for reporting only; nothing may be chosen by these figures\n")
-    begun = time.monotonic()
-    with deadline(options.budget):
-        try:
-            if options.budget != 0:
-                train_missing(options)
-        except KeyboardInterrupt:
-            minutes = (time.monotonic() - begun) / 60
-            print(f"stopped after {minutes:.1f} minutes; call again to go on")
-    found = evaluate(options)
-    remarks = {
-        (row, n): found[row][n]["remark"] if n in found[row] else state(options, row, n)
-        for row in THESIS
-        for n in EPOCHS
-    }
-    split = f"{options.split.capitalize()}Test"
-    text = f"Ours on {split}, one view, seed 0; the thesis' in brackets.\n"
+    zoo = zoo_of(options)
+    zoo.run([f"thesis_{epochs}" for epochs in options.epochs], options.budget)
+    found = evaluate(zoo, options.split)
+    text = f"Ours on {options.split.capitalize()}Test, one view, seed 0; the thesis' in brackets.\n"
     if options.limit:
-        text += f"A TRIAL: trained on {options.limit} faces, measured on 500.\n"
-    text += tables(found, remarks)
+        text += f"A TRIAL: trained on {options.limit} faces.\n"
+    text += tables(found)
     print(text)
     for name, content in (("tables.md", text), ("tables.json", json.dumps(found, indent=1))):
         with replacing(options.runs / name) as temporary:
@@ -262,7 +184,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FerZooError as error:
-        sys.exit(f"thesis.py: {error}")
+    call(main)

@@ -23,21 +23,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import harness
 import torch
-from harness import (
-    Row,
-    append,
-    check_output,
-    environment,
-    positive,
-    positive_int,
-    results_path,
-    rounded,
-    spread,
-    timing,
-)
 from peers import NotAvailableError, Pictures
-from tables import accuracy_table, training_table
+from tables import table
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -45,9 +34,8 @@ from tqdm import tqdm
 from fer_zoo._device import resolve_device
 from fer_zoo.data import FER2013, FaceDataset
 from fer_zoo.data.fer2013 import COUNTS
-from fer_zoo.errors import FerZooError
 from fer_zoo.labels import FER2013 as LABELS
-from fer_zoo.training import Recipe, get_recipe
+from fer_zoo.training import get_recipe
 from fer_zoo.training.distributed import joined
 from fer_zoo.training.run import Run
 
@@ -80,7 +68,7 @@ def peers(run: Run, workers: int) -> Callable[[], float]:
     The workers stay from one epoch to the next.
     """
     loader = DataLoader(
-        Pictures(run.data, run.preset, run.how),
+        Pictures(run.data, run.preset, run.augmentation),
         run.recipe.batch_size,
         shuffle=True,
         num_workers=workers,
@@ -109,7 +97,7 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def measure(name: str, size: int, options: argparse.Namespace) -> list[Row]:
+def measure(name: str, size: int, options: argparse.Namespace) -> list[harness.Row]:
     """Return one row for each way to train a network at a batch size."""
     recipe = get_recipe(options.recipe, {"batch_size": size, "epochs": 1_000_000})
     count, rng = options.steps * size, random.Random(0)
@@ -134,38 +122,23 @@ def measure(name: str, size: int, options: argparse.Namespace) -> list[Row]:
                 seconds = ways[way]()
                 if number >= 0:  # the round before is warm-up
                     times[way].append(seconds)
-        common = {"recipe": recipe.name, "batch_size": size, "device": device.type}
-        common["environment"] = environment(device)
-    precision = {way: run.precision if way in ("loop", "bare") else "fp32" for way in ways}
+        common = {"kind": "training", "model": name, "recipe": recipe.name, "batch_size": size}
+        common |= {"device": device.type, "environment": harness.environment(device)}
     rows = []
-    for way, seconds in times.items():
-        over = (
-            None
-            if way == "loop"
-            else spread(a / b for a, b in zip(seconds, times["loop"], strict=True))
-        )
-        rate = count / timing(seconds)["median_s"]
-        rows.append(
-            {
-                "kind": "training",
-                "model": name,
-                "mode": way,
-                "dtype": precision[way],
-                "status": "ok",
-            }
-            | common
-            | timing(seconds)
-            | {"images_per_s": rounded(rate), "loop_over_this": over}
-            | {"fer2013_epoch_s": rounded(sum(COUNTS["train"]) / rate)}
-        )
-    for way, row in missing.items():
-        rows.append(
-            {"kind": "training", "model": name, "mode": way, "dtype": "fp32"} | common | row
-        )
-    return rows
+    for way, all_seconds in times.items():
+        row = common | {"mode": way, "status": "ok"} | harness.timing(all_seconds)
+        row["dtype"] = run.precision if way in ("loop", "bare") else "fp32"
+        rate = count / row["median_s"]
+        row |= {"images_per_s": harness.rounded(rate), "loop_over_this": None}
+        row["fer2013_epoch_s"] = harness.rounded(sum(COUNTS["train"]) / rate)
+        if way != "loop":
+            pairs = zip(all_seconds, times["loop"], strict=True)
+            row["loop_over_this"] = harness.spread(a / b for a, b in pairs)
+        rows.append(row)
+    return rows + [common | {"mode": way, "dtype": "fp32"} | why for way, why in missing.items()]
 
 
-def to_accuracy(name: str, target: float, options: argparse.Namespace) -> Row:
+def to_accuracy(name: str, target: float, options: argparse.Namespace) -> harness.Row:
     """Train on FER2013 until PublicTest reaches an accuracy; return the row of how long it took.
 
     The time is that of all epochs with their evaluations, without loading data or saving.
@@ -190,26 +163,11 @@ def to_accuracy(name: str, target: float, options: argparse.Namespace) -> Row:
         "batch_size": recipe.batch_size,
         "device": device.type,
         "target": target,
-        "accuracy": rounded(run.best.val_accuracy),
+        "accuracy": harness.rounded(run.best.val_accuracy),
         "epochs": len(run.history),
-        "seconds": rounded(seconds),
-        "environment": environment(device),
+        "seconds": harness.rounded(seconds),
+        "environment": harness.environment(device),
     }
-
-
-def faces_per_second(model: str, recipe: Recipe, device: str | None, enough: float = 2.0) -> float:
-    """Return how many faces a second a run trains on, by training on noise for some seconds."""
-    recipe, batches = recipe.updated({"distill": 0.0, "targets": "labels", "epochs": 1000}), 2
-    while True:
-        data = faces(batches * recipe.batch_size)
-        with tempfile.TemporaryDirectory() as folder, joined(device) as (workers, place):
-            run = Run(model, data, faces(7), recipe, None, Path(folder), place, workers)
-            run.begin(resume=False)
-            run._epoch(1)
-            seconds = run._epoch(2)[0].seconds
-        if seconds > enough or batches > 1000:
-            return len(data) / seconds
-        batches *= max(2, min(int(enough / seconds) + 1, 8))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -217,42 +175,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=["resnet18_025", "vgg19_025"])
     parser.add_argument("--recipe", default="strong")
-    parser.add_argument("--batch-size", type=positive_int, nargs="+", default=[128])
-    parser.add_argument("--steps", type=positive_int, default=8, help="batches per round")
-    parser.add_argument("--rounds", type=positive_int, default=9)
+    parser.add_argument("--batch-size", type=harness.positive_int, nargs="+", default=[128])
+    parser.add_argument("--steps", type=harness.positive_int, default=8, help="batches per round")
+    parser.add_argument("--rounds", type=harness.positive_int, default=9)
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 2, 4], help="of the PIL way")
     parser.add_argument("--device")
     parser.add_argument("--data", help="FER2013, for --to-accuracy")
     parser.add_argument(
-        "--to-accuracy", type=positive, metavar="X", help="train until PublicTest has it"
+        "--to-accuracy", type=harness.positive, metavar="X", help="train until PublicTest has it"
     )
     parser.add_argument("--output", type=Path, help="benchmarks/results/<device>-<date>.jsonl")
     options = parser.parse_args(arguments)
     if (options.data is None) != (options.to_accuracy is None):
         parser.error("--to-accuracy and --data go together")
-    output = check_output(options.output or results_path(resolve_device(options.device)))
-    # One figure at a time, so that Ctrl-C keeps those before.
-    sizes = options.batch_size if options.to_accuracy is None else [0]
-    rows: list[Row] = []
+    output = harness.check_output(
+        options.output or harness.results_path(resolve_device(options.device))
+    )
+    rows: list[harness.Row] = []
     status = 0
     try:
-        for name, size in itertools.product(options.models, sizes):
-            if options.to_accuracy is None:
-                found = measure(name, size, options)
-            else:
-                found = [to_accuracy(name, options.to_accuracy, options)]
-            for row in found:
-                append(output, row)
-            rows += found
+        # One figure at a time, so that Ctrl-C keeps those before.
+        for name in options.models:
+            if options.to_accuracy is not None:
+                rows.append(to_accuracy(name, options.to_accuracy, options))
+                harness.append(output, rows[-1])
+                continue
+            for size in options.batch_size:
+                for row in measure(name, size, options):
+                    rows.append(row)
+                    harness.append(output, row)
     except KeyboardInterrupt:
         print(f"interrupted: {len(rows)} rows are in {output}", file=sys.stderr)
         status = 130
-    print((training_table if options.to_accuracy is None else accuracy_table)(rows))
+    print(table("training" if options.to_accuracy is None else "accuracy", rows))
     return status
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except FerZooError as error:
-        sys.exit(f"training.py: {error}")
+    harness.call(main)

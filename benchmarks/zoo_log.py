@@ -4,6 +4,7 @@ import statistics
 from typing import Any
 
 import torch
+from harness import markdown
 from torch import Tensor
 from zoo_plan import Job
 
@@ -14,52 +15,50 @@ from fer_zoo.weights.checkpoint import read_checkpoint
 
 def training_log(zoo: Any) -> str:
     """Return what was expected and what came out, as Markdown."""
-    lines, count = ["# Training log", ""], 0
+    parts, count = ["# Training log"], 0
     for name, stage in zoo.stages.items():
         jobs = [job for job in zoo.jobs(name) if job.result]
         if not jobs:
             continue
+        count += len(jobs)
         changes = ", ".join(f"{k} = {v}" for k, v in stage.changes.items())
         what = f"recipe `{stage.recipe}`{' with ' + changes if changes else ''}"
         what += f", taught by {', '.join(stage.teacher)}" if stage.teacher else ""
-        lines += [f"## {name}", "", f"{what}. Expected: {stage.expected}.", ""]
-        lines += ["| network | seed | epochs (best) | minutes | one view % | ten views % |"]
-        lines += ["|---" * 6 + "|"]
+        rows = []
         for job in jobs:
-            found, count = job.result or {}, count + 1
-            cells = [job.model, job.seed, f"{found['epochs']} ({found['best_epoch']})"]
-            cells += [found["minutes"], *percent(found["accuracy"].values())]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
+            found = job.result or {}
+            epochs = f"{found['epochs']} ({found['best_epoch']})"
+            minutes = str(found["minutes"])
+            rows.append([job.model, str(job.seed), epochs, minutes, *percent(accuracies(job))])
         for model in stage.models:
-            own = [job.result["accuracy"].values() for job in jobs if job.model == model]
+            own = [accuracies(job) for job in jobs if job.model == model]
             if len(own) > 1:
-                views = list(zip(*own, strict=True))
-                for what, of in (("mean", statistics.fmean), ("deviation", statistics.stdev)):
-                    cells = percent([of(view) for view in views])
-                    lines.append(f"| {model}, {what} of seeds | | | | {' | '.join(cells)} |")
+                for what_of, of in (("mean", statistics.fmean), ("deviation", statistics.stdev)):
+                    cells = percent([of(view) for view in zip(*own, strict=True)])
+                    rows.append([f"{model}, {what_of} of seeds", "", "", "", *cells])
         if len(jobs) > 1:
-            cells = percent(together(zoo, jobs).values())
-            lines.append(f"| all {len(jobs)}, averaged | | | | {' | '.join(cells)} |")
-        lines.append("")
-    lines += [f"{count} runs were compared on PublicTest, which also chose each one's epoch."]
-    return "\n".join(lines) + "\n"
+            rows.append([f"all {len(jobs)}, averaged", "", "", "", *percent(together(zoo, jobs))])
+        head = ["network", "seed", "epochs (best)", "minutes", "one view %", "ten views %"]
+        parts += [f"## {name}", f"{what}. Expected: {stage.expected}.", markdown(head, rows)]
+    parts += [f"{count} runs were compared on PublicTest, which also chose each one's epoch."]
+    return "\n\n".join(parts) + "\n"
 
 
-def together(zoo: Any, jobs: list[Job]) -> dict[str, float]:
+def together(zoo: Any, jobs: list[Job]) -> list[float]:
     """Return the accuracy of the mean of some runs' probabilities, by preset."""
     public = zoo.faces(jobs[0].stage.data, "public")
     stored = [read_checkpoint(job.folder / "scores.safetensors") for job in jobs]
     labels = stored[0][1]["labels"]
-    found = {}
-    for preset in stored[0][0]:
-        scores = torch.cat([tensors[preset] for tensors, _ in stored])
-        found[preset] = accuracy(Average(len(jobs), len(labels))(scores), public, labels)
-    return found
+    average = Average(len(jobs), len(labels))
+    return [
+        accuracy(average(torch.cat([tensors[preset] for tensors, _ in stored])), public, labels)
+        for preset in stored[0][0]
+    ]
 
 
-def ten_views(job: Job) -> float:
-    """Return the accuracy of a finished run under the most views."""
-    return list((job.result or {})["accuracy"].values())[-1]
+def accuracies(job: Job) -> list[float]:
+    """Return the accuracy of a finished run by preset, the most views last."""
+    return list((job.result or {})["accuracy"].values())
 
 
 def accuracy(scores: Tensor, public: FaceDataset, labels: Any) -> float:
@@ -67,7 +66,7 @@ def accuracy(scores: Tensor, public: FaceDataset, labels: Any) -> float:
     return float((scores.argmax(1) == public.targets_for(labels)).float().mean())
 
 
-def percent(values: Any) -> list[str]:
+def percent(values: list[float]) -> list[str]:
     """Return one cell for one view and one for ten; a preset without ten views has none."""
     cells = [f"{100 * value:.2f}" for value in values]
     return [*cells, ""] if len(cells) == 1 else cells

@@ -17,11 +17,9 @@ class Stage:
     name: str
     models: list[str]
     recipe: str
-    minutes: float
     expected: str
     seeds: list[int] = field(default_factory=lambda: [0])
     data: str = "fer2013"
-    least: int = 30
     teacher: list[str] = field(default_factory=list)
     continues: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
@@ -42,7 +40,7 @@ class Job:
 
     @property
     def network(self) -> Path:
-        """Its best epoch; not there where it was too large for a shipment."""
+        """Its best epoch."""
         return self.folder / "best.safetensors"
 
     @property

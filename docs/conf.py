@@ -79,17 +79,18 @@ def _weights() -> str:
     parts = []
     for address, record in WEIGHTS.items():
         rows = []
-        for row in record.metrics:
-            low, high = (100 * x for x in row["interval"])
-            held_out = row.get("cross_validated_accuracy")
-            rows.append([f"{row.get('fusion', '')} `{row['preset']}`"])
-            rows[-1] += [f"{100 * row['accuracy']:.2f} ({low:.1f} to {high:.1f})"]
+        for score in record.scores:
+            low, high = (100 * x for x in score.interval)
+            held_out = score.cross_validated_accuracy
+            errors = (score.ece_uncalibrated, score.ece, score.cross_validated_ece)
+            rows.append([f"{score.fusion} `{score.preset}`"])
+            rows[-1] += [f"{100 * score.accuracy:.2f} ({low:.1f} to {high:.1f})"]
             rows[-1] += [f"{100 * held_out:.2f}" if held_out else ""]
-            rows[-1] += [f"{100 * row[k]:.1f}" for k in ("balanced_accuracy", "macro_f1")]
-            errors = ("ece_uncalibrated", "ece", "cross_validated_ece")
-            rows[-1] += [f"{row['nll']:.3f}", " / ".join(f"{100 * row[k]:.1f}" for k in errors)]
-            rows[-1] += [f"{row['temperature']:.3f}"]
-        parts += [f"**{address}** ({record.data}; transform `{record.preset}`)", _table(head, rows)]
+            rows[-1] += [f"{100 * x:.1f}" for x in (score.balanced_accuracy, score.macro_f1)]
+            rows[-1] += [f"{score.nll:.3f}", " / ".join(f"{100 * x:.1f}" for x in errors)]
+            rows[-1] += [f"{score.temperature:.3f}"]
+        faces = record.scores[0].faces
+        parts += [f"**{address}** ({faces}; transform `{record.preset}`)", _table(head, rows)]
     return "\n\n".join(parts)
 
 
@@ -97,12 +98,13 @@ def _records() -> str:
     head = ["weights", "file", "stored as", "int8", "int8 costs, one view / ten views", "sha256"]
     rows = []
     for address, record in WEIGHTS.items():
-        costs = {row["preset"]: row for row in record.storage["costs"] if row["dtype"] == "int8"}
-        small = costs[record.preset]["size"]
-        gains = " / ".join(f"{100 * row['gain']:+.2f}" for row in costs.values())
+        storage = record.evidence[record.fusion].storage
+        costs = {cost.preset: cost for cost in storage.costs if cost.dtype == "int8"}
+        gains = " / ".join(f"{100 * cost.gain:+.2f}" for cost in costs.values())
         size = record.size + sum(WEIGHTS[member].size for member in record.members)
-        rows.append([f"`{address}`", f"{size / 1e6:.2f} MB", record.storage["dtype"]])
-        rows[-1] += [f"{small / 1e6:.2f} MB", f"{gains} points", f"`{record.sha256[:16]}`..."]
+        rows.append([f"`{address}`", f"{size / 1e6:.2f} MB", storage.dtype])
+        rows[-1] += [f"{costs[record.preset].size / 1e6:.2f} MB", f"{gains} points"]
+        rows[-1] += [f"`{record.sha256[:16]}`..."]
     return _table(head, rows)
 
 
@@ -123,7 +125,7 @@ def _performance() -> str:
 def _thesis() -> str:
     from thesis import recorded, tables
 
-    return tables(*recorded())
+    return tables(recorded())
 
 
 def _peer() -> str:

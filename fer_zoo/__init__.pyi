@@ -8,6 +8,7 @@ from . import (
     inference as inference,
     labels as labels,
     models as models,
+    plots as plots,
     training as training,
     transforms as transforms,
     weights as weights,
@@ -19,22 +20,7 @@ from .catalogue import (
     register_model as register_model,
     register_preset as register_preset,
 )
-from .evaluation import (
-    Comparison as Comparison,
-    Evaluation as Evaluation,
-    compare as compare,
-    evaluate as evaluate,
-    plot_confusion as plot_confusion,
-    plot_fusion as plot_fusion,
-    plot_mistakes as plot_mistakes,
-    plot_recalls as plot_recalls,
-    plot_reliability as plot_reliability,
-)
-from .evaluation.robustness import (
-    Robustness as Robustness,
-    plot_robustness as plot_robustness,
-    robustness as robustness,
-)
+from .evaluation import compare as compare, evaluate as evaluate, robustness as robustness
 from .factory import (
     create as create,
     create_ensemble as create_ensemble,
@@ -57,7 +43,6 @@ from .saving import load as load, save as save
 from .training import (
     Recipe as Recipe,
     fit_fusion as fit_fusion,
-    plot_history as plot_history,
     train as train,
     train_ensemble as train_ensemble,
     train_seeds as train_seeds,

@@ -1,10 +1,13 @@
 """Writing files so that a reader never sees half of one."""
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from fer_zoo.errors import ArgumentError
 
 
 @contextmanager
@@ -12,20 +15,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in `path`'s folder; move it to `path` if the block succeeds.
 
     The old file stays whole until the new one is complete and on disk; on any error,
-    an interrupt included, the temporary file is removed.
+    an interrupt included, the temporary file is removed. The new one has the mode that the
+    process's umask gives to any new file.
     """
-    target = Path(path)
+    target = as_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix
-    )
-    os.close(handle)
-    temporary = Path(name)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -39,7 +39,8 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         probe.write(b"x")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """Return `value` as a path, or say that it is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise ArgumentError(f"expected a path, got {value!r:.80}")
+    return Path(value)

@@ -54,6 +54,8 @@ def register_model(spec: ModelSpec) -> ModelSpec:
 
     Raises:
         DuplicateNameError: the name is taken.
+        UnknownNameError: no member, fusion or preset has the name that the spec says.
+        ArgumentError: a member is itself an ensemble.
 
     Example:
         >>> from functools import partial
@@ -66,6 +68,11 @@ def register_model(spec: ModelSpec) -> ModelSpec:
     """
     if not isinstance(spec, ModelSpec):
         raise ArgumentError(f"register_model takes a fer_zoo.ModelSpec, got {spec!r:.80}")
+    _ = PRESETS[spec.preset], FUSIONS[spec.fusion]
+    # What timm has is looked up when it is built: timm takes a second to import.
+    own = [name for name in spec.members if not str(name).startswith("timm/")]
+    if nested := [name for name in own if MODELS[name].members]:
+        raise ArgumentError(f"{spec.name!r} has ensembles as members: {nested}; name theirs")
     return MODELS.register(spec.name, spec)
 
 

@@ -3,7 +3,7 @@
 ::
 
     FerZooError
-    ├── UnknownNameError          a name that no registry entry has   (also LookupError)
+    ├── UnknownNameError          a name that no registry entry has   (also KeyError)
     ├── DuplicateNameError        a name that is taken                (also ValueError)
     ├── ArgumentError             wrong or contradicting arguments    (also ValueError)
     ├── LabelError                class names that do not fit         (also ValueError)
@@ -32,8 +32,11 @@ class FerZooError(Exception):
     """The root of every error that fer_zoo raises on purpose."""
 
 
-class UnknownNameError(FerZooError, LookupError):
+class UnknownNameError(FerZooError, KeyError):
     """No registry entry has this name; the message lists near matches."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError's is the message in quotes
 
 
 class DuplicateNameError(FerZooError, ValueError):

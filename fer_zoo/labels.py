@@ -66,8 +66,8 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
         >>> check_labels(["cat", "dog"], num_classes=2)
         ('cat', 'dog')
     """
-    if isinstance(names, str):
-        raise LabelError(f"labels must be a sequence of names, got the single string {names!r}")
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise LabelError(f"labels must be a sequence of names, no single string: {names!r:.80}")
     labels = tuple(names)
     if not labels or not all(isinstance(n, str) and n.strip() for n in labels):
         raise LabelError(f"labels must be non-empty names, got {labels!r}")
@@ -95,7 +95,7 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
         >>> index_map(["sad", "happy"], ["happiness", "sadness"])
         [1, 0]
     """
-    a, b = [canonical(n) for n in source], [canonical(n) for n in target]
+    a, b = ([canonical(name) for name in check_labels(names)] for names in (source, target))
     if set(a) != set(b) or len(a) != len(b):
         raise LabelError(
             f"different classes: {tuple(source)} lacks {sorted(set(b) - set(a))}, {tuple(target)} "
@@ -133,6 +133,8 @@ def align(
         >>> align(scores, ["sad", "angry", "happy"], moods).exp()
         tensor([0.4000, 0.6000])
     """
+    if not isinstance(scores, Tensor) or not scores.ndim:
+        raise LabelError(f"scores must be a tensor (..., classes), got {scores!r:.80}")
     known = [canonical(name) for name in check_labels(source, scores.shape[-1])]
     check_labels(target)
     groups = target if isinstance(target, Mapping) else {name: [name] for name in target}

@@ -14,7 +14,7 @@ from fer_zoo.evaluation import Evaluation
 from fer_zoo.evaluation.model_card import make_model_card
 from fer_zoo.factory import create
 from fer_zoo.models import Classifier
-from fer_zoo.saving import save_repository
+from fer_zoo.saving import load, save_repository
 from fer_zoo.weights.address import HUB, Address, parse_address
 from fer_zoo.weights.hub import upload
 from fer_zoo.weights.records import WEIGHTS
@@ -24,7 +24,7 @@ from fer_zoo.weights.storage import storage_dtype
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Published:
     """A repository, made or planned.
 
@@ -33,7 +33,8 @@ class Published:
         files: the size in bytes of each file.
 
     Example:
-        >>> Published("hf-hub:my-org/resnet18_025.fer2013", {"model.safetensors": 1_417_230}).files
+        >>> files = {"model.safetensors": 1_417_230}
+        >>> Published(address="hf-hub:my-org/resnet18_025.fer2013", files=files).files
         {'model.safetensors': 1417230}
     """
 
@@ -58,8 +59,10 @@ def push_to_hub(
     Args:
         model: a network or an ensemble that `save` takes.
         place: `org/name`; made if there is none.
-        results: evaluations for the card; those in the model's record if not given.
-        dtype: what the weights are stored in; see `save`.
+        results: evaluations for the card, of exactly what is uploaded; what the model's evidence
+            says if not given.
+        dtype: what the weights are stored in; see `save`. Where that rounds them, what was measured
+            before is not of them.
         private: whether a new repository is; one that is there stays as it is.
         message: of the commit.
         shard_size: of one weights file at most, in bytes or as `"5GB"`.
@@ -70,6 +73,7 @@ def push_to_hub(
         An address for `load`, with the commit and the sha256 of exactly these weights.
 
     Raises:
+        ArgumentError: the results are of another network, or of this one before it changed.
         HubError: it could not be uploaded; the repository is as it was, or new and empty.
 
     Example:
@@ -83,15 +87,12 @@ org/name); write one of
     where = parse_address(HUB + place)
     if where.revision or where.sha256:
         raise ArgumentError(f"{place!r}: a commit is made on main; leave the revision out")
-    with tempfile.TemporaryDirectory() as folder:
-        digest = write_files(model, Path(folder), place, results, dtype, shard_size)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        digest = _write(model, folder, place, results, dtype, shard_size)
+        message = message or f"{model.name} by fer_zoo"
         commit = upload(
-            Path(folder),
-            place,
-            message=message or f"{model.name} by fer_zoo",
-            private=private,
-            endpoint=endpoint,
-            token=token,
+            folder, place, message=message, private=private, endpoint=endpoint, token=token
         )
     return str(Address("hub", place, commit, digest))
 
@@ -127,30 +128,29 @@ def publish(
     records = [WEIGHTS[a] for a in WEIGHTS.names(pattern) if WEIGHTS[a].bundled]
     if not records:
         raise ArgumentError(f"no bundled weights match {pattern!r}: fer_zoo.list_weights()")
-    done = []
     for record in records:
         parse_address(f"{HUB}{organisation}/{record.address}")
+    done = []
     for record in records:
         place = f"{organisation}/{record.address}"
         model = create(record.model, weights=record.tag)
-        dtype = record.storage.get("dtype")
+        storage = record.evidence[record.fusion].storage
+        dtype = storage.dtype if storage else None
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            digest = write_files(model, folder, place, (), dtype, SHARD_SIZE)
+            _write(model, folder, place, (), dtype, SHARD_SIZE)
             files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-            where = Address("hub", place)
-            if not dry_run:
-                message = f"{model.name} by fer_zoo"
-                commit = upload(
-                    folder, place, message=message, private=private, endpoint=endpoint, token=token
-                )
-                where = Address("hub", place, commit, digest)
+        where = f"{HUB}{place}"
+        if not dry_run:
+            where = push_to_hub(
+                model, place, dtype=dtype, private=private, endpoint=endpoint, token=token
+            )
         log.info("%s: %s", "planned" if dry_run else "published", where)
-        done.append(Published(str(where), files))
+        done.append(Published(address=where, files=files))
     return done
 
 
-def write_files(
+def _write(
     model: Classifier,
     folder: Path,
     place: str,
@@ -158,10 +158,13 @@ def write_files(
     dtype: str | torch.dtype | None,
     shard_size: int | str,
 ) -> str:
-    """Write everything a repository holds to an empty folder; return the sha256 of the weights."""
-    stored = "" if dtype is None else str(storage_dtype(dtype)).removeprefix("torch.")
+    """Write everything a repository holds to an empty folder; return the sha256 of the weights.
+
+    The card is of what was written, read again: no figure on it is of other tensors.
+    """
     main = save_repository(model, folder, dtype=dtype, shard_size=shard_size)
-    card = make_model_card(model, place, results=results, stored=stored)
+    stored = "" if dtype is None else str(storage_dtype(dtype)).removeprefix("torch.")
+    card = make_model_card(load(folder), place, results=results, stored=stored)
     (folder / "README.md").write_text(card, encoding="utf-8")
     with main.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

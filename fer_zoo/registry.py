@@ -51,6 +51,8 @@ list_colours() lists all.
     def names(self, pattern: str = "*", exclude: str | Iterable[str] = ()) -> list[str]:
         """Return the sorted names that match the wildcard `pattern` and none of `exclude`."""
         unwanted = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        if not all(isinstance(p, str) for p in (pattern, *unwanted)):
+            raise ArgumentError(f"patterns are text, got {pattern!r:.80}, exclude={exclude!r:.80}")
         return sorted(
             name
             for name in self._entries
@@ -58,14 +60,14 @@ list_colours() lists all.
         )
 
     def __getitem__(self, name: str) -> T:
-        if isinstance(name, str) and name in self._entries:
+        if name in self:
             return self._entries[name]
         near = difflib.get_close_matches(str(name), self._entries, n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownNameError(f"unknown {self.kind} {name!r}.{hint} {self.list_call} lists all.")
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

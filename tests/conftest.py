@@ -1,14 +1,21 @@
 """What the tests share: small faces in memory, and real FER2013 where there is any."""
 
+import io
+import logging
 import os
 import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
 
 import fer_zoo
+from fer_zoo.__main__ import main
 from fer_zoo.data import FER2013, FaceDataset
 from fer_zoo.models import MODELS
 
@@ -82,9 +89,10 @@ class Plain(fer_zoo.models.Classifier):
         self.fc = self._fresh_head(num_classes)
 
 
-fer_zoo.register_model(
-    fer_zoo.ModelSpec(name="plain_test", build=Plain, description="for tests", source="tests")
-)
+for _name in ("plain_test", "other_plain_test"):
+    fer_zoo.register_model(
+        fer_zoo.ModelSpec(name=_name, build=Plain, description="for tests", source="tests")
+    )
 
 
 @pytest.fixture
@@ -95,9 +103,58 @@ def labelled() -> fer_zoo.models.Classifier:
     return model
 
 
-def cli(*arguments: object, **env: str) -> list[str]:
-    """Return the command line that runs fer-zoo as a user would."""
+def cli(*arguments: object) -> list[str]:
+    """Return the command line that runs fer-zoo in a process of its own, as a user would."""
     return [sys.executable, "-m", "fer_zoo", *map(str, arguments)]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    stdout: str
+    stderr: str
+    returncode: int
+
+
+def run(*arguments: object, code: int = 0, **env: str) -> Done:
+    """Run fer-zoo in this process; it must exit with `code`.
+
+    Args:
+        arguments: of the command line.
+        code: what it must exit with.
+        env: changes of the environment.
+    """
+    done = in_this_process(cli(*arguments), **env)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def in_this_process(line: list[str], **env: str) -> Done:
+    """Run a line of `cli` here, where everything is imported: five seconds of a processor less."""
+    encoding, _, errors = env.get("PYTHONIOENCODING", "utf-8").partition(":")
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding, errors or None, write_through=True)
+        for _ in range(2)
+    )
+    code: int | str | None = 0
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        warnings.catch_warnings(),
+        patch.dict(os.environ, env),
+        patch.object(sys, "argv", ["fer-zoo", *line[3:]]),
+        patch.object(logging.root, "handlers", []),
+        patch.object(logging.root, "level", logging.WARNING),
+    ):
+        warnings.simplefilter("default")
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    shown, told = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return Done(shown, told, code if isinstance(code, int) else 0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -145,7 +145,7 @@ def hostile(kind: str, path: Path) -> str:
         torch.save({"fc.weight": torch.zeros(1).expand(10**6, 10**6)}, path)
         return "fc.weight is larger than the file"
     if kind == "sparse":
-        torch.save({"fc.weight": torch.zeros(7, 96).to_sparse()}, path)
+        torch.save({"fc.weight": torch.zeros(7, 128).to_sparse()}, path)
         return "is no plain tensor of numbers|not a pickle"
     if kind in PLAIN:
         state = fer_zoo.create("test_tiny").state_dict()

@@ -16,6 +16,7 @@ import fer_zoo
 from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module
 from fer_zoo.data.ferplus import COLUMNS
 from fer_zoo.errors import ArgumentError, DataError, LabelError, SplitError
+from fer_zoo.evidence import Faces
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
 RNG = np.random.default_rng(0)
@@ -277,6 +278,42 @@ def test_fingerprints_tell_faces_apart():
         assert other.fingerprint != a.fingerprint
 
 
+def test_what_is_no_dataset_is_refused():
+    images, targets = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1])
+    good = {"images": images, "targets": targets, "labels": ("a", "b"), "name": "x"}
+    for wrong in (
+        {"images": images.numpy()},
+        {"targets": [0, 1, 1]},
+        {"targets": targets[:, None]},
+        {"targets": torch.tensor([0, 1, 1.5])},
+        {"targets": torch.tensor([0, 1, torch.nan])},
+        {"targets": torch.tensor([0, -1, 1])},
+        {"votes": [[1, 0]] * 3},
+        {"labels": 5},
+        {"name": None},
+        {"split": 5},
+    ):
+        with pytest.raises(fer_zoo.errors.FerZooError):
+            FaceDataset(**(good | wrong))
+    faces = FaceDataset(**good)
+    for size in (0, "3", 1.5, True):
+        with pytest.raises(ArgumentError, match="at least one face"):
+            faces.subset(size)
+    for opener in (FER2013, FERPlus, ImageFolder, fer_zoo.data.data_report):
+        with pytest.raises(ArgumentError, match="expected a path, got 5"):
+            opener(5)
+    assert faces.faces == Faces(name="x", n=3, fingerprint=faces.fingerprint)
+
+
+def test_shared_faces_are_counted():
+    images = torch.arange(6).view(6, 1, 1).expand(6, 8, 8).byte()
+    faces, other = (
+        FaceDataset(part, torch.zeros(len(part)), labels=("a",), name="x")
+        for part in (images[[0, 1, 2, 2]], images[2:])
+    )
+    assert (faces.shared_with(other), other.shared_with(faces)) == (2, 1)
+
+
 def test_image_folder_takes_ones_own_labels(tmp_path: Path):
     for name, value in (("calm", 40), ("tense", 200)):
         (tmp_path / name / "deep").mkdir(parents=True)
@@ -338,6 +375,7 @@ def test_real_counts_and_pixels(fer2013_root: Path):
         train, public = FER2013(fer2013_root, "train"), FER2013(fer2013_root, "public")
     assert tuple(train.counts.values()) == module.COUNTS["train"]
     assert tuple(public.counts.values()) == module.COUNTS["public"]
+    assert public.shared_with(train) == 280
     pixels = train.images.double() / 255
     assert float(pixels.mean()) == pytest.approx(0.5077, abs=5e-5)
     assert float(pixels.std()) == pytest.approx(0.2550, abs=5e-5)

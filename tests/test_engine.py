@@ -2,19 +2,28 @@
 
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch.nn import functional as F
 
 import fer_zoo
-from conftest import ROOT, cli, stripes
+from conftest import ROOT, stripes
+from fer_zoo.cli import main
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, MissingDependencyError, TrainingError
-from fer_zoo.training import RECIPES, Recipe, plot_history, read_history
+from fer_zoo.errors import (
+    ArgumentError,
+    FerZooError,
+    MissingDependencyError,
+    TrainingError,
+    UnknownNameError,
+)
+from fer_zoo.training import RECIPES, Recipe, read_history
 from fer_zoo.training.objective import Objective
 from fer_zoo.training.state import generator
 from fer_zoo.transforms import Augmentation
@@ -25,7 +34,7 @@ CPU = torch.device("cpu")
 
 
 def run(
-    folder: Path, model: object = "test_tiny", **changes: object
+    folder: Path, model: object = "plain_test", **changes: object
 ) -> fer_zoo.training.TrainResult:
     data, judge = stripes(64, split="train"), stripes(33, seed=1, split="public")
     data, judge = changes.pop("data", data), changes.pop("validation", judge)
@@ -77,7 +86,7 @@ def test_a_run_at_a_constant_rate_can_be_lengthened(tmp_path: Path):
     parts = run(tmp_path / "parts", epochs=4)
     whole = run(tmp_path / "whole", epochs=4)
     assert [e.val_loss for e in parts.history] == [e.val_loss for e in whole.history]
-    assert parts.model.provenance == whole.model.provenance
+    assert parts.model.evidence == whole.model.evidence
     with pytest.raises(TrainingError, match=r"recipe.epochs 4 there, 3 here"):
         run(tmp_path / "parts", epochs=3)
     run(tmp_path / "cosine", schedule="cosine")
@@ -92,7 +101,7 @@ def test_adamw_is_torchs(tmp_path: Path):
     run(tmp_path / "one", **plain, **still, epochs=1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = fer_zoo.create("test_tiny", num_classes=3)
+        model = fer_zoo.create("plain_test", num_classes=3)
     model = model.to(memory_format=torch.channels_last)
     step = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
     faces = stripes(64)
@@ -137,8 +146,8 @@ def test_votes_are_the_targets_where_asked_for(tmp_path: Path):
     plain = run(tmp_path / "labels", data=data, validation=judge, epochs=1)
     assert result.history[0].train_loss != plain.history[0].train_loss
     assert result.history[0].train_loss > float(entropy.mean())  # no prediction can be better
-    assert result.model.provenance["recipe"]["targets"] == "votes"
-    assert plain.model.provenance["recipe"]["targets"] == "labels"
+    assert result.model.evidence.training.recipe["targets"] == "votes"
+    assert plain.model.evidence.training.recipe["targets"] == "labels"
     with pytest.raises(TrainingError, match=r"no votes.*FERPlus"):
         run(tmp_path / "none", targets="votes")
     assert torch.equal(data.subset(10).votes, data.votes[torch.arange(10) * 96 // 10])
@@ -161,12 +170,18 @@ def test_distillation_is_the_papers_loss():
     torch.testing.assert_close(found, 0.3 * own + 0.7 * taught)
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> fer_zoo.training.TrainResult:
+    """A run that has learned the stripes."""
+    options = {"epochs": 8, "data": stripes(120), "preset": "fer40_center"}
+    return run(tmp_path_factory.mktemp("teacher"), "test_tiny", **options)
+
+
 @pytest.mark.parametrize("on", ["views", "faces"])
-def test_a_student_learns_from_its_teacher(tmp_path: Path, on):
+def test_a_student_learns_from_its_teacher(tmp_path: Path, teacher, on):
     """From the teacher's answers alone, and from its stored answers in another run."""
-    teacher = run(tmp_path / "teacher", epochs=8, data=stripes(120), preset="fer40_center")
-    changes = {"distill": 1.0, "distill_on": on, "preset": "fer40_center", "epochs": 10}
-    changes |= {"distill_temperature": 2.0, "lr": 0.02}
+    changes = {"distill": 1.0, "distill_on": on, "preset": "fer40_center", "epochs": 6}
+    changes |= {"distill_temperature": 2.0, "lr": 0.02, "model": "test_tiny"}
     blind = stripes(120)
     wrong = FaceDataset(  # labels say nothing: only the teacher can have taught it
         blind.images, torch.arange(120) * 2 % 3, labels=blind.labels, name="wrong"
@@ -189,15 +204,26 @@ def test_a_student_learns_from_its_teacher(tmp_path: Path, on):
         run(tmp_path / "a", data=wrong, teacher=another(teacher.model), **changes)
 
 
+@pytest.mark.parametrize("on", ["views", "faces"])
+def test_a_teacher_may_be_kept_in_half_precision(tmp_path: Path, teacher, on):
+    """And stays the caller's: in its precision, its mode, its place."""
+    teacher = another(teacher.model).to(torch.bfloat16).train()
+    changes = {"distill": 0.5, "distill_on": on, "preset": "fer40_center", "epochs": 1}
+    first = run(tmp_path / "a", teacher=teacher, **changes)
+    assert (teacher.fc.weight.dtype, teacher.training) == (torch.bfloat16, True)
+    again = run(tmp_path / "a", teacher=teacher.float(), **changes) if on == "faces" else first
+    assert again.history == first.history
+
+
 def another(model: fer_zoo.models.Classifier) -> fer_zoo.models.Classifier:
     other = fer_zoo.create("test_tiny", num_classes=3).eval()
     other.labels, other.preset = model.labels, model.preset
     return other
 
 
-def test_another_teacher_is_another_run(tmp_path: Path):
+def test_another_teacher_is_another_run(tmp_path: Path, teacher):
     """What the teacher says is the run's identity, not the name of its file."""
-    teacher = another(run(tmp_path / "teacher", preset="fer40_center").model)
+    teacher = another(teacher.model)
     changes = {"distill": 0.5, "distill_on": "faces", "preset": "fer40_center", "epochs": 1}
     first = run(tmp_path / "a", teacher=teacher, **changes)
     teacher.temperature = {"fer40_center": 5.0}
@@ -212,9 +238,9 @@ def test_another_teacher_is_another_run(tmp_path: Path):
         run(tmp_path / "b", teacher=stored, **(changes | {"distill_on": "views"}))
 
 
-def test_the_same_members_under_another_fusion_are_another_teacher(tmp_path: Path):
+def test_the_same_members_under_another_fusion_are_another_teacher(tmp_path: Path, teacher):
     """A fusion without parameters is known by its name and options alone."""
-    first = another(run(tmp_path / "teacher", preset="fer40_center").model)
+    first = another(teacher.model)
     members = [first, another(first)]
     changes = {"distill": 0.5, "distill_on": "views", "preset": "fer40_center", "epochs": 1}
     teacher = fer_zoo.create_ensemble(members).eval()
@@ -252,10 +278,10 @@ def test_a_fresh_start_that_fails_leaves_the_earlier_run(tmp_path: Path):
 def test_where_the_weights_come_from_is_kept(tmp_path: Path):
     first = run(tmp_path / "a").model
     second = run(tmp_path / "b", first).model
-    assert second.provenance["started_from"].startswith("test_tiny trained by thesis_20 (seed 0)")
+    assert second.evidence.started_from.startswith("plain_test trained by thesis_20 (seed 0)")
     second.reset_classifier(3)
     third = run(tmp_path / "c", second).model
-    assert third.provenance["started_from"].count("trained by") == 2
+    assert third.evidence.started_from.count("trained by") == 2
 
 
 def test_a_teacher_and_distill_go_together(tmp_path: Path):
@@ -265,12 +291,12 @@ def test_a_teacher_and_distill_go_together(tmp_path: Path):
         run(tmp_path, teacher=fer_zoo.create("test_tiny", num_classes=3))
 
 
-@pytest.mark.parametrize("how", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 0.2}])
-def test_it_learns_from_mixed_faces(tmp_path: Path, how):
-    result = run(tmp_path, data=stripes(120), epochs=8, augment=how)
+def test_it_learns_from_mixed_faces(tmp_path: Path, teacher):
+    mixed = {"mixup": 0.2, "cutmix": 0.2}
+    options = {"data": stripes(120), "preset": "fer40_center", "epochs": 8, "augment": mixed}
+    result = run(tmp_path, "test_tiny", **options)
     assert result.best.val_accuracy > 0.55
-    plain = run(tmp_path / "plain", data=stripes(120), epochs=8)
-    assert plain.history[-1].train_loss < result.history[-1].train_loss
+    assert teacher.history[-1].train_loss < result.history[-1].train_loss
 
 
 def test_compile_changes_nothing_but_speed(tmp_path: Path):
@@ -281,20 +307,21 @@ def test_compile_changes_nothing_but_speed(tmp_path: Path):
     assert fer_zoo.load(fast.checkpoint).name == "plain_test"
 
 
-def test_seeds_and_their_soup(tmp_path: Path):
-    data, judge = stripes(120), stripes(33, seed=1)
-    options = QUICK | {"epochs": 6, "output": tmp_path / "cold", "validation": judge}
+def test_seeds_and_their_soup(tmp_path: Path, teacher):
+    data, judge = stripes(60), stripes(33, seed=1)
+    options = QUICK | {"output": tmp_path / "cold", "validation": judge}
     cold = fer_zoo.train_seeds("test_tiny", data, seeds=[3, 5], **options)
     found = [cold.runs[s].best.val_accuracy for s in (3, 5)]
     assert cold.mean == pytest.approx(sum(found) / 2)
     assert cold.std == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
-    assert [r.model.provenance["recipe"]["seed"] for r in cold.runs.values()] == [3, 5]
+    assert [r.model.evidence.training.recipe["seed"] for r in cold.runs.values()] == [3, 5]
     one, two = (r.model.state_dict()["fc.weight"] for r in cold.runs.values())
     soup = fer_zoo.load(cold.soup)
-    assert soup.provenance["selection"] == "mean of the weights of seeds [3, 5]"
-    assert soup.provenance["data"]["fingerprint"] == data.fingerprint
+    known = soup.evidence.training
+    assert (known.selection, known.epoch) == ("mean of the weights of seeds [3, 5]", None)
+    assert (known.val_accuracy, known.faces) == (None, data.faces)
     torch.testing.assert_close(soup.state_dict()["fc.weight"], (one + two) / 2)
-    start = cold.runs[3].model
+    start = deepcopy(teacher.model)
     before = {k: v.clone() for k, v in start.state_dict().items()}
     warm = fer_zoo.train_seeds(
         start, data, seeds=[0, 1], **(options | {"output": tmp_path / "warm", "lr": 0.01})
@@ -304,46 +331,50 @@ def test_seeds_and_their_soup(tmp_path: Path):
     scores = fer_zoo.inference.predict_scores(fer_zoo.load(warm.soup), judge.images)
     assert float((scores.argmax(1) == judge.targets).float().mean()) == warm.soup_accuracy
     assert (tmp_path / "warm" / "seeds.json").is_file()
-    with pytest.raises(ArgumentError, match="two or more different seeds"):
-        fer_zoo.train_seeds("test_tiny", data, seeds=[1, 1], **options)
+    for seeds in ([1, 1], [1], "01", 5, [[1], [2]], [0, 1.5]):
+        with pytest.raises(ArgumentError, match="two or more different whole numbers"):
+            fer_zoo.train_seeds("test_tiny", data, seeds=seeds, **options)
 
 
-def test_an_ensemble_by_recipe(tmp_path: Path):
+def test_an_ensemble_by_recipe(tmp_path: Path, monkeypatch):
     """Members in folders of their own, the head fitted on validation faces; nothing twice."""
+    monkeypatch.setattr("fer_zoo.training.fusing.fit_temperature", lambda *_, **__: 1.5)
     spec = fer_zoo.ModelSpec(
         name="twins_test", description="", source="", members=("test_tiny", "test_tiny"),
         fusion="stacked",
     )  # fmt: skip
     if "twins_test" not in fer_zoo.list_models():
         fer_zoo.register_model(spec)
-    data, judge = stripes(120, split="train"), stripes(240, seed=1, split="public")
-    options = QUICK | {"output": tmp_path, "validation": judge, "epochs": 4}
+    data, judge = stripes(60, split="train"), stripes(201, seed=1, split="public")
+    options = QUICK | {"output": tmp_path, "validation": judge}
     result = fer_zoo.train_ensemble("twins_test", data, **options)
     assert list(result.members) == ["test_tiny", "test_tiny-2"]
-    seeds = [r.model.provenance["recipe"]["seed"] for r in result.members.values()]
+    seeds = [r.model.evidence.training.recipe["seed"] for r in result.members.values()]
     assert seeds == [0, 1]
     assert (result.fit.report.fusion, result.fit.report.split) == ("stacked", "public")
     loaded = fer_zoo.load(result.checkpoint)
     assert (loaded.name, loaded.fusion.name) == ("twins_test", "stacked")
-    assert loaded.temperature
-    found = fer_zoo.evaluate(loaded, judge)
-    assert found.accuracy >= max(r.best.val_accuracy for r in result.members.values()) - 0.05
+    assert loaded.temperature == {loaded.preset: 1.5}
+    assert loaded.evidence.fusion_fit == result.fit
+    scores = fer_zoo.inference.predict_scores(loaded, judge.images)
+    assert (
+        float((scores.argmax(1) == judge.targets).float().mean())
+        >= max(r.best.val_accuracy for r in result.members.values()) - 0.05
+    )
     written = (tmp_path / "test_tiny" / "last.safetensors").stat().st_mtime_ns
     again = fer_zoo.train_ensemble("twins_test", data, **options)
     assert (tmp_path / "test_tiny" / "last.safetensors").stat().st_mtime_ns == written
     assert again.fit == result.fit
     with pytest.raises(ArgumentError, match="single network"):
         fer_zoo.train_ensemble("test_tiny", data, **options)
+    for recipe in ({}, {"test_tinny": "strong"}, {"test_tiny": "strong", "vgg19": "strong"}):
+        with pytest.raises(ArgumentError, match=r"one for each member, \['test_tiny'\]"):
+            fer_zoo.train_ensemble("twins_test", data, recipe=recipe, **options)
+    with pytest.raises(UnknownNameError, match="unknown fusion 'stackd'"):
+        fer_zoo.train_ensemble("twins_test", data, fusion="stackd", **options)
 
 
-def test_the_temperature_is_fitted_and_kept(tmp_path: Path):
-    result = run(tmp_path / "many", validation=stripes(240, seed=1), data=stripes(120), epochs=4)
-    assert result.model.temperature.keys() == {"thesis40"}
-    assert fer_zoo.load(result.checkpoint).temperature == result.model.temperature
-    assert run(tmp_path / "few").model.temperature == {}
-
-
-def test_history_curves_and_tensorboard(tmp_path: Path):
+def test_history_and_tensorboard(tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     result = run(tmp_path, tensorboard=True)
@@ -353,11 +384,6 @@ def test_history_curves_and_tensorboard(tmp_path: Path):
     found = {e.step: e.value for e in events.Scalars("val/accuracy")}
     history = read_history(tmp_path / "history.csv")
     assert found == {e.epoch: pytest.approx(e.val_accuracy) for e in history}
-    figure = plot_history({"a": history, "b": tmp_path / "history.csv"}, fused=0.5)
-    accuracy, loss = figure.axes
-    lines = {line.get_label(): line.get_ydata() for line in accuracy.get_lines()}
-    assert list(lines["a validation"]) == [100 * e.val_accuracy for e in history]
-    assert loss.get_ylabel() == "loss (nats)"
     (tmp_path / "other.csv").write_text("x,y\n1,2\n")
     with pytest.raises(ArgumentError, match="no history"):
         read_history(tmp_path / "other.csv")
@@ -457,38 +483,41 @@ def test_finetune_beats_the_same_steps_from_scratch(tmp_path: Path):
     tuned = run(tmp_path / "tuned", model, **changes)
     scratch = run(tmp_path / "scratch", "resnet18_025", **changes)
     assert tuned.best.val_accuracy > scratch.best.val_accuracy
-    assert tuned.model.provenance["started_from"] == "resnet18_025.fer2013"
+    assert tuned.model.evidence.started_from == "resnet18_025.fer2013"
 
 
-def test_the_command_line_of_it_all(tmp_path: Path):
+def test_the_command_line_of_it_all(tmp_path: Path, monkeypatch):
     from test_training import faces_on_disk
 
+    monkeypatch.setattr("fer_zoo.cli.training._draw", lambda *_: None)
     train_faces, val_faces = faces_on_disk(tmp_path)
     where = ("--data", train_faces, "--validation", val_faces, "--set", "epochs=1")
 
     def call(*arguments: object, fails: bool = False) -> str:
-        done = subprocess.run(cli("train", *arguments), capture_output=True, text=True)
-        assert done.returncode == (2 if fails else 0), done.stderr
-        return done.stderr if fails else done.stdout
+        done = CliRunner().invoke(main, list(map(str, arguments)))
+        assert isinstance(done.exception, FerZooError) == fails, done.exception
+        return str(done.exception) if fails else done.stdout
 
-    said = call("test_tiny", *where, "--output", tmp_path / "s", "--seeds", "0-1")
-    assert "2 seeds: validation accuracy" in said
-    assert (tmp_path / "s" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+    def train(name: str, folder: str, *arguments: object, fails: bool = False) -> str:
+        return call("train", name, *where, "--output", tmp_path / folder, *arguments, fails=fails)
+
+    shown = train("plain_test", "s", "--seeds", "0-1")
+    assert "SeedsResult(2 seeds: " in shown
     pretrained = ("--weights", "default", "--recipe", "finetune")
-    said = call("resnet18_025", *where, "--output", tmp_path / "f", *pretrained, fails=True)
-    assert "--new-head" in said
-    call("resnet18_025", *where, "--output", tmp_path / "f", *pretrained, "--new-head")
-    teacher = ("--teacher", tmp_path / "f" / "best.safetensors", "--set", "distill=0.5")
-    center = ("--set", "preset=fer40_center")
-    assert "--weights" in call("a.safetensors", *where, "--output", tmp_path / "x", fails=True)
-    assert "leave --set seed" in call(
-        "test_tiny", *where, "--output", tmp_path / "x", "--seeds", "0-1", "--set", "seed=1",
-        fails=True,
-    )  # fmt: skip
-    call("test_tiny", *where, "--output", tmp_path / "d", *teacher, *center)
-    assert "--seeds takes" in call(
-        "test_tiny", *where, "--output", tmp_path / "x", "--seeds", "a", fails=True
-    )
-    assert "one by one" in call(
-        "ensemble_r18_vgg19_025", *where, "--output", tmp_path / "x", "--seeds", "0-1", fails=True
-    )
+    assert "--new-head" in train("resnet18_025", "f", *pretrained, fails=True)
+    train("resnet18_025", "f", *pretrained, "--new-head")
+    learning = ("--set", "distill=0.5", "--set", "preset=fer40_center")
+    train("plain_test", "d", "--teacher", tmp_path / "f", *learning)
+    fused = ("--output", tmp_path / "both.safetensors", "--preset", "fer40_center")
+    call("fuse", tmp_path / "d", tmp_path / "f/best.safetensors", *fused)
+    members = fer_zoo.load(tmp_path / "both.safetensors").members
+    assert [m.name for m in members] == ["plain_test", "resnet18_025"]
+    assert "exists: name another" in call("fuse", tmp_path / "d", *fused, fails=True)
+    assert "--weights" in train("a.safetensors", "x", fails=True)
+    seed = ("--seeds", "0-1", "--set", "seed=1")
+    assert "leave --set seed" in train("plain_test", "x", *seed, fails=True)
+    assert "--seeds takes" in train("plain_test", "x", "--seeds", "a", fails=True)
+    ensemble = "ensemble_r18_vgg19_025"
+    assert "one by one" in train(ensemble, "x", "--seeds", "0-1", fails=True)
+    alone = ("train", "plain_test", "--data", train_faces, "--output", tmp_path / "x")
+    assert "pass --validation" in call(*alone, fails=True)

@@ -9,6 +9,7 @@ import pytest
 
 from conftest import ROOT
 
+pytestmark = pytest.mark.slow
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("0*.py"))
 
@@ -20,7 +21,6 @@ def run(command: list[str], **env: str) -> str:
         cwd=EXAMPLES,
         capture_output=True,
         text=True,
-        timeout=240,
         env={
             **os.environ,
             "PYTHONPATH": f"{ROOT}:{EXAMPLES}",

@@ -203,5 +203,5 @@ def test_ones_own_classes_gray_or_colour(tmp_path: Path, classes, mode):
     assert result.model.labels == tuple(names)
     face = tmp_path / "val" / names[0] / "0.png"
     assert fer_zoo.Predictor(result.checkpoint)(face).label in names
-    assert "resnet18_025.fer2013" in result.model.origin
+    assert "resnet18_025.fer2013" in result.model.evidence.origin
     assert repr(result).startswith("TrainResult('resnet18_025', best epoch 1 of 1: validation")

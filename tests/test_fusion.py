@@ -10,7 +10,8 @@ from sklearn.metrics import log_loss
 import fer_zoo
 from conftest import stripes
 from fer_zoo.errors import ArgumentError, LabelError, SplitError
-from fer_zoo.fusion import FUSIONS, create_fusion
+from fer_zoo.evidence import Evidence, Training
+from fer_zoo.fusion import FUSIONS, Fusion, create_fusion
 from fer_zoo.training.fusing import cross_validate
 
 M, N, K = 3, 400, 5
@@ -231,6 +232,11 @@ def test_misuse_is_refused(problem):
         fusion.fit(logits.where(logits < 3, torch.nan), targets, split="public")
     with pytest.raises(ArgumentError, match="must be a tensor"):
         fusion.fit(logits.numpy(), targets, split="public")
+    with pytest.raises(ArgumentError, match=r"class indices .*got 'abc'"):
+        fusion.fit(logits, "abc", split="public")
+    for options in ({"l2": "x"}, {"l2": float("inf")}, {"l2": -1}):
+        with pytest.raises(ArgumentError, match="l2 must be a number from 0"):
+            create_fusion("stacked", M, K, **options)
     with pytest.raises(SplitError, match="not None"):
         fusion.fit(logits, targets, split=None)
     assert fusion.fit(logits, targets.int(), split="public").n == N
@@ -268,7 +274,8 @@ def test_fit_fusion_guards_and_reports(labelled):
     model.labels = faces.labels
     fit = fer_zoo.fit_fusion(model, faces)
     assert fit.report.loss_after < fit.report.loss_before
-    assert model.provenance["fusion_fit"]["report"]["split"] == "public"
+    assert model.evidence.fusion_fit == fit
+    assert (fit.faces.split, fit.faces.fingerprint) == ("public", faces.fingerprint)
     average = fer_zoo.create_ensemble(list(model.members)).eval()
     plain = fer_zoo.evaluate(average, faces)
     assert fit.average_accuracy == pytest.approx(plain.accuracy)
@@ -276,7 +283,8 @@ def test_fit_fusion_guards_and_reports(labelled):
     fitted = fer_zoo.evaluate(model, faces)
     before_penalty = fit.report.loss_after - model.fusion.penalty().item()
     assert fitted.nll == pytest.approx(before_penalty, abs=1e-4)
-    model.members[0].provenance = {"data": {"fingerprint": faces.fingerprint}}
+    seen = Training(model="x", recipe={}, faces=faces.faces, validation=faces.faces, selection="")
+    model.members[0].evidence = Evidence(training=seen)
     with pytest.raises(SplitError, match="trained on these very faces"):
         fer_zoo.fit_fusion(model, faces)
     with pytest.raises(SplitError):
@@ -285,3 +293,47 @@ def test_fit_fusion_guards_and_reports(labelled):
         fer_zoo.fit_fusion(model, stripes(60, split="train"))
     with pytest.raises(ArgumentError, match="a single network has no fusion"):
         fer_zoo.fit_fusion(other, faces)
+
+
+class Shifted(Fusion):
+    """A fusion of one's own, not registered, with something to fit and an option."""
+
+    def __init__(self, num_members, num_classes, *, scale=1.0):
+        super().__init__(num_members, num_classes)
+        self.scale = scale
+        self.shift = torch.nn.Parameter(torch.zeros(num_classes))
+
+    def forward(self, member_logits):
+        return self.scale * member_logits.mean(0) + self.shift
+
+    def reset_parameters(self):
+        torch.nn.init.zeros_(self.shift)
+
+    def options(self):
+        return {"scale": self.scale}
+
+
+def test_a_fusion_need_not_be_registered_to_be_fitted_and_reset(problem):
+    fused = cross_validate(Shifted(M, K, scale=2.0), problem[0].float(), problem[1], split="public")
+    assert fused.shape == (N, K)
+    members = [fer_zoo.create("test_tiny", num_classes=3) for _ in range(2)]
+    model = fer_zoo.create_ensemble(members, fusion=Shifted(2, 3, scale=2.0))
+    for wrong in (0, "5", 2.5, True):
+        with pytest.raises(ArgumentError):
+            model.reset_classifier(wrong)
+        assert [m.num_classes for m in (model, *members)] == [3, 3, 3]
+    model.reset_classifier(5)
+    assert (model.fusion.num_classes, model.fusion.scale) == (5, 2.0)
+    assert model(torch.zeros(2, 1, 40, 40)).shape == (2, 5)
+
+
+def test_an_ensemble_whose_fusion_cannot_be_built_again_keeps_its_heads():
+    class Stubborn(Shifted):
+        def options(self):
+            return {"unknown": 1}
+
+    model = fer_zoo.create_ensemble(["test_tiny", "test_tiny"], fusion=Stubborn(2, 7))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ArgumentError, match="'Stubborn' does not take"):
+        model.reset_classifier(3)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

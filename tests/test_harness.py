@@ -1,11 +1,11 @@
 """The benchmark harness: parity before speed, failures as results, files that stay whole."""
 
 import doctest
+import importlib.util
 import json
 import signal
 import sys
-import time
-import types
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,8 @@ import inference
 import measuring
 import modes
 import tables
-from budget import deadline
-from peers import NotAvailableError, timm_network, torchvision_network
+from harness import TimeIsUp, deadline
+from peers import NotAvailableError, torchvision_network
 
 CPU = torch.device("cpu")
 
@@ -59,8 +59,6 @@ def missing(case):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(inference, "peak_flops", lambda dtype, device: 1e12)
-    monkeypatch.setattr(inference, "copy_bandwidth", lambda device: 1e10)
     for mode in (wrong, full, late, missing):
         monkeypatch.setitem(modes.MODES, mode.__name__, mode)
 
@@ -73,12 +71,11 @@ def run(output: Path, *names: str, sizes: tuple[str, ...] = ("1",)) -> int:
 
 
 def test_cells_are_timed_in_turns_and_tell_all(tmp_path: Path, capsys):
-    pytest.importorskip("matplotlib")
     output = tmp_path / "new" / "cpu.jsonl"
-    assert run(output, "torchvision", "timm", "eager", sizes=("1", "3")) == 0
+    assert run(output, "torchvision", "compiled", "eager", sizes=("1", "3")) == 0
     rows = harness.read_rows(output)
     assert [(r["batch_size"], r["mode"]) for r in rows] == [
-        (size, mode) for size in (1, 3) for mode in ("torchvision", "timm", "eager")
+        (size, mode) for size in (1, 3) for mode in ("torchvision", "compiled", "eager")
     ]
     for row in rows:
         assert row["status"] == "ok", row
@@ -88,16 +85,14 @@ def test_cells_are_timed_in_turns_and_tell_all(tmp_path: Path, capsys):
         assert row["repeats"] >= 3
         assert row["p10_s"] <= row["median_s"] <= row["p90_s"]
         assert row["images_per_s"] == pytest.approx(row["batch_size"] / row["median_s"], rel=1e-3)
-        assert row["share_of_peak"] == pytest.approx(row["flops_per_s"] / 1e12, rel=1e-3)
-        assert row["peak_memory_bytes"] is row["joules_per_image"] is None
+        assert row["peak_memory_bytes"] is None
         assert row["environment"]["packages"]["torch"]
     assert len(rows[0]["environment"]) >= 10
-    assert set(rows[-1]["ratios"]) == {"torchvision", "timm"}
+    assert set(rows[-1]["ratios"]) == {"torchvision", "compiled"}
     low, median, high = rows[-1]["ratios"]["torchvision"]
     assert low <= median <= high
     printed = capsys.readouterr().out
     assert printed.count("| `test_tiny` |") == 6
-    assert {p.suffix for p in output.parent.iterdir()} == {".jsonl", ".png"}
 
 
 def test_a_ratio_says_how_many_times_as_fast_a_cell_is():
@@ -192,32 +187,25 @@ def test_an_interrupt_keeps_the_finished_cells(tmp_path: Path, monkeypatch, caps
         harness.read_rows(output)
 
 
+@pytest.mark.slow
 def test_our_own_modes_run_or_say_what_is_missing(tmp_path: Path):
     run(tmp_path / "a.jsonl", "eager", "optimized", "onnxruntime")
-    for row in harness.read_rows(tmp_path / "a.jsonl")[1:]:
-        if hasattr(fer_zoo, {"optimized": "optimize", "onnxruntime": "export"}[row["mode"]]):
-            absent = row["mode"] == "onnxruntime" and row["status"] == "not available"
-            assert row["status"] == "ok" or absent, row
-        else:
-            assert row["status"] == "not available"
+    rows = {row["mode"]: row for row in harness.read_rows(tmp_path / "a.jsonl")}
+    absent = importlib.util.find_spec("onnxruntime") is None
+    assert rows["onnxruntime"]["status"] == ("not available" if absent else "ok")
+    assert rows["optimized"]["status"] == rows["eager"]["status"] == "ok"
 
 
 @pytest.mark.parametrize("name", ["resnet18_7x7", "resnet18", "vgg19_fc", "vgg19", "vgg19_025"])
-@pytest.mark.parametrize("build", [torchvision_network, timm_network])
-def test_the_baselines_are_the_same_networks(name, build):
+def test_the_baselines_are_the_same_networks(name):
     model = measuring.subject(name)
-    if name == "vgg19_fc" and build is timm_network:
-        with pytest.raises(NotAvailableError, match="timm has no network"):
-            build(model)
-        return
-    network = build(model)
-    assert type(network).__module__.split(".")[0] == build.__name__.split("_")[0]
+    network = torchvision_network(model)
+    assert type(network).__module__.startswith("torchvision.")
     views = torch.rand(2, 1, 40, 40)
     with torch.no_grad():
         torch.testing.assert_close(network(views), model(views), rtol=1e-3, atol=1e-3)
-    assert sum(p.numel() for p in network.parameters()) == sum(
-        p.numel() for p in model.parameters()
-    )
+    with pytest.raises(NotAvailableError, match="torchvision has no network like 'plain_test'"):
+        torchvision_network(fer_zoo.create("plain_test"))
 
 
 def test_an_untrained_subject_tells_faces_apart():
@@ -226,21 +214,6 @@ def test_an_untrained_subject_tells_faces_apart():
     probabilities = fer_zoo.inference.predict_scores(model, faces).softmax(1)
     assert len(probabilities.argmax(1).unique()) > 1
     assert probabilities.amax(1).median() > 0.2
-
-
-def test_flops_are_those_of_the_arithmetic():
-    model = fer_zoo.create("resnet18")
-    found = measuring.flops_per_image(model, fer_zoo.transforms.PRESETS["fer40_center"])
-    stem = 2 * 40 * 40 * 64 * 9
-    first = 4 * 2 * 40 * 40 * 64 * 64 * 9
-    rest = sum(
-        2 * (40 // 2**i) ** 2 * (c // 2 * c * 9 + 3 * c * c * 9 + c // 2 * c)
-        for i, c in enumerate((64, 128, 256, 512))
-        if i
-    )
-    assert found == stem + first + rest + 2 * 512 * 7
-    ten = measuring.flops_per_image(model, fer_zoo.transforms.PRESETS["fer40_tencrop"])
-    assert ten == 10 * found
 
 
 def cell(mode: str, low: float, high: float, **others) -> dict:
@@ -312,7 +285,7 @@ def test_the_docs_have_tables_with_and_without_results(tmp_path: Path):
 
 
 def test_the_gpu_paths_with_a_pretended_gpu(monkeypatch):
-    """No GPU is needed to see that events, memory, energy and names are asked for rightly."""
+    """No GPU is needed to see that events, memory and names are asked for rightly."""
     cuda, model = torch.device("cuda"), measuring.subject("test_tiny")
 
     class Event:
@@ -328,14 +301,6 @@ def test_the_gpu_paths_with_a_pretended_gpu(monkeypatch):
         def elapsed_time(self, end):
             return 250.0
 
-    energy = iter((1_000, 5_000))
-    nvml = types.SimpleNamespace(
-        nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
-        nvmlDeviceGetTotalEnergyConsumption=lambda handle: {"GPU-1-2": next(energy)}[handle],
-    )
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.setattr(measuring, "ENOUGH", 1e-3)
     for name, value in {
         "Event": Event,
         "synchronize": lambda device: None,
@@ -344,26 +309,23 @@ def test_the_gpu_paths_with_a_pretended_gpu(monkeypatch):
         "memory_allocated": lambda device: 100,
         "max_memory_allocated": lambda device: 350,
         "get_device_name": lambda device: "NVIDIA H100 80GB HBM3",
-        "get_device_properties": lambda device: types.SimpleNamespace(uuid="1-2"),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     assert measuring.seconds_of(lambda x: None, None, cuda) == 0.25
-    images = type("Images", (), {"device": cuda, "__len__": lambda self: 4})()
-    assert 0 < measuring.joules(measuring.Runner(lambda x: time.sleep(2e-3)), images) <= 1
     assert measuring.allowed(torch.float32, cuda) > measuring.allowed(torch.float32, CPU)
     assert harness.results_path(cuda).name.startswith("nvidia-h100-80gb-hbm3-20")
     assert harness.environment(cuda)["gpu"] == "NVIDIA H100 80GB HBM3"
 
     def on_cpu(case):
         own = modes.eager(modes.Case(case.model, CPU, case.dtype, case.images))
-        return measuring.Runner(own.call, finish=own.finish, engine="pretended")
+        return measuring.Runner(own.call, finish=own.finish)
 
     monkeypatch.setitem(modes.MODES, "on_cpu", on_cpu)
     batches = measuring.pictures(16)
     truth = fer_zoo.inference.predict_scores(model, torch.cat(batches)).softmax(1).float()
     case = modes.Case(model, cuda, torch.float32, batches[0])
     _, row = inference.prepare("on_cpu", case, batches, truth)
-    assert (row["status"], row["peak_memory_bytes"], row["engine"]) == ("ok", 250, "pretended")
+    assert (row["status"], row["peak_memory_bytes"]) == ("ok", 250)
 
 
 def test_images_have_the_side_that_the_transform_scales_to(tmp_path: Path, monkeypatch):
@@ -382,12 +344,13 @@ def test_images_have_the_side_that_the_transform_scales_to(tmp_path: Path, monke
 
 
 def test_a_budget_ends_where_interrupts_are_ignored():
-    """As in the background of a shell; afterwards they are again."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """As in the background of a shell; a Ctrl-C of the user's own is told apart."""
+    before, alarm = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGALRM)
     try:
-        with pytest.raises(KeyboardInterrupt), deadline(0.05 / 60) as state:
-            time.sleep(20)
-        assert state.passed
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        with pytest.raises(TimeIsUp), deadline(0.05 / 60):
+            threading.Event().wait()
+        assert signal.getsignal(signal.SIGALRM) is alarm
+        with deadline(None):
+            pass
     finally:
         signal.signal(signal.SIGINT, before)

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import fer_zoo
 from fer_zoo.errors import (
@@ -16,6 +18,7 @@ from fer_zoo.errors import (
     LabelError,
     UnknownNameError,
 )
+from fer_zoo.models import MODELS
 from fer_zoo.registry import Registry
 
 ROOT = Path(__file__).parent.parent
@@ -24,9 +27,7 @@ ROOT = Path(__file__).parent.parent
 def run_python(code: str, path: Path | None = None) -> str:
     """Return what `code` prints in a fresh interpreter."""
     program = f"import sys; sys.path.insert(0, {str(path)!r})\n{code}" if path else code
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -37,6 +38,23 @@ def test_every_public_name_is_there_and_no_other():
         assert getattr(fer_zoo, name).__name__.rpartition(".")[2] == name
     with pytest.raises(AttributeError, match="ensemble"):
         fer_zoo.ensemble  # noqa: B018
+
+
+def test_the_house_stays_small():
+    """What one has to know, and to read at once."""
+    assert len(fer_zoo.__all__) <= 40
+    modules = [*ROOT.glob("fer_zoo/**/*.py"), *ROOT.glob("benchmarks/*.py")]
+    lines = {path: path.read_text().count("\n") for path in modules}
+    assert {path: n for path, n in lines.items() if n > 400} == {}
+
+
+def test_the_zoos_widths_are_those_that_torch_bears():
+    """Its 1x1 convolution of stride 2 writes past its buffer for others, in channels_last."""
+    for name in (name for name, spec in MODELS.items() if spec.build is not None):
+        with torch.device("meta"):
+            layers = [m for m in fer_zoo.create(name).modules() if isinstance(m, nn.Conv2d)]
+        reducing = [m for m in layers if m.kernel_size == (1, 1) and m.stride == (2, 2)]
+        assert [m for m in reducing if m.in_channels % 16 or m.out_channels % 16] == [], name
 
 
 def test_every_public_object_has_a_docstring_with_an_example():
@@ -58,14 +76,6 @@ def test_each_name_imports_only_what_it_needs():
     parts = ["fer_zoo.evaluation", "fer_zoo.inference", "fer_zoo.training"]
     code += f"print([m for m in {parts} if m in sys.modules])"
     assert run_python(code) == "False\n[]"
-
-
-def test_the_issue_line_runs():
-    code = (
-        "import fer_zoo; m = fer_zoo.create('ensemble_r18_vgg19'); import torch; "
-        "print(m(torch.zeros(2, 1, 40, 40)).shape)"
-    )
-    assert run_python(code) == "torch.Size([2, 7])"
 
 
 def test_every_error_descends_from_one_root():
@@ -100,7 +110,7 @@ def test_wildcards_and_exclude():
     assert "resnet18" in fer_zoo.list_models("res*")
     assert "vgg19" not in fer_zoo.list_models("res*")
     assert fer_zoo.list_models("*", exclude=["*_*", "res*"]) == ["vgg19"]
-    trained = fer_zoo.list_models(weights=True)
+    trained = fer_zoo.list_models(trained=True)
     assert "ensemble_r18_vgg19_025" in trained
     assert "test_tiny" not in trained
 
@@ -129,6 +139,7 @@ def plugin(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_third_parties_register_from_outside(plugin, monkeypatch):
     code = (
         "import throwaway, fer_zoo\n"

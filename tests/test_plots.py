@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from itertools import combinations, pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +16,9 @@ from matplotlib.text import Text
 import fer_zoo
 from conftest import stripes
 from fer_zoo.errors import ArgumentError, LabelError
-from fer_zoo.evaluation import Evaluation, Mistake, contact_sheet
-from fer_zoo.evaluation.drawing import COLOURS, DARK, LIGHT, MIDDLE, bar_look, line_look
-from fer_zoo.evaluation.robustness import CORRUPTIONS, Robustness
+from fer_zoo.evaluation import CORRUPTIONS, Evaluation, Mistake, Robustness
+from fer_zoo.plots import contact_sheet
+from fer_zoo.plots.looks import COLOURS, DARK, LIGHT, MIDDLE, bar_look, line_look
 from fer_zoo.training import Epoch
 from test_evaluation import evaluated
 
@@ -47,18 +46,15 @@ def ensemble(fusion: Any, names: tuple[str, ...], labels: tuple[str, ...]) -> An
 
 
 def history(start: float, epochs: int = 12) -> list[Epoch]:
-    return [
-        Epoch(i + 1, 0.1, 2 - start, start, 1.9 - start, start + i / 100, 7) for i in range(epochs)
-    ]
+    known = {"lr": 0.1, "train_loss": 2 - start, "train_accuracy": start, "val_loss": 1.9 - start}
+    accuracies = [start + i / 100 for i in range(epochs)]
+    return [Epoch(epoch=i, val_accuracy=a, seconds=7, **known) for i, a in enumerate(accuracies, 1)]
 
 
 def measured(model: str, clean: float, corruptions: Any = CORRUPTIONS) -> Robustness:
     accuracy = {name: tuple(clean - 0.1 * k for k in range(1, 6)) for name in corruptions}
-    return Robustness(
-        model=model, weights="", fusion="", data="d", split=None, preset="p", views=1, n=9,
-        clean=clean, interval=(0, 1), severities=(1, 2, 3, 4, 5), accuracy=accuracy,
-        mean=dict.fromkeys(accuracy, clean - 0.3), overall=clean - 0.3,
-    )  # fmt: skip
+    result = replace(evaluation(("x", "y"), model), accuracy=clean)
+    return Robustness(clean=result, severities=(1, 2, 3, 4, 5), accuracy=accuracy)
 
 
 def texts(figure: Any) -> list[Text]:
@@ -92,11 +88,11 @@ def assert_apart(labels: list[Text], down: bool) -> None:
 
 
 DRAWN: dict[str, Callable[[tuple[str, ...]], Any]] = {
-    "confusion": lambda names: fer_zoo.plot_confusion(evaluation(names)),
-    "recalls": lambda names: fer_zoo.plot_recalls(evaluation(names)),
-    "stacked": lambda names: fer_zoo.plot_fusion(ensemble("stacked", ("a", "b"), names)),
-    "weighted": lambda names: fer_zoo.plot_fusion(ensemble("weighted", names, ("x", "y"))),
-    "weighted by class": lambda names: fer_zoo.plot_fusion(
+    "confusion": lambda names: fer_zoo.plots.confusion(evaluation(names)),
+    "recalls": lambda names: fer_zoo.plots.recalls(evaluation(names)),
+    "stacked": lambda names: fer_zoo.plots.fusion(ensemble("stacked", ("a", "b"), names)),
+    "weighted": lambda names: fer_zoo.plots.fusion(ensemble("weighted", names, ("x", "y"))),
+    "weighted by class": lambda names: fer_zoo.plots.fusion(
         ensemble(
             fer_zoo.fusion.Weighted(2, len(names), space="logit", per_class=True), ("a", "b"), names
         )
@@ -122,24 +118,34 @@ def test_models_runs_and_faces_may_have_any_name(names):
     runs = {name: history(i / 10) for i, name in enumerate(names)}
     results = [evaluation(("x", "y"), model=name) for name in names]
     robust = [measured(name, 0.8, ["blur"]) for name in names]
-    mistakes = [Mistake(i, name, name, names[0], 0.9, 0.1) for i, name in enumerate(names)]
+    mistakes = [
+        Mistake(
+            index=i,
+            source=name,
+            true=name,
+            predicted=names[0],
+            probability=0.9,
+            true_probability=0.1,
+        )
+        for i, name in enumerate(names)
+    ]
     for figure in (
-        fer_zoo.plot_history(runs),
-        fer_zoo.plot_recalls(results),
-        fer_zoo.plot_robustness(robust),
-        fer_zoo.plot_mistakes(mistakes, stripes(9)),
+        fer_zoo.plots.history(runs),
+        fer_zoo.plots.recalls(results),
+        fer_zoo.plots.robustness(robust),
+        fer_zoo.plots.mistakes(mistakes, stripes(9)),
         contact_sheet(stripes(len(names)).images, names, title=names[0], columns=1),
     ):
         assert_named(figure, names)
     for name, result in zip(names, results, strict=True):
-        for plot in (fer_zoo.plot_confusion, fer_zoo.plot_reliability):
+        for plot in (fer_zoo.plots.confusion, fer_zoo.plots.reliability):
             assert_named(plot(result), (name,))
 
 
 def test_numbers_stand_beside_their_names():
     labels = ("calm", "tense", "bored")
     result = evaluation(labels)
-    axes = fer_zoo.plot_confusion(result).axes[0]
+    axes = fer_zoo.plots.confusion(result).axes[0]
     columns = [t.get_text() for t in axes.get_xticklabels()]
     rows = [t.get_text().split()[0] for t in axes.get_yticklabels()]
     found = {}
@@ -154,7 +160,7 @@ def test_numbers_stand_beside_their_names():
     assert found == expected
     assert len({n for n in expected.values() if n}) > 3
     assert [t.get_text() for t in axes.get_yticklabels()] == ["calm (3)", "tense (6)", "bored (9)"]
-    recalls = fer_zoo.plot_recalls(result).axes[0]
+    recalls = fer_zoo.plots.recalls(result).axes[0]
     ticks = [t.get_text().split()[0] for t in recalls.get_yticklabels()]
     bars = {ticks[round(b.get_y() + b.get_height() / 2)]: b.get_width() for b in recalls.patches}
     assert bars == {name: pytest.approx(100 * share) for name, share in result.recall.items()}
@@ -165,7 +171,7 @@ def test_weights_stand_beside_their_members(per_class):
     names, labels = ("first", "second", "third"), ("calm", "tense")
     fusion = fer_zoo.fusion.Weighted(3, 2, space="logit", per_class=per_class)
     torch.nn.init.normal_(fusion.theta)
-    axes = fer_zoo.plot_fusion(ensemble(fusion, names, labels)).axes[0]
+    axes = fer_zoo.plots.fusion(ensemble(fusion, names, labels)).axes[0]
     rows = [t.get_text() for t in axes.get_yticklabels()]
     columns = [t.get_text() for t in axes.get_xticklabels()]
     found = {}
@@ -185,7 +191,7 @@ def test_stacked_members_have_a_panel_each_in_rows_of_three():
     labels = tuple("abcdefghij")
     model = ensemble("stacked", ("twin",) * 8, labels)
     torch.nn.init.normal_(model.fusion.linear.weight)
-    figure = fer_zoo.plot_fusion(model)
+    figure = fer_zoo.plots.fusion(model)
     panels = [axes for axes in figure.axes if axes.texts]
     assert [axes.get_title() for axes in panels] == [f"{i}: twin" for i in range(1, 9)]
     for axes, part in zip(panels, model.fusion.linear.weight.detach().chunk(8, 1), strict=True):
@@ -206,20 +212,20 @@ def test_stacked_members_have_a_panel_each_in_rows_of_three():
 
 
 def test_equal_members_are_numbered():
-    axes = fer_zoo.plot_fusion(ensemble("weighted", ("twin", "twin", "other"), ("x", "y"))).axes[0]
+    axes = fer_zoo.plots.fusion(ensemble("weighted", ("twin", "twin", "other"), ("x", "y"))).axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["1: twin", "2: twin", "other"]
 
 
 def eight_runs() -> Any:
-    return fer_zoo.plot_history({f"run {i}": history(i / 10) for i in range(8)}, fused=0.9)
+    return fer_zoo.plots.history({f"run {i}": history(i / 10) for i in range(8)}, fused=0.9)
 
 
 def eight_results() -> Any:
-    return fer_zoo.plot_robustness([measured(f"m{i}", 0.6 + 0.05 * i) for i in range(8)])
+    return fer_zoo.plots.robustness([measured(f"m{i}", 0.6 + 0.05 * i) for i in range(8)])
 
 
 def eight_evaluations() -> Any:
-    return fer_zoo.plot_recalls([evaluation(("x", "y"), model=f"m{i}") for i in range(8)])
+    return fer_zoo.plots.recalls([evaluation(("x", "y"), model=f"m{i}") for i in range(8)])
 
 
 @pytest.mark.parametrize("plot", [eight_runs, eight_results, eight_evaluations])
@@ -256,7 +262,7 @@ def test_no_two_of_eight_lines_look_the_same_in_gray():
 
 def test_lines_that_lie_on_each_other_have_their_markers_at_other_epochs():
     runs = dict.fromkeys(("a", "b", "c"), history(0.2, 40))
-    for axes in fer_zoo.plot_history(runs).axes:
+    for axes in fer_zoo.plots.history(runs).axes:
         found = [line.get_markevery() for line in axes.lines if len(line.get_xdata()) == 40]
         assert found == [(0, 4), (0, 4), (1, 4), (1, 4), (2, 4), (2, 4)]
 
@@ -300,13 +306,13 @@ def test_the_colours_of_bars_and_lines_differ_for_colour_blind_people(palette, l
 
 def test_robustness_shows_clean_faces_and_where_severities_are():
     results = [measured("a", 0.8), measured("b", 0.75)]
-    figure = fer_zoo.plot_robustness(results)
+    figure = fer_zoo.plots.robustness(results)
     texts(figure)
     panels = [axes for axes in figure.axes if axes.axison]
     assert len(panels) == 11
     for axes in panels:
         dashed = [line.get_ydata() for line in axes.lines if line.get_linestyle() == "--"]
-        assert [set(ys) for ys in dashed] == [{100 * r.clean} for r in results]
+        assert [set(ys) for ys in dashed] == [{100 * r.clean.accuracy} for r in results]
         others = [list(line.get_ydata()) for line in axes.lines if line.get_linestyle() == "-"]
         found = [[100 * share for share in r.accuracy[axes.get_title()]] for r in results]
         assert others == found
@@ -320,7 +326,7 @@ def test_robustness_shows_clean_faces_and_where_severities_are():
 
 @pytest.mark.parametrize("epochs", [1, 2, 40])
 def test_epochs_are_counted_in_whole_numbers(epochs):
-    for axes in fer_zoo.plot_history(history(0.2, epochs)).axes:
+    for axes in fer_zoo.plots.history(history(0.2, epochs)).axes:
         ticks = [t for t in axes.get_xticks() if 1 <= t <= epochs]
         assert ticks
         assert all(t == round(t) for t in axes.get_xticks())
@@ -329,42 +335,36 @@ def test_epochs_are_counted_in_whole_numbers(epochs):
 def test_the_best_epoch_is_marked():
     run = history(0.2, 3)
     run[1] = replace(run[1], val_accuracy=0.9)
-    axes = fer_zoo.plot_history(run).axes[0]
+    axes = fer_zoo.plots.history(run).axes[0]
     (best,) = [line for line in axes.lines if len(line.get_xdata()) == 1]
     assert (list(best.get_xdata()), list(best.get_ydata())) == ([2], [pytest.approx(90)])
 
 
-@pytest.mark.parametrize("runs", [[], {}, {"a": []}, 5, None, [1], {"a": history(0.1), "b": None}])
+@pytest.mark.parametrize(
+    "runs", [[], {}, {"a": []}, 5, "history.csv", [1], {"a": history(0.1), "b": None}]
+)
 def test_a_history_without_epochs_is_refused(runs):
-    with pytest.raises(ArgumentError, match=r"pass result\.history, 'runs/mine/history\.csv', or"):
-        fer_zoo.plot_history(runs)
-
-
-def test_a_history_file_without_epochs_is_refused(tmp_path: Path):
-    from fer_zoo.training.history import write_history
-
-    write_history(tmp_path / "history.csv", [])
-    with pytest.raises(ArgumentError, match="an epoch or more"):
-        fer_zoo.plot_history(tmp_path / "history.csv")
+    with pytest.raises(ArgumentError, match=r"pass result\.history, or .*read_history"):
+        fer_zoo.plots.history(runs)
 
 
 def test_what_cannot_be_plotted_is_refused():
     with pytest.raises(ArgumentError, match=r"pass one or more of what fer_zoo\.evaluate returns"):
-        fer_zoo.plot_recalls([])
+        fer_zoo.plots.recalls([])
     two = [evaluation(("x", "y")), evaluation(("x", "z"))]
-    with pytest.raises(LabelError, match=r"pass evaluations with the same classes: .*\['y'\]"):
-        fer_zoo.plot_recalls(two)
+    with pytest.raises(LabelError, match=r"\['y'\]"):
+        fer_zoo.plots.recalls(two)
     with pytest.raises(ArgumentError, match=r"ResNet has no fusion to plot; pass an ensemble"):
-        fer_zoo.plot_fusion(fer_zoo.create("test_tiny"))
+        fer_zoo.plots.fusion(fer_zoo.create("test_tiny"))
     with pytest.raises(ArgumentError, match="no mistakes to plot"):
-        fer_zoo.plot_mistakes([], stripes(3))
+        fer_zoo.plots.mistakes([], stripes(3))
 
 
 def test_recalls_are_put_together_by_name():
     """Another order, or another spelling, of the same classes."""
     first = evaluation(("happy", "sad"))
     other = evaluation(("sadness", "happiness"))
-    bars = [bar.get_width() for bar in fer_zoo.plot_recalls([first, other]).axes[0].patches]
+    bars = [bar.get_width() for bar in fer_zoo.plots.recalls([first, other]).axes[0].patches]
     found = [*first.recall.values(), other.recall["happiness"], other.recall["sadness"]]
     assert bars == pytest.approx([100 * share for share in found])
     assert found[2] != found[3]

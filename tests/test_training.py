@@ -2,9 +2,11 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
-import time
+import sys
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ import fer_zoo
 from conftest import cli, stripes
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
-from fer_zoo.training import RECIPES, get_recipe
+from fer_zoo.evidence import Evidence
+from fer_zoo.training import RECIPES, get_recipe, read_history
 from fer_zoo.training.state import batches, generator
 from fer_zoo.weights.checkpoint import read_checkpoint
 
@@ -44,39 +47,38 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(folder / "last.safetensors")[0]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_it_learns(tmp_path: Path, precision):
-    result = fer_zoo.train(
-        "test_tiny",
-        stripes(240),
-        validation=stripes(60, seed=1),
-        output=tmp_path,
-        precision=precision,
-        **(QUICK | {"epochs": 10}),
-    )
-    assert result.best.val_accuracy > 0.8
-    assert result.history[-1].train_loss < result.history[0].train_loss
-    assert result.model.labels == ("upright", "flat", "slanted")
-    assert result.model.preset == "thesis40"
-    again = fer_zoo.evaluate(fer_zoo.load(result.checkpoint), stripes(60, seed=1))
-    assert again.accuracy == pytest.approx(result.best.val_accuracy)
-    assert [int(r["epoch"]) for r in history(tmp_path)] == list(range(1, 11))
-    assert result.model.provenance["recipe"]["lr"] == 0.05
+def accuracy(model: fer_zoo.models.Classifier, faces: FaceDataset) -> float:
+    scores = fer_zoo.inference.predict_scores(model, faces.images)
+    return float((scores.argmax(1) == faces.targets_for(model.labels)).float().mean())
 
 
-def test_the_best_epoch_is_kept(tmp_path: Path):
-    result = fer_zoo.train(
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> fer_zoo.training.TrainResult:
+    """A run that has learned the stripes."""
+    return fer_zoo.train(
         "test_tiny",
-        stripes(48),
+        stripes(120),
         validation=stripes(60, seed=1),
-        output=tmp_path,
-        **(QUICK | {"epochs": 6}),
+        output=tmp_path_factory.mktemp("learned"),
+        **(QUICK | {"epochs": 8}),
     )
-    accuracies = [e.val_accuracy for e in result.history]
-    assert result.best is result.history[accuracies.index(max(accuracies))]
-    found = fer_zoo.evaluate(result.model, stripes(60, seed=1)).accuracy
-    assert found == pytest.approx(max(accuracies))
-    assert result.model.provenance["epoch"] == result.best.epoch
+
+
+def test_it_learns_and_keeps_the_best_epoch(learned):
+    accuracies = [e.val_accuracy for e in learned.history]
+    assert learned.best is learned.history[accuracies.index(max(accuracies))]
+    assert learned.best.val_accuracy > 0.7
+    assert learned.history[-1].train_loss < learned.history[0].train_loss
+    assert learned.model.labels == ("upright", "flat", "slanted")
+    assert (learned.model.preset, learned.model.temperature) == ("thesis40", {})
+    judge = stripes(60, seed=1)
+    for model in (learned.model, fer_zoo.load(learned.checkpoint)):
+        assert accuracy(model, judge) == pytest.approx(learned.best.val_accuracy)
+    known = learned.model.evidence.training
+    assert (known.epoch, known.val_accuracy) == (learned.best.epoch, learned.best.val_accuracy)
+    assert (known.faces, known.validation) == (stripes(120).faces, judge.faces)
+    assert known.recipe["lr"] == 0.05
+    assert [int(r["epoch"]) for r in history(learned.checkpoint.parent)] == list(range(1, 9))
 
 
 @pytest.mark.parametrize("model", ["test_tiny", "vgg19_025"])
@@ -127,35 +129,57 @@ def faces_on_disk(root: Path) -> tuple[Path, Path]:
     return parts
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_process_resumes_exactly(tmp_path: Path, how):
+KILLED = """
+import os, sys
+from fer_zoo.__main__ import main
+from fer_zoo.training.run import Run
+
+step, calls, last, number = Run._step, [], int(sys.argv.pop(1)), int(sys.argv.pop(1))
+
+def killed(self, *args):
+    calls.append(1)
+    if len(calls) == last:  # in the middle of an epoch of six steps
+        os.kill(os.getpid(), number)
+    return step(self, *args)
+
+Run._step = killed
+main()
+"""
+
+
+def test_a_killed_process_resumes_exactly(tmp_path: Path):
+    """Interrupted in its third epoch, killed in its fourth: the end is that of one whole run."""
     train_faces, val_faces = faces_on_disk(tmp_path)
+    settings = {"epochs": 5, "batch_size": 16, "lr": 0.05}
+    fer_zoo.train(
+        "test_tiny",
+        fer_zoo.data.ImageFolder(train_faces),
+        validation=fer_zoo.data.ImageFolder(val_faces),
+        output=tmp_path / "plain",
+        **settings,
+    )
+    command = ["train", "test_tiny", "--data", train_faces, "--validation", val_faces]
+    command += ["--output", tmp_path / "cut"]
+    command += [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
 
-    def command(output: Path) -> list[str]:
-        settings = ("--set", "epochs=8", "--set", "batch_size=16", "--set", "lr=0.05")
-        options = ("--data", train_faces, "--validation", val_faces, "--output", output)
-        return cli("train", "test_tiny", *options, *settings)
+    def call(*start: object) -> subprocess.CompletedProcess[str]:
+        line = [*map(str, start), *map(str, command)]
+        return subprocess.run(line, capture_output=True, text=True, timeout=200)
 
-    plain, cut = tmp_path / "plain", tmp_path / "cut"
-    subprocess.run(command(plain), check=True, capture_output=True, timeout=200)
-    process = subprocess.Popen(command(cut), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 100
-    while not (cut / "last.safetensors").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
-    done = len(history(cut))
-    assert 1 <= done < 8
-    if how == signal.SIGINT:
-        assert "the same command goes on after epoch" in errors
-        assert "Traceback" not in errors
-    again = subprocess.run(command(cut), capture_output=True, text=True, check=True, timeout=200)
-    assert "resuming" in again.stderr
-    assert "best epoch" in again.stdout
-    assert history(cut) == history(plain)
-    one, other = tensors(plain), tensors(cut)
+    done = call(sys.executable, "-c", KILLED, 15, int(signal.SIGINT))
+    assert done.returncode == 130
+    assert "interrupted in epoch 3; the same command goes on after epoch 2" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(history(tmp_path / "cut")) == 2
+    done = call(sys.executable, "-c", KILLED, 9, int(signal.SIGKILL))
+    assert done.returncode == -signal.SIGKILL
+    assert len(history(tmp_path / "cut")) == 3
+    done = call(*cli())
+    assert done.returncode == 0
+    assert "resuming" in done.stderr
+    assert "best epoch" in done.stdout
+    assert history(tmp_path / "cut") == history(tmp_path / "plain")
+    one, other = tensors(tmp_path / "plain"), tensors(tmp_path / "cut")
     assert all(torch.equal(one[k], other[k]) for k in one)
 
 
@@ -243,7 +267,7 @@ def test_augmentation_and_precision_of_the_recipe_are_used(tmp_path: Path):
         "turned": {"precision": "fp32", "augment": {"rotate": 60.0}},
     }.items():
         result = fer_zoo.train(
-            "test_tiny",
+            "plain_test",
             stripes(32),
             validation=stripes(9, seed=1),
             output=tmp_path / name,
@@ -254,12 +278,8 @@ def test_augmentation_and_precision_of_the_recipe_are_used(tmp_path: Path):
     assert losses["bf16"] == pytest.approx(losses["plain"], abs=0.05)
 
 
-def test_targets_are_matched_to_the_models_labels_by_name(tmp_path: Path):
+def test_targets_are_matched_to_the_models_labels_by_name(tmp_path: Path, learned):
     """A model that knows the classes in another order goes on where it was, not from scratch."""
-    data, judge = stripes(240), stripes(60, seed=1)
-    first = fer_zoo.train(
-        "test_tiny", data, validation=judge, output=tmp_path / "a", **(QUICK | {"epochs": 10})
-    )
     order, more = [2, 0, 1], stripes(60, seed=2)
     moved = FaceDataset(
         more.images,
@@ -267,46 +287,174 @@ def test_targets_are_matched_to_the_models_labels_by_name(tmp_path: Path):
         labels=[more.labels[i] for i in order],
         name="moved",
     )
-    again = fer_zoo.train(
-        first.model, moved, validation=judge, output=tmp_path / "b", epochs=1, lr=1e-6
-    )
-    assert again.history[0].train_accuracy > 0.8
-    assert again.best.val_accuracy == pytest.approx(first.best.val_accuracy, abs=0.1)
+    start, judge = deepcopy(learned.model), stripes(60, seed=1)
+    again = fer_zoo.train(start, moved, validation=judge, output=tmp_path, epochs=1, lr=1e-6)
+    assert again.history[0].train_accuracy > 0.6
+    assert again.best.val_accuracy == pytest.approx(learned.best.val_accuracy, abs=0.1)
 
 
 def test_other_faces_or_weights_are_another_run(tmp_path: Path):
     data, judge = stripes(32), stripes(9, seed=1)
-    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
-    for model, faces in (("test_tiny", stripes(32, seed=5)), ("other", data)):
+    fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
+    for model, faces in (("plain_test", stripes(32, seed=5)), ("other", data)):
         if model == "other":
             torch.manual_seed(7)
-            model = fer_zoo.create("test_tiny", num_classes=3)
+            model = fer_zoo.create("plain_test", num_classes=3)
         with pytest.raises(TrainingError, match=r"data.fingerprint|start"):
             fer_zoo.train(model, faces, validation=judge, output=tmp_path, **QUICK)
 
 
 def test_a_folder_that_lost_files(tmp_path: Path):
     data, judge = stripes(32), stripes(9, seed=1)
-    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
     before = history(tmp_path)
     (tmp_path / "history.csv").unlink()
-    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
     assert history(tmp_path) == before
     (tmp_path / "best.safetensors").unlink()
     with pytest.raises(TrainingError, match=r"lost its best.safetensors.*--fresh"):
-        fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+        fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
 
 
 def test_validation_faces_that_were_trained_on_are_refused(tmp_path: Path):
     data = stripes(30)
     for judge in (data, data.subset(7)):
         with pytest.raises(SplitError, match="all validation faces are training faces"):
-            fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path)
-    half = fer_zoo.create("test_tiny", num_classes=3, dtype=torch.bfloat16)
+            fer_zoo.train("plain_test", data, validation=judge, output=tmp_path)
+    half = fer_zoo.create("plain_test", num_classes=3, dtype=torch.bfloat16)
     with pytest.raises(ArgumentError, match="float32"):
         fer_zoo.train(half, data, validation=stripes(9, seed=1), output=tmp_path)
     with pytest.raises(ArgumentError, match="dataset"):
-        fer_zoo.train("test_tiny", "fer2013.csv", validation=data, output=tmp_path)
+        fer_zoo.train("plain_test", "fer2013.csv", validation=data, output=tmp_path)
+
+
+def test_shared_validation_faces_are_told(tmp_path: Path, caplog):
+    """With their share, and the run goes on; FER2013's own PublicTest has some."""
+    data, judge = stripes(30), stripes(10, seed=1)
+    mixed = FaceDataset(
+        torch.cat([judge.images, data.images[:2]]),
+        torch.cat([judge.targets, data.targets[:2]]),
+        labels=data.labels,
+        name="mixed",
+    )
+    for faces, told in ((judge, ""), (mixed, "2 of 12 validation faces (16.7 %) are training")):
+        caplog.clear()
+        fer_zoo.train("plain_test", data, validation=faces, output=tmp_path / faces.name, epochs=1)
+        assert told in caplog.text
+        assert ("validation faces" in caplog.text) == bool(told)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, monkeypatch, ema):
+    """The best epoch's evidence is the best file's; what went on changing says where it began."""
+    monkeypatch.setattr("fer_zoo.training.run.fit_temperature", lambda *_, **__: 1.5)
+    net = fer_zoo.create("resnet18_025", weights="default")
+    net.reset_classifier(3)
+    assert net.evidence == Evidence(started_from="resnet18_025.fer2013")
+    result = fer_zoo.train(
+        net,
+        stripes(32),
+        validation=stripes(210, seed=1),
+        output=tmp_path,
+        recipe="finetune",
+        ema=ema,
+        **(QUICK | {"epochs": 2}),
+    )
+    assert net.evidence == Evidence(started_from="resnet18_025.fer2013")
+    assert net.temperature == {}
+    known = result.model.evidence
+    assert known.training.val_accuracy == result.best.val_accuracy
+    assert known.training.epoch == result.best.epoch
+    assert known.calibration.temperature == {result.model.preset: 1.5}
+    assert known.calibration.faces == known.training.validation == stripes(210, seed=1).faces
+    assert known.started_from == "resnet18_025.fer2013"
+    assert fer_zoo.load(tmp_path / "best.safetensors").evidence == known
+    fer_zoo.save(net, tmp_path / "net.safetensors")
+    assert fer_zoo.load(tmp_path / "net.safetensors").evidence == net.evidence
+    tuned = result.model
+    torch.optim.SGD(tuned.parameters(), lr=0.1).zero_grad()
+    tuned(torch.rand(4, 1, 40, 40)).square().sum().backward()
+    torch.optim.SGD(tuned.parameters(), lr=0.1).step()
+    assert tuned.evidence == Evidence(started_from=known.origin)
+    assert known.origin.endswith("on stripes, started from resnet18_025.fer2013")
+
+
+def test_a_run_that_does_not_begin_leaves_the_networks_evidence(tmp_path: Path):
+    net = fer_zoo.create("resnet18_025", weights="default")
+    before = net.evidence
+    assert before.scores
+    faces = FaceDataset(
+        torch.randint(0, 256, (14, 48, 48), dtype=torch.uint8),
+        torch.arange(14) % 7,
+        labels=fer_zoo.labels.FER2013,
+        name="noise",
+    )
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="cannot be written to"):
+        fer_zoo.train(
+            net, faces.subset(7), validation=faces, output=tmp_path / "file", preset="thesis40"
+        )
+    assert net.evidence == before
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path):
+    """A folder from before evidence: provenance in its files, and the data's name."""
+    shutil.copytree(Path(__file__).parent / "old_run", tmp_path, dirs_exist_ok=True)
+    before = read_history(tmp_path / "history.csv")
+    data, judge = stripes(64, split="train"), stripes(210, seed=1, split="public")
+    options = {"batch_size": 16, "lr": 0.05, "precision": "fp32", "ema": 0.5, "epochs": 3}
+    options |= {"validation": judge, "output": tmp_path}
+    result = fer_zoo.train("plain_test", data, **options)
+    assert result.history[:2] == before
+    assert result.history[2].train_loss == pytest.approx(1.1000417, abs=1e-4)
+    assert result.history[2].val_loss == pytest.approx(1.0965675, abs=1e-4)
+    known = result.model.evidence
+    assert known.training.selection == "best of 3 epochs on the validation data"
+    assert (known.training.faces, known.training.validation) == (data.faces, judge.faces)
+    assert result.model.temperature["thesis40"] == pytest.approx(7.3097, abs=1e-3)
+    again = fer_zoo.train("plain_test", data, **options)
+    assert again.history == result.history
+    with pytest.raises(TrainingError, match=r"data.fingerprint"):
+        fer_zoo.train("plain_test", stripes(64, seed=2, split="train"), **options)
+
+
+def test_the_name_of_a_folder_is_not_part_of_a_run(tmp_path: Path):
+    data, judge = stripes(32), stripes(9, seed=1)
+    first = fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
+    data.name, judge.name = "renamed", "moved"
+    again = fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
+    assert again.history == first.history
+
+
+def test_training_without_scipy_says_once_that_it_is_uncalibrated(
+    tmp_path: Path, monkeypatch, caplog
+):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    result = fer_zoo.train(
+        "test_tiny",
+        stripes(48),
+        validation=stripes(210, seed=1),
+        output=tmp_path,
+        **(QUICK | {"epochs": 4}),
+    )
+    assert result.model.temperature == {}
+    assert len({e.val_accuracy for e in result.history[: result.best.epoch]}) > 1  # several bests
+    assert caplog.text.count("stays uncalibrated") == 1
+    assert "pip install 'fer-zoo[train]'" in caplog.text
+
+
+def test_a_temperature_at_its_bound_is_told_and_training_goes_on(
+    tmp_path: Path, monkeypatch, caplog
+):
+    def refused(*args, **kwargs):
+        raise ArgumentError("the best temperature lies outside of 0.1 to 10")
+
+    monkeypatch.setattr("fer_zoo.training.run.fit_temperature", refused)
+    result = fer_zoo.train(
+        "plain_test", stripes(48), validation=stripes(210, seed=1), output=tmp_path, **QUICK
+    )
+    assert result.model.temperature == {}
+    assert "the model stays uncalibrated: the best temperature lies outside" in caplog.text
 
 
 def test_fine_tuning_resumes_although_the_new_head_is_random(tmp_path: Path):
@@ -324,7 +472,7 @@ def test_an_unwritable_folder_is_found_before_the_first_step(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TrainingError, match="cannot be written to"):
         fer_zoo.train(
-            "test_tiny", stripes(9), validation=stripes(9, seed=1), output=tmp_path / "file"
+            "plain_test", stripes(9), validation=stripes(9, seed=1), output=tmp_path / "file"
         )
 
 
@@ -358,17 +506,19 @@ def test_impossible_settings_are_refused(changes):
 
 def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path):
     data, judge = stripes(32), stripes(9, seed=1)
-    fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **QUICK)
+    fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
     before = (tmp_path / "last.safetensors").read_bytes()
     with pytest.raises(TrainingError, match=r"recipe.lr 0.05 there, 0.5 here.*--fresh"):
-        fer_zoo.train("test_tiny", data, validation=judge, output=tmp_path, **(QUICK | {"lr": 0.5}))
+        fer_zoo.train(
+            "plain_test", data, validation=judge, output=tmp_path, **(QUICK | {"lr": 0.5})
+        )
     assert (tmp_path / "last.safetensors").read_bytes() == before
     again = fer_zoo.train(
-        "test_tiny", data, validation=judge, output=tmp_path, resume=False, **(QUICK | {"lr": 0.5})
+        "plain_test", data, validation=judge, output=tmp_path, resume=False, **(QUICK | {"lr": 0.5})
     )
     assert again.history[0].lr == 0.5
     finished = fer_zoo.train(
-        "test_tiny", data, validation=judge, output=tmp_path, **(QUICK | {"lr": 0.5})
+        "plain_test", data, validation=judge, output=tmp_path, **(QUICK | {"lr": 0.5})
     )
     assert finished.history == again.history
 
@@ -376,7 +526,7 @@ def test_another_run_in_the_folder_is_not_overwritten(tmp_path: Path):
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
     with pytest.raises(TrainingError, match=r"lower lr \(now 1e\+20\)"):
         fer_zoo.train(
-            "test_tiny",
+            "plain_test",
             stripes(64),
             validation=stripes(9, seed=1),
             output=tmp_path,
@@ -387,11 +537,11 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path):
 def test_misuse_says_what_to_do(tmp_path: Path):
     data, judge = stripes(30), stripes(9, seed=1)
 
-    def attempt(model="test_tiny", data=data, **changes):
+    def attempt(model="plain_test", data=data, **changes):
         return fer_zoo.train(model, data, validation=judge, output=tmp_path, **changes)
 
     with pytest.raises(ArgumentError, match=r"7 classes, the data 3.*reset_classifier\(3\)"):
-        attempt(fer_zoo.create("test_tiny"))
+        attempt(fer_zoo.create("plain_test"))
     with pytest.raises(ArgumentError, match=r"fer_zoo\.train_ensemble does both"):
         attempt("ensemble_r18_vgg19_025")
     with pytest.raises(ArgumentError, match="no setting \\['learning_rate'\\]"):
@@ -402,6 +552,14 @@ def test_misuse_says_what_to_do(tmp_path: Path):
         attempt(augment={"zoom": 1})
     with pytest.raises(fer_zoo.errors.UnknownNameError, match="thesis_20"):
         attempt(recipe="thesis_200")
+    with pytest.raises(ArgumentError, match=r"a recipe is a name.*got \{'epochs': 3\}"):
+        attempt(recipe={"epochs": 3})
+    with pytest.raises(ArgumentError, match="a model or the name of one, got 5"):
+        attempt(5)
+    with pytest.raises(ArgumentError, match="expected a path, got None"):
+        fer_zoo.train("plain_test", data, validation=judge, output=None)
+    with pytest.raises(ArgumentError, match=r"fer_zoo.data dataset, got 'faces/'"):
+        fer_zoo.train("plain_test", data, validation="faces/", output=tmp_path)
     empty = FaceDataset(data.images, data.targets, labels=(*data.labels, "void"), name="x")
     with pytest.raises(TrainingError, match=r"no training face for \['void'\]"):
         attempt(data=empty)
@@ -416,19 +574,19 @@ def test_recipes_are_files_that_say_everything(tmp_path: Path):
     assert (RECIPES["thesis_20"].batch_size, RECIPES["thesis_20"].preset) == (128, "thesis40")
     (tmp_path / "mine.toml").write_text("epochs = 2\nlr = 1\n[augment]\nrotate = 5.0\n")
     result = fer_zoo.train(
-        "test_tiny",
+        "plain_test",
         stripes(32),
         validation=stripes(9, seed=1),
         recipe=str(tmp_path / "mine.toml"),
         output=tmp_path / "run",
     )
-    recipe = result.model.provenance["recipe"]
+    recipe = result.model.evidence.training.recipe
     assert (recipe["name"], recipe["epochs"], recipe["augment"]) == ("mine", 2, {"rotate": 5.0})
     assert set(recipe) >= {"momentum", "seed", "precision", "preset"}
     (tmp_path / "bad.toml").write_text("epochs = ")
     with pytest.raises(ArgumentError, match="is no recipe"):
         fer_zoo.train(
-            "test_tiny",
+            "plain_test",
             stripes(9),
             validation=stripes(9),
             recipe=str(tmp_path / "bad.toml"),
@@ -454,35 +612,10 @@ def test_every_face_is_seen_once_an_epoch():
 
 def test_training_leaves_the_callers_random_state_alone(tmp_path: Path):
     before = torch.get_rng_state()
-    fer_zoo.train("test_tiny", stripes(32), validation=stripes(9, seed=1), output=tmp_path, **QUICK)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_fine_tuning_ones_own_faces(tmp_path: Path):
-    """Bundled weights, a new head, one's own folder."""
-    train_faces, val_faces = faces_on_disk(tmp_path)
-    model = fer_zoo.create("resnet18_025", weights="default")
-    model.reset_classifier(3)
-    result = fer_zoo.train(
-        model,
-        fer_zoo.data.ImageFolder(train_faces),
-        validation=fer_zoo.data.ImageFolder(val_faces),
-        output=tmp_path / "run",
-        epochs=12,
-        batch_size=16,
+    fer_zoo.train(
+        "plain_test", stripes(32), validation=stripes(9, seed=1), output=tmp_path, **QUICK
     )
-    assert result.model.labels == ("flat", "slanted", "upright")
-    assert result.best.val_accuracy > 0.9
-    predict = fer_zoo.Predictor(result.checkpoint)
-    assert predict(next((val_faces / "flat").iterdir())).label == "flat"
-
-
-def test_cli_asks_for_validation_faces(tmp_path: Path):
-    train_faces, _ = faces_on_disk(tmp_path)
-    command = cli("train", "test_tiny", "--data", train_faces, "--output", tmp_path / "run")
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--validation" in done.stderr
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.real_data

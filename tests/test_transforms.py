@@ -11,7 +11,14 @@ from torchvision.transforms import InterpolationMode, functional as TF
 import fer_zoo
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.transforms import PRESETS, Augmentation, Preset, to_gray, to_gray_batch
-from fer_zoo.transforms.augment import affine, augment, crop_and_flip, erase, resized_crop
+from fer_zoo.transforms.augment import (
+    _grid,
+    _turn_matrix,
+    augment,
+    crop_and_flip,
+    erase,
+    resized_crop,
+)
 from fer_zoo.transforms.mix import cutmix, mix, mixup
 
 RNG = np.random.default_rng(0)
@@ -214,6 +221,12 @@ def test_the_thesis_training_counterpart():
     assert 150 < sum(m % 2 for m in matches) < 250
 
 
+def affine(images: torch.Tensor, *turn: torch.Tensor) -> torch.Tensor:
+    """Turn alone what `resized_crop` turns and cuts in one sampling."""
+    grid = _grid(_turn_matrix(*turn, images.shape[-2] / images.shape[-1]), *images.shape[-2:])
+    return torch.nn.functional.grid_sample(images, grid, align_corners=False)
+
+
 def test_affine_is_torchvisions():
     images = torch.rand(5, 1, 48, 48)
     zoom, angle = torch.tensor([1, 1.2, 0.8, 1, 0.9]), torch.tensor([0.0, 10, -15, 30, 7])
@@ -270,7 +283,10 @@ def test_brightness_and_contrast_are_torchvisions():
 
 
 def test_augmentation_is_repeatable_and_in_range():
-    how = Augmentation(4, 0.5, (0.8, 1.2), 0.1, 15, 0.9, 0.2, 0.2, 0.5)
+    how = Augmentation(
+        padding=4, flip=0.5, scale=(0.8, 1.2), shift=0.1, rotate=15, affine=0.9, brightness=0.2,
+        contrast=0.2, erase=0.5,
+    )  # fmt: skip
     images = torch.rand(16, 1, 48, 48)
     a, b = (augment(images, 40, how, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(a, b)
@@ -281,18 +297,39 @@ def test_augmentation_is_repeatable_and_in_range():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"flip": 1.5}, {"scale": (0, 1)}, {"scale": (2.0, 1.0)}, {"padding": -1}, {"erase": -0.1}],
+    [
+        {"flip": 1.5},
+        {"scale": (0, 1)},
+        {"scale": (2.0, 1.0)},
+        {"padding": -1},
+        {"erase": -0.1},
+        {"rotate": (1.0, 2.0)},
+        {"mixup": float("nan")},
+    ],
 )
 def test_impossible_augmentation_is_refused(wrong):
     with pytest.raises(ArgumentError):
         Augmentation(**wrong)
-    with pytest.raises(ArgumentError, match="no setting"):
-        Augmentation().updated({"zoom": 2})
+    for changes in ({"zoom": 2}, {1: 2, "flip": 0.1}, None):
+        with pytest.raises(ArgumentError, match=r"no setting|settings by name"):
+            Augmentation().updated(changes)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"size": 60}, {"views": "five"}, {"average": "median"}, {"views": "plain", "size": 40}],
+    [
+        {"size": 60},
+        {"size": 0},
+        {"resize": "48"},
+        {"resize": 10**9},
+        {"views": "five"},
+        {"average": "median"},
+        {"views": "plain", "size": 40},
+        {"std": 0.0},
+        {"mean": None},
+        {"training": {"flip": 0.5}},
+    ],
+    ids=str,
 )
 def test_impossible_presets_are_refused(wrong):
     values = {"name": "x", "resize": 48, "size": 40, "views": "center"} | wrong
@@ -347,8 +384,9 @@ def test_random_resized_crops_stay_within_their_settings():
 
 def test_everything_at_once():
     how = Augmentation(
-        4, 0.5, (0.8, 1.2), 0.1, 15, 0.9, 0.2, 0.2, 0.5, (0.6, 1.0), (0.8, 1.2), 0.3, 0.3
-    )
+        padding=4, flip=0.5, scale=(0.8, 1.2), shift=0.1, rotate=15, affine=0.9, brightness=0.2,
+        contrast=0.2, erase=0.5, crop_area=(0.6, 1.0), crop_ratio=(0.8, 1.2), mixup=0.3, cutmix=0.3,
+    )  # fmt: skip
     assert all(getattr(how, name) for name in vars(how))
     rng = torch.Generator().manual_seed(0)
     found = augment(torch.rand(16, 1, 48, 48), 40, how, rng)
@@ -402,7 +440,7 @@ def test_a_turn_and_a_crop_are_one_sampling(monkeypatch, padding):
     import fer_zoo.transforms.augment as module
 
     images = torch.rand(16, 1, 48, 48)
-    how = Augmentation(padding, scale=(0.9, 1.2), shift=0.1, rotate=20, affine=0.7)
+    how = Augmentation(padding=padding, scale=(0.9, 1.2), shift=0.1, rotate=20, affine=0.7)
     seen = {}
     real = module.resized_crop
 

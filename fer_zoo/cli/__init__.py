@@ -46,7 +46,7 @@ def run() -> None:
         sys.exit(130)
     except (FerZooError, OSError, torch.OutOfMemoryError) as error:
         message = str(error).replace(
-            "fer_zoo.list_models(weights=True)", "`fer-zoo list --weights`"
+            "fer_zoo.list_models(trained=True)", "`fer-zoo list --trained`"
         )
         message = re.sub(r"fer_zoo\.list_[a-z]+\(\)", "`fer-zoo list`", printable(message, "\n"))
         click.echo(f"fer-zoo: {message}", err=True)

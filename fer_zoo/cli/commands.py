@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 from rich.cells import cell_len
-from rich.table import Table
 from tqdm import tqdm
 
 import fer_zoo
@@ -24,38 +23,39 @@ from fer_zoo.cli.options import (
     preset_option,
     weights_option,
 )
-from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, printable, wide
+from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table, printable
 from fer_zoo.errors import ArgumentError
 from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
 from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
 from fer_zoo.models import Ensemble, count_parameters, get_spec
+from fer_zoo.plain import to_plain
 from fer_zoo.weights import WEIGHTS
 from fer_zoo.weights.address import is_address
 
 
 @main.command("list")
 @click.argument("pattern", default="*")
-@click.option("--weights", is_flag=True, help="Only models with trained weights.")
+@click.option("--trained", is_flag=True, help="Only models with trained weights.")
 @json_option
-def list_(pattern: str, weights: bool, as_json: bool) -> None:
+def list_(pattern: str, trained: bool, as_json: bool) -> None:
     """List models; fusions and presets below them.
 
     Example: fer-zoo list "*r18*"
     """
-    names = fer_zoo.list_models(pattern, weights=weights)
+    names = fer_zoo.list_models(pattern, trained=trained)
     if not names:
-        those = ("has weights and matches", " --weights") if weights else ("matches", "")
+        those = ("has weights and matches", " --trained") if trained else ("matches", "")
         raise ArgumentError(f"no model {those[0]} {pattern!r}: `fer-zoo list{those[1]}` shows all")
     rows = [get_spec(n).describe() | {"weights": fer_zoo.list_weights(n)} for n in names]
     if as_json:
         others = {"fusions": fer_zoo.list_fusions(), "presets": fer_zoo.list_presets()}
         print_json({"models": rows} | others)
         return
-    table = Table("model", "weights", "description", box=None)
+    table = [["model", "weights", "description"]]
     for row in rows:
         tags = ", ".join(address.rsplit(".", 1)[1] for address in row["weights"])
-        table.add_row(row["name"], tags or "-", row["description"])
-    wide(table)
+        table.append([row["name"], tags or "-", row["description"]])
+    print_table(table)
     out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}")
     out.print(f"presets  {', '.join(fer_zoo.list_presets())}")
 
@@ -75,7 +75,7 @@ def info(name: str, as_json: bool) -> None:
         model = fer_zoo.load(name)
         facts = {"address": name, "name": model.name, "preset": model.preset}
         facts |= {"labels": model.labels, "temperature": model.temperature}
-        facts["provenance"] = model.provenance
+        facts["evidence"] = to_plain(model.evidence)
     else:
         model = fer_zoo.create(name)
         facts = get_spec(name).describe()

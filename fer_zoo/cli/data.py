@@ -1,17 +1,17 @@
 """The commands about data."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from fer_zoo._files import replacing
 from fer_zoo.cli.options import json_option, main
-from fer_zoo.cli.show import cell, out, print_json, wide
+from fer_zoo.cli.show import cell, out, print_json, print_table
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
 from fer_zoo.errors import ArgumentError
-from fer_zoo.evaluation.sheet import contact_sheet
+from fer_zoo.plots import contact_sheet
 
 SHEET = 96
 """Faces on a contact sheet at most: twelve rows of eight fit a page."""
@@ -65,12 +65,7 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
         out.print(f"Note: {cell(note)}.")
     for title, rows in found.tables().items():
         out.print(f"\n[bold]{cell(title)}[/bold]")
-        table = Table(box=None, header_style="bold")
-        for i, name in enumerate(rows[0]):
-            table.add_column(cell(name), justify="right" if i else "left")
-        for row in rows[1:]:
-            table.add_row(*map(cell, row))
-        wide(table)
+        print_table(rows)
     hint = f"written to {output}" if output else "name every face: --json, or --output FOLDER"
     out.print(f"\nThe lists: {cell(hint)}")
 
@@ -78,7 +73,7 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
 def _write(found: DataReport, folder: Path) -> None:
     """Write the report and its sheets, and remove sheets of an earlier report."""
     with replacing(folder / "report.json") as path:
-        path.write_text(_json(found), encoding="utf-8")
+        path.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
     with replacing(folder / "report.md") as path:
         path.write_text(found.to_markdown(), encoding="utf-8")
     for name, (title, groups) in _sheets(found).items():
@@ -90,25 +85,18 @@ def _write(found: DataReport, folder: Path) -> None:
             _draw(found, title, groups, path)
 
 
-def _json(found: DataReport) -> str:
-    import json
-
-    return json.dumps(found.to_dict(), indent=1)
-
-
 def _sheets(found: DataReport) -> dict[str, tuple[str, Sequence[Group]]]:
     conflicts = [group for group in found.exact if len(group.labels) > 1]
     across = [group for group in found.near if len(group.splits) > 1]
     return {
-        "constant": ("images that show nothing", _single(found.constant)),
+        "constant": ("images that show nothing", [Group(faces=(f,)) for f in found.constant]),
         "conflicts": ("exact duplicates with several labels", conflicts),
         "near_across_splits": ("near duplicates across splits", across),
-        "non_faces": ("no face, by most of FER+'s voters", _single(found.non_faces or ())),
+        "non_faces": (
+            "no face, by most of FER+'s voters",
+            [Group(faces=(f,)) for f in found.non_faces or ()],
+        ),
     }
-
-
-def _single(faces: Sequence[Face]) -> list[Group]:
-    return [Group((face,)) for face in faces]
 
 
 def _draw(found: DataReport, title: str, groups: Sequence[Group], path: Path) -> None:

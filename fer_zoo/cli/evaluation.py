@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-import fer_zoo
 from fer_zoo.cli.inputs import is_ferplus, open_data
 from fer_zoo.cli.options import (
     data_option,
@@ -28,15 +27,10 @@ from fer_zoo.cli.show import (
     print_robustness,
 )
 from fer_zoo.data.fer2013 import Split
-from fer_zoo.evaluation.report import (
-    Report,
-    compare_all,
-    measure,
-    prepare_folder,
-    to_json,
-    write_comparison,
-    write_report,
-)
+from fer_zoo.evaluation import compare_all, measure, write_comparison, write_report
+from fer_zoo.evaluation.folder import prepare_folder, to_json
+from fer_zoo.factory import resolve
+from fer_zoo.transforms import PRESETS
 
 
 @main.command(short_help="Score models on one split, and compare them.")
@@ -84,28 +78,18 @@ def evaluate(
     """
     folders = [] if folder is None else [prepare_folder(f) for f in _folders(folder, models)]
     command = shlex.join(["fer-zoo", *sys.argv[1:]])
-    reports: list[Report] = []
-    chosen = [
-        fer_zoo.Predictor(name, weights=weights, fusion=fusion, preset=preset, device=device)
-        for name in models
-    ]
+    chosen = [resolve(name, weights=weights, fusion=fusion, device=device) for name in models]
+    own = PRESETS[preset] if preset else None
     faces = [
-        open_data(root, split, limit, size=p.preset.resize, ferplus=is_ferplus(p.model))
-        for p in chosen
+        open_data(root, split, limit, size=(own or PRESETS[m.preset]).resize, ferplus=is_ferplus(m))
+        for m in chosen
     ]
-    for name, predictor, data in zip(models, chosen, faces, strict=True):
-        reports.append(
-            measure(
-                predictor.model,
-                data,
-                preset=None if preset is None else predictor.preset,
-                corruptions=robustness,
-                progress=True,
-                source=name,
-            )
-        )
-    for place, report in zip(folders, reports, strict=False):
-        write_report(place, report, command=command)
+    reports = [
+        measure(model, data, preset=own, corruptions=robustness, progress=True, source=name)
+        for name, model, data in zip(models, chosen, faces, strict=True)
+    ]
+    for path, report in zip(folders, reports, strict=False):
+        write_report(path, report, command=command)
     if folder is not None and len(reports) > 1:
         write_comparison(folder, reports)
     comparisons = compare_all(reports)
@@ -126,17 +110,16 @@ def evaluate(
         if report.robustness is not None:
             print_robustness(report.robustness)
     if folder is not None:
-        click.echo("\n" + "\n".join(str(place / "card.md") for place in folders))
+        click.echo("\n" + "\n".join(str(path / "card.md") for path in folders))
 
 
 def _folders(folder: Path, models: tuple[str, ...]) -> list[Path]:
     """Return one folder for one model, else one in it for each, by distinct names."""
     if len(models) == 1:
         return [folder]
-    found: list[Path] = []
+    folders: list[Path] = []
     for name in models:
         plain = re.sub(r"[^\w.+-]+", "_", name.removesuffix(".safetensors")).strip("._") or "model"
         names = [plain, *(f"{plain}-{i}" for i in range(2, len(models) + 2))]
-        taken = {path.name for path in found}
-        found.append(folder / next(n for n in names if n not in taken))
-    return found
+        folders.append(next(folder / n for n in names if folder / n not in folders))
+    return folders

@@ -1,22 +1,25 @@
 """How results look on a terminal."""
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fer_zoo.evaluation import Comparison, Evaluation
-from fer_zoo.evaluation.card import detection, interval, p_value, percent
-from fer_zoo.evaluation.report import Report
-from fer_zoo.evaluation.robustness import Robustness
+from fer_zoo.evaluation import Comparison, Evaluation, Report, Robustness
+from fer_zoo.evaluation.card import comparison_rows, confusion_rows
+from fer_zoo.evaluation.figures import FIGURES, RESULT, figure_rows, percent
 from fer_zoo.inference import Prediction
+
+NUMBER = re.compile(r"([-+]?[\d.,]+(e-\d+)?( to [\d.,]+)?|-|)")
+DETAILS = (*RESULT, "nll_uncalibrated", "ece_uncalibrated", "cross_validated_ece")
 
 
 class _Output(Console):
@@ -27,16 +30,6 @@ class _Output(Console):
 
 
 out = _Output(highlight=False)
-DETAILS: list[tuple[str, Callable[[Evaluation], str]]] = [
-    ("balanced accuracy", lambda r: percent(r.balanced_accuracy)),
-    ("macro-F1", lambda r: percent(r.macro_f1)),
-    ("detection rate", detection),
-    ("NLL (nats)", lambda r: f"{r.nll:.4f}"),
-    ("  uncalibrated", lambda r: f"{r.nll_uncalibrated:.4f}"),
-    ("ECE", lambda r: percent(r.ece)),
-    ("  uncalibrated", lambda r: percent(r.ece_uncalibrated)),
-    ("temperature", lambda r: f"{r.temperature:.3f}"),
-]
 
 
 def printable(text: str, also: str = "") -> str:
@@ -94,58 +87,53 @@ class PredictionLines:
         return Text("  ").join(Text(text, style) for text, style in parts)
 
 
+def print_table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> None:
+    """Print rows, the first of which is the head, with columns of numbers to the right.
+
+    On a terminal cells are folded where a line would not fit; elsewhere a line is as long as it is.
+    """
+    table = Table(box=None, pad_edge=False)
+    for name, *column in zip(*rows, strict=True):
+        numbers = all(NUMBER.fullmatch(c) for c in column)
+        justify: Any = "right" if numbers and table.columns else "left"
+        table.add_column(cell(name), justify=justify, overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(cell, row))
+    shown = out if out.is_terminal else _Output(highlight=False, width=100_000)
+    with shown.capture() as lines:
+        shown.print(Padding.indent(table, indent))
+    click.echo("\n".join(line.rstrip() for line in lines.get().splitlines()))
+
+
 def print_results(results: Sequence[Evaluation]) -> None:
-    """Print evaluations side by side: accuracies a line each, then all figures a column each."""
-    first = results[0]
-    where = f"{first.data} {first.split or ''}".strip()
-    out.print(f"{cell(where)}, n = {first.n:,}; in per cent, with 95 % intervals\n")
-    table = Table("", "model", "views", "accuracy", "Wilson", "bootstrap", box=None)
-    for i, result in enumerate(results, 1):
-        accuracy = f"[bold]{percent(result.accuracy)}[/bold]"
-        bounds = interval(result.interval), interval(result.bootstrap_interval)
-        table.add_row(str(i), cell(result.title), str(result.views), accuracy, *bounds)
-    wide(table)
+    """Print evaluations side by side, a column each; their numbers are above."""
+    numbers = [str(i) for i in range(1, len(results) + 1)]
+    out.print(f"{cell(str(results[0].faces))}; with 95 % intervals\n", soft_wrap=True)
+    titles = ["model", *(r.title for r in results)]
+    views = figure_rows(results, ["preset", "view_count"])
+    print_table([*zip(["", *numbers], titles, *views, strict=True)])
     out.print()
-    table = Table("", box=None)
-    for i in range(1, len(results) + 1):
-        table.add_column(str(i), justify="right")
-    for name, figure in DETAILS:
-        table.add_row(name, *(figure(r) for r in results))
-    for name in first.labels:
-        recalls = (percent(r.recall[name]) for r in results)
-        table.add_row(f"recall {cell(name)}", *recalls)
-    wide(table)
+    recalls = [
+        [f"recall %, {n}", *(percent(r.recall[n]) for r in results)] for n in results[0].labels
+    ]
+    print_table([["", *numbers], *figure_rows(results, DETAILS), *recalls])
 
 
 def print_comparisons(comparisons: Sequence[Comparison], reports: Sequence[Report]) -> None:
     """Print McNemar's tests, naming the evaluations by the numbers of `print_results`."""
     results = [result for report in reports for result in report.results]
     numbers = {f"{r.title}, {r.preset}": str(i) for i, r in enumerate(results, 1)}
-    if not comparisons:
-        return
-    out.print("\nMcNemar's exact test: faces that only one of two labels right")
-    table = Table("", "", "gain, points", "only first", "only second", "p", box=None)
-    for c in comparisons:
-        counts = f"{100 * c.difference:+.2f}", str(c.only_first), str(c.only_second)
-        table.add_row(numbers[c.first], f"to {numbers[c.second]}", *counts, p_value(c))
-    wide(table)
+    if comparisons:
+        out.print("\nMcNemar's exact test: faces that only one of two labels right")
+        print_table(comparison_rows(comparisons, numbers))
 
 
 def print_confusion(result: Evaluation) -> None:
     """Print the confusion matrix."""
-    out.print(f"\n{cell(result.title)}, {cell(result.preset)}: true classes in rows")
-    table = Table("", box=None)
-    for name in result.labels:
-        table.add_column(cell(name), justify="right")
-    for i, (name, row) in enumerate(zip(result.labels, result.confusion, strict=True)):
-        cells = [f"[bold]{n}[/bold]" if i == j else str(n) for j, n in enumerate(row)]
-        table.add_row(cell(name), *cells)
-    wide(table)
-
-
-def wide(table: RenderableType) -> None:
-    """Print a table, as wide as it is where the output is no terminal."""
-    (out if out.is_terminal else _Output(highlight=False, width=10_000)).print(table)
+    out.print(
+        f"\n{cell(result.title)}, {cell(result.preset)}: true classes in rows", soft_wrap=True
+    )
+    print_table(confusion_rows(result))
 
 
 def print_json(value: Any) -> None:
@@ -174,20 +162,23 @@ def _nested(value: Any) -> bool:
 
 def _print_figures(name: str, figures: list[dict[str, Any]], indent: int) -> None:
     notes = "; ".join({str(row["selection"]): None for row in figures if "selection" in row})
-    out.print(f"{name}  {cell(notes)}", soft_wrap=True)
-    shown = Table(show_header=False, box=None)
-    shown.add_column(no_wrap=True)
-    for _ in figures:
-        shown.add_column(overflow="fold")
-    for key in dict.fromkeys(key for row in figures for key in row if key != "selection"):
-        shown.add_row(key, *(cell(_text(row.get(key, ""))) for row in figures))
-    wide(Padding(shown, (0, 0, 0, indent)))
+    out.print(f"{name}  {cell(notes)}".rstrip(), soft_wrap=True)
+    keys = dict.fromkeys(key for row in figures for key in row if key != "selection")
+    heads = ["", *map(str, range(1, len(figures) + 1))]
+    print_table([heads, *(_figure_row(key, figures) for key in keys)], indent=indent)
+
+
+def _figure_row(key: str, figures: list[dict[str, Any]]) -> list[str]:
+    title, _, write = FIGURES[key] if key in FIGURES and key != "faces" else (key, None, _text)
+    return [title, *(write(row[key]) if key in row else "-" for row in figures)]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         numbers = len(value) == 2 and all(isinstance(v, float) for v in value)
         return (" to " if numbers else ", ").join(map(_text, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(v)}" for key, v in value.items())
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:g}"
     return str(value)
@@ -195,14 +186,7 @@ def _text(value: Any) -> str:
 
 def print_robustness(result: Robustness) -> None:
     """Print accuracy under each corruption at each severity."""
-    low, high = (100 * x for x in result.interval)
-    out.print(
-        f"\naccuracy % on corrupted faces ({result.preset}, n = {result.n:,}): mean "
-        f"[bold]{100 * result.overall:.2f}[/bold], clean {100 * result.clean:.2f} "
-        f"({low:.2f} to {high:.2f})"
-    )
-    table = Table("severity", *map(str, result.severities), "mean", box=None)
-    for name, found in result.accuracy.items():
-        cells = [f"{100 * x:.1f}" for x in (*found, result.mean[name])]
-        table.add_row(name, *cells)
-    wide(table)
+    clean = result.clean
+    title = f"{clean.title}, {clean.preset}: accuracy % under each severity of a corruption"
+    out.print(f"\n{cell(title)}; clean {percent(clean.accuracy)}", soft_wrap=True)
+    print_table(result.rows())

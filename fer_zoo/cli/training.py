@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 import torch
-from rich.table import Table
 
 import fer_zoo
 from fer_zoo._files import replacing
@@ -32,18 +31,19 @@ from fer_zoo.cli.options import (
     model_argument,
     names,
 )
-from fer_zoo.cli.show import print_json, wide
+from fer_zoo.cli.show import print_json, print_table
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.factory import resolve
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, get_spec
+from fer_zoo.plain import to_plain
 from fer_zoo.training import (
     RECIPES,
     FusionFit,
     TrainResult,
     get_recipe,
-    plot_history,
     train_ensemble,
     train_seeds,
 )
@@ -122,9 +122,7 @@ def train(
         raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
     if validation is not None:
         if not has_classes(validation):
-            raise ArgumentError(
-                f"--validation takes a folder of one folder per class: {validation}"
-            )
+            raise ArgumentError(f"--validation takes a folder of folders by class: {validation}")
         data = open_data(root, None, limit, size=size)
         judge = open_data(validation, None, None, size=size)
     elif has_classes(root):
@@ -156,9 +154,10 @@ def train(
     if is_ensemble:
         result = train_ensemble(model, data, fusion=fusion, **options)
         _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
-        facts = {"checkpoint": str(result.checkpoint), "fit": result.fit and asdict(result.fit)}
+        facts = {"checkpoint": str(result.checkpoint), "fit": to_plain(result.fit)}
         facts["members"] = {k: _facts(run) for k, run in result.members.items()}
-        say(f"{_describe(result.fit)}{result.checkpoint}", facts)
+        fitted = f"{result.fit!r}\n" if result.fit else ""
+        say(f"{fitted}{result.checkpoint}", facts)
         return
     start = _start(model, weights, data.labels, new_head, settings.seed)
     if seeds is not None:
@@ -166,12 +165,8 @@ def train(
             raise ArgumentError("--seeds says which seeds: leave --set seed out")
         several = train_seeds(start, data, seeds=parse_seeds(seeds), teacher=teacher, **options)
         _draw({f"seed {s}": run.history for s, run in several.runs.items()}, None, output)
-        say(
-            f"{len(several.runs)} seeds: validation accuracy {100 * several.mean:.2f} % +- "
-            f"{100 * several.std:.2f} (standard deviation), soup "
-            f"{100 * several.soup_accuracy:.2f} % (n = {len(judge)})\n{several.soup}",
-            several.to_dict() | {"soup": str(several.soup)},
-        )
+        facts = several.to_dict() | {"soup": str(several.soup)}
+        say(f"{several!r}\n{several.soup}", facts)
         return
     run = fer_zoo.train(start, data, teacher=teacher, **options)
     _draw(run.history, None, output)
@@ -219,7 +214,7 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     if os.environ.get("RANK", "0") != "0":
         return
     try:
-        figure = plot_history(runs, fused=fit.held_out_accuracy if fit else None)
+        figure = fer_zoo.plots.history(runs, fused=fit.held_out_accuracy if fit else None)
     except MissingDependencyError as error:
         click.echo(f"no curves: {error}", err=True)
         return
@@ -276,7 +271,7 @@ def fuse(
     if output.suffix != ".safetensors":
         raise ArgumentError(f"--output {output} must end in .safetensors")
     check_new(output)
-    built = [fer_zoo.Predictor(m, device=device).model for m in members]
+    built = [resolve(member, device=device) for member in members]
     model = fer_zoo.create_ensemble(built, fusion=fusion, preset=preset).eval()
     fitted = any(True for _ in model.fusion.parameters())
     if fitted and root is None:
@@ -295,27 +290,16 @@ def fuse(
             fer_zoo.calibrate(model, data, progress=True)
     fer_zoo.save(model, output)
     if as_json:
-        found = {"fit": model.provenance.get("fusion_fit"), "temperature": model.temperature}
-        print_json({"output": str(output)} | found)
+        facts = {"output": str(output), "fit": to_plain(fit), "temperature": model.temperature}
+        print_json(facts)
         return
-    click.echo(_describe(fit), nl=False)
+    if fit is not None:
+        click.echo(repr(fit))
     for name, value in model.temperature.items():
         click.echo(f"temperature {value:.3f} ({name})")
-    if root is not None and not model.temperature:
+    if root is not None and len(data) < LEAST_FACES:
         click.echo(f"no temperature: that needs at least {LEAST_FACES} faces", err=True)
     click.echo(output)
-
-
-def _describe(fit: FusionFit | None) -> str:
-    if fit is None:
-        return ""
-    report = fit.report
-    return (
-        f"{report.fusion} fitted on {report.split!r}, n = {report.n}: loss "
-        f"{report.loss_before:.4f} -> {report.loss_after:.4f} (largest gradient "
-        f"{report.gradient_norm:.1e})\n{fit.folds}-fold, on faces not fitted on: accuracy "
-        f"{100 * fit.held_out_accuracy:.2f} %, plain averaging {100 * fit.average_accuracy:.2f} %\n"
-    )
 
 
 @main.command()
@@ -328,9 +312,8 @@ def recipes(as_json: bool) -> None:
     if as_json:
         print_json([r.to_dict() for r in RECIPES.values()])
         return
-    table = Table("recipe", "epochs", "batch", "lr", "preset", "description", box=None)
-    for r in RECIPES.values():
-        table.add_row(
-            r.name, str(r.epochs), str(r.batch_size), f"{r.lr:g}", r.preset, r.description
-        )
-    wide(table)
+    rows = [
+        [r.name, str(r.epochs), str(r.batch_size), f"{r.lr:g}", r.preset, r.description]
+        for r in RECIPES.values()
+    ]
+    print_table([["recipe", "epochs", "batch", "lr", "preset", "description"], *rows])

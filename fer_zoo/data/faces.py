@@ -40,27 +40,35 @@ class FaceDataset:
         split: str | None = None,
         votes: Tensor | None = None,
     ) -> None:
-        if images.dtype != torch.uint8 or images.ndim != 3 or len(images) != len(targets):
+        tensors = [images, targets] if votes is None else [images, targets, votes]
+        if not all(isinstance(tensor, Tensor) for tensor in tensors):
+            kinds = [type(tensor).__name__ for tensor in tensors]
+            raise DataError(f"images, targets and votes are tensors, got {kinds}")
+        if images.dtype != torch.uint8 or images.ndim != 3 or targets.shape != images.shape[:1]:
             raise DataError(
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
-                f"{tuple(images.shape)} and {len(targets)} targets"
+                f"{tuple(images.shape)} and targets {tuple(targets.shape)}"
             )
         if split not in (None, "train", "public", "private"):
             raise ArgumentError(
                 f"split must be 'train', 'public', 'private' or None, got {split!r}"
             )
+        if not isinstance(name, str):
+            raise ArgumentError(f"name must be text, got {name!r:.80}")
         self.labels = check_labels(labels)
-        if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < len(self.labels):
+        wrong = targets[(targets != targets.long()) | (targets < 0) | (targets >= len(self.labels))]
+        if len(wrong):
             raise DataError(
                 f"targets must be 0 to {len(self.labels) - 1} for {len(self.labels)} labels, "
-                f"got {int(targets.min())} to {int(targets.max())}"
+                f"got {wrong[0].item()}"
             )
         if votes is not None and votes.shape != (len(images), len(self.labels)):
             raise DataError(
                 f"votes must be {(len(images), len(self.labels))}, got {tuple(votes.shape)}"
             )
-        self.images, self.targets, self.name, self.split = images, targets.long(), name, split
-        self.votes = votes
+        self.images, self.targets = images.cpu(), targets.cpu().long()
+        self.name, self.split = name, split
+        self.votes = None if votes is None else votes.cpu()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -86,11 +94,22 @@ class FaceDataset:
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def shared_with(self, other: "FaceDataset") -> int:
+        """Return how many of these faces, pixel by pixel, are among the other's.
+
+        Example:
+            >>> images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1).expand(4, 48, 48)
+            >>> faces = FaceDataset(images, torch.zeros(4), labels=("calm",), name="mine")
+            >>> faces.shared_with(faces.subset(3))
+            3
+        """
+        theirs = set(check_faces(other)._hashes)
+        return sum(own in theirs for own in self._hashes)
+
     @cached_property
-    def image_hashes(self) -> frozenset[bytes]:
-        """A hash of each image, to tell whether two datasets share faces."""
+    def _hashes(self) -> list[bytes]:
         images = self.images.contiguous().numpy()
-        return frozenset(hashlib.blake2b(i.tobytes(), digest_size=16).digest() for i in images)
+        return [hashlib.blake2b(i.tobytes(), digest_size=16).digest() for i in images]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -100,8 +119,8 @@ class FaceDataset:
 
     def subset(self, size: int) -> "FaceDataset":
         """Return `size` faces spread evenly over the data (the same ones every time)."""
-        if not 0 < size:
-            raise ArgumentError(f"a subset needs at least one face, got {size}")
+        if type(size) is not int or size < 1:
+            raise ArgumentError(f"a subset needs at least one face, got {size!r:.80}")
         if size >= len(self):
             return self
         keep = torch.arange(size) * len(self) // size
@@ -117,3 +136,10 @@ class FaceDataset:
     def targets_for(self, labels: Sequence[str]) -> Tensor:
         """Return the targets as indices into `labels`, which must name the same classes."""
         return torch.tensor(index_map(labels, self.labels))[self.targets]
+
+
+def check_faces(data: FaceDataset) -> FaceDataset:
+    """Return `data`, or say that it is no dataset."""
+    if not isinstance(data, FaceDataset):
+        raise ArgumentError(f"faces come as a fer_zoo.data dataset, got {data!r:.80}")
+    return data

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fer_zoo._files import replacing
+from fer_zoo._files import as_path, replacing
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, DataError, LabelError
 from fer_zoo.labels import FER2013 as LABELS, canonical
@@ -71,7 +71,7 @@ class FER2013(FaceDataset):
     def __init__(self, root: str | os.PathLike[str], split: Split = "train") -> None:
         if split not in SPLITS:
             raise ArgumentError(f"split must be one of {SPLITS}, got {split!r}")
-        arrays = load_arrays(Path(root))
+        arrays = load_arrays(as_path(root))
         rows = np.flatnonzero(arrays["usage"] == SPLITS.index(split))
         if not len(rows):
             there = [s for i, s in enumerate(SPLITS) if (arrays["usage"] == i).any()]
@@ -179,7 +179,9 @@ def _read_csv(path: Path) -> Arrays:
     images, targets, usage = bytearray(), bytearray(), bytearray()
     line = 0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file, _bytes_bar(path) as bar:
+        size = path.stat().st_size
+        bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
+        with path.open(newline="", encoding="utf-8-sig") as file, bar:
             reader = csv.reader(file)
             header = [name.strip().lower() for name in next(reader, [])]
             missing = [name for name in ("emotion", "pixels", "usage") if name not in header]
@@ -193,7 +195,8 @@ def _read_csv(path: Path) -> Arrays:
                 emotion, pixels, use = (row[i] for i in columns)
                 values = np.array(pixels.split(), dtype=np.int64)
                 target, code = int(emotion), USAGE.get(use.strip().lower(), -1)
-                if not 0 <= target < 7 or code < 0 or values.shape != (2304,) or _odd(values):
+                usable = values.shape == (2304,) and 0 <= values.min() <= values.max() <= 255
+                if not (usable and 0 <= target < 7 and code >= 0):
                     raise DataError(
                         f"{path}, line {line}: needs a class from 0 to 6, 2304 pixels from 0 to "
                         f"255 and a usage; got class {target}, {values.size} pixels, usage {use!r}"
@@ -209,15 +212,6 @@ def _read_csv(path: Path) -> Arrays:
         "targets": np.frombuffer(targets, np.uint8),
         "usage": np.frombuffer(usage, np.uint8),
     }
-
-
-def _bytes_bar(path: Path) -> "tqdm[None]":
-    size = path.stat().st_size
-    return tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
-
-
-def _odd(values: np.ndarray) -> bool:
-    return bool((values < 0).any() or (values > 255).any())
 
 
 def _folder_files(root: Path) -> list[Path]:
@@ -246,13 +240,7 @@ def _read_folder(root: Path, files: list[Path]) -> Arrays:
             raise DataError(f"{path}: FER2013 faces are 48x48 px, this is {tuple(image.shape)}")
         if image.dtype != torch.uint8:
             image = image.mul(255).round().byte()
-        images[i] = image.numpy()
-        usage[i] = _folder_usage(path)
+        images[i], split = image.numpy(), official_split(path)
+        unnamed = 0 if path.parent.parent.name == "train" else 3
+        usage[i] = unnamed if split is None else SPLITS.index(split)
     return {"images": images, "targets": targets, "usage": usage}
-
-
-def _folder_usage(path: Path) -> int:
-    split = official_split(path)
-    if split is not None:
-        return SPLITS.index(split)
-    return 0 if path.parent.parent.name == "train" else 3

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import FER2013, USAGE, Split, find_csv, load_arrays
 from fer_zoo.errors import DataError
@@ -70,13 +71,13 @@ class FERPlus(FaceDataset):
         *,
         votes: str | os.PathLike[str] | None = None,
     ) -> None:
-        source = find_csv(Path(root))
+        source = find_csv(as_path(root))
         if source is None:
             raise DataError(
                 f"{root} holds no fer2013.csv; FER+ maps votes by csv row, so no folder will do"
             )
         faces = FER2013(root, split)
-        path = Path(votes) if votes else source.parent / VOTES_FILE
+        path = source.parent / VOTES_FILE if votes is None else as_path(votes)
         table, usage = _read_votes(path)
         own = load_arrays(Path(root))["usage"]
         if len(own) > len(usage) or (usage[: len(own)] != own).any():

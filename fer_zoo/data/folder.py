@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import official_split
 from fer_zoo.errors import DataError, InputError
@@ -49,7 +50,7 @@ class ImageFolder(FaceDataset):
     """
 
     def __init__(self, root: str | os.PathLike[str], *, size: int = 48) -> None:
-        base = Path(root)
+        base = as_path(root)
         if not base.is_dir():
             raise DataError(f"{base} is not a folder")
         classes = sorted(p.name for p in base.iterdir() if p.is_dir() and not _is_hidden(p, base))

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, permutations
 from pathlib import Path
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fer_zoo._files import as_path
+from fer_zoo._tables import markdown
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, _read_votes
 from fer_zoo.data.folder import ImageFolder
@@ -32,7 +34,7 @@ SHOWN = 20
 Tables = dict[str, list[list[str]]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Face:
     """Where a face is found, and what it is labelled.
 
@@ -44,7 +46,7 @@ class Face:
         file: its path under the root, for folders; else empty.
 
     Example:
-        >>> Face(7, "train", "happy").name
+        >>> Face(row=7, split="train", label="happy").name
         'row 7'
     """
 
@@ -59,12 +61,13 @@ class Face:
         return self.file or f"row {self.row}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
     """Faces that are copies of one photograph, in the order of the data.
 
     Example:
-        >>> pair = Group((Face(1, "train", "sad"), Face(9, "public", "fear")))
+        >>> pair = Group(faces=(Face(row=1, split="train", label="sad"),
+        ...                     Face(row=9, split="public", label="fear")))
         >>> pair.splits, pair.labels
         (('train', 'public'), ('sad', 'fear'))
     """
@@ -82,7 +85,7 @@ class Group:
         return tuple(dict.fromkeys(face.label for face in self.faces))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataReport:
     """What `data_report` found; every list is complete.
 
@@ -102,7 +105,7 @@ class DataReport:
         images: all faces, uint8, shape `(N, H, W)`.
 
     Example:
-        >>> DataReport("mine", ".", {}, 8, (), (), (), (), None, None, (), torch.zeros(2, 48, 48))
+        >>> DataReport(name="mine", root=".", counts={}, near_bits=8, images=torch.zeros(2, 48, 48))
         DataReport('mine', n = 2; print(it.to_markdown()) tells)
     """
 
@@ -110,13 +113,13 @@ class DataReport:
     root: str
     counts: dict[str, dict[str, int]]
     near_bits: int
-    constant: tuple[Face, ...]
-    exact: tuple[Group, ...]
-    near: tuple[Group, ...]
-    links: tuple[tuple[int, int, int, float], ...]
-    non_faces: tuple[Face, ...] | None
-    doubted: tuple[Face, ...] | None
-    notes: tuple[str, ...]
+    constant: tuple[Face, ...] = ()
+    exact: tuple[Group, ...] = ()
+    near: tuple[Group, ...] = ()
+    links: tuple[tuple[int, int, int, float], ...] = ()
+    non_faces: tuple[Face, ...] | None = None
+    doubted: tuple[Face, ...] | None = None
+    notes: tuple[str, ...] = ()
     images: Tensor = field(repr=False, compare=False)
 
     def __repr__(self) -> str:
@@ -160,15 +163,14 @@ class DataReport:
         """Return the tables and the beginning of each list as Markdown."""
         parts = [f"# {self.name}", *(f"Note: {note}." for note in self.notes)]
         for title, table in self.tables().items():
-            lines = [table[0], ["---"] * len(table[0]), *table[1:]]
-            parts += [f"## {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+            parts += [f"## {title}", markdown(table)]
         conflicts = [group for group in self.exact if len(group.labels) > 1]
         across = [group for group in self.near if len(group.splits) > 1]
         for title, found in (
-            ("Images that show nothing", [Group((face,)) for face in self.constant]),
+            ("Images that show nothing", [Group(faces=(face,)) for face in self.constant]),
             ("Exact duplicates with several labels", conflicts),
             ("Near duplicates across splits", across),
-            ("FER+ non-faces", [Group((face,)) for face in self.non_faces or ()]),
+            ("FER+ non-faces", [Group(faces=(face,)) for face in self.non_faces or ()]),
         ):
             if found:
                 lists = [
@@ -226,11 +228,11 @@ def data_report(
         >>> [face.name for face in report.constant], report.exact[0].labels
         (['calm/a.png'], ('calm', 'tense'))
     """
-    if not 0 <= near_bits <= 16:
-        raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits}")
+    if type(near_bits) is not int or not 0 <= near_bits <= 16:
+        raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits!r:.80}")
     imagehash, components = _libraries()
-    name, labels, images, faces, notes = _read(Path(root))
-    votes, vote_notes = _votes(Path(root), faces)
+    name, labels, images, faces, notes = _read(as_path(root))
+    votes, vote_notes = _votes(as_path(root), faces)
     deviation = np.array([image.std() for image in images])
     copies: dict[bytes, list[int]] = {}
     for row in np.flatnonzero(deviation >= BLANK).tolist():
@@ -274,7 +276,7 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
         files = [path.relative_to(root).as_posix() for path in data.files]
         split, labels = data.split or "all", data.labels
         own = [
-            Face(row, split, labels[k], file)
+            Face(row=row, split=split, label=labels[k], file=file)
             for row, (k, file) in enumerate(zip(data.targets.tolist(), files, strict=True))
         ]
         return data.name, labels, data.images.numpy(), own, []
@@ -285,7 +287,10 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
     if source is None:
         files = [path.relative_to(root).as_posix() for path in _folder_files(root)]
     triples = zip(arrays["usage"].tolist(), arrays["targets"].tolist(), files, strict=True)
-    faces = [Face(row, USAGES[u], LABELS[k], f) for row, (u, k, f) in enumerate(triples)]
+    faces = [
+        Face(row=row, split=USAGES[u], label=LABELS[k], file=f)
+        for row, (u, k, f) in enumerate(triples)
+    ]
     notes = []
     for usage, split in enumerate(USAGES):
         found = np.bincount(arrays["targets"][arrays["usage"] == usage], minlength=7).tolist()
@@ -344,17 +349,14 @@ def _likeness(images: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.n
     """Return the correlation of the first's core with the second at the best shift."""
     height, width = (side - 2 * SHIFT for side in images.shape[1:])
     best = np.full(len(first), -1.0)
-    for part in _parts(len(first)):
+    for start in range(0, len(first), 1024):
+        part = slice(start, start + 1024)
         core = _standardised(images[first[part], SHIFT : SHIFT + height, SHIFT : SHIFT + width])
         for y in range(2 * SHIFT + 1):
             for x in range(2 * SHIFT + 1):
                 other = _standardised(images[second[part], y : y + height, x : x + width])
                 best[part] = np.maximum(best[part], np.einsum("np,np->n", core, other))
     return best
-
-
-def _parts(total: int, size: int = 1024) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, total, size))
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
@@ -366,7 +368,7 @@ def _standardised(images: np.ndarray) -> np.ndarray:
 
 def _groups(faces: list[Face], found: list[list[int]]) -> tuple[Group, ...]:
     """Return groups, those with the most labels and then the most faces first."""
-    groups = [Group(tuple(faces[row] for row in rows)) for rows in found]
+    groups = [Group(faces=tuple(faces[row] for row in rows)) for rows in found]
     return tuple(sorted(groups, key=lambda g: (-len(g.labels), -len(g.faces), g.faces[0].row)))
 
 

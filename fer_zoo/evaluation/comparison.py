@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.evaluation.figures import points
 from fer_zoo.evaluation.metrics import Evaluation
 from fer_zoo.transforms import PRESETS, Preset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Two evaluations on the same faces, and McNemar's exact test of their accuracies.
 
@@ -44,7 +45,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         return (
-            f"Comparison({self.second!r} against {self.first!r}: {100 * self.difference:+.2f} "
+            f"Comparison({self.second!r} against {self.first!r}: {points(self.difference)} "
             f"points, McNemar's p = {self.p_value:.3g}, n = {self.n})"
         )
 
@@ -64,8 +65,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         >>> faces = fer_zoo.data.FaceDataset(
         ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> names = "resnet18_025", "vgg19_025"
-        >>> a, b = (fer_zoo.evaluate(fer_zoo.create(n, weights="default"), faces) for n in names)
+        >>> a, b = (fer_zoo.evaluate(name, faces) for name in ("resnet18_025", "vgg19_025"))
         >>> compare(a, b).first
         'resnet18_025, fer40_center'
     """
@@ -75,11 +75,10 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         raise MissingDependencyError(
             f"McNemar's test needs SciPy ({error}): pip install 'fer-zoo[train]'"
         ) from None
-    if first.fingerprint != second.fingerprint:
+    if first.faces.fingerprint != second.faces.fingerprint:
         raise ArgumentError(
-            f"{first.title} was evaluated on {first.data} (n = {first.n}) and {second.title} on "
-            f"{second.data} (n = {second.n}), which are not the same faces: evaluate both on one "
-            "dataset"
+            f"{first.title} was evaluated on {first.faces} and {second.title} on {second.faces}, "
+            "which are not the same faces: evaluate both on one dataset"
         )
     only_first = int((first.correct & ~second.correct).sum())
     only_second = int((second.correct & ~first.correct).sum())

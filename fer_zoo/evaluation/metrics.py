@@ -3,7 +3,10 @@
 The metrics are scikit-learn's and torchmetrics', the intervals SciPy's.
 """
 
+import hashlib
+import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -14,15 +17,19 @@ from torch.nn import functional as F
 
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError
+from fer_zoo.evaluation.figures import interval, percent
+from fer_zoo.evidence import Calibration, Evidence, Score
+from fer_zoo.factory import resolve
 from fer_zoo.inference import fit_temperature, fuse, member_scores
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.inference.scoring import tempered
 from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.plain import to_plain
 from fer_zoo.transforms import PRESETS, Preset
 
 PRIVATE_NOTE = "PrivateTest: for reporting only; nothing may be chosen by this figure"
 BINS = 15
-"""Of equal width, for the calibration error and its plot."""
+"""Of equal width, for the calibration error."""
 
 RESAMPLES = 10_000
 """Draws of the bootstrap interval."""
@@ -31,37 +38,18 @@ FOLDS = 5
 """Parts of the cross-validation of the temperature."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """How a model does on one split.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Score):
+    """How a model does on some faces: a `Score`, and all that it was computed from.
 
     Shares are from 0 to 1. A class without faces has recall NaN.
 
     Attributes:
         model: its name.
-        weights: the address of its weights, where it has them from the zoo.
-        fusion: the name of its fusion, for an ensemble.
-        data: the dataset's name.
-        split: `"public"`, `"private"`, ..., or None for one's own faces.
-        fingerprint: of the faces, the same for the same faces only.
-        preset: the transform.
-        views: views per face.
-        n: faces.
-        accuracy: share labelled right.
-        interval: 95 % Wilson interval of it.
-        bootstrap_interval: 95 % percentile interval of it over 10,000 resamples of the faces.
-        balanced_accuracy: mean recall over the classes.
-        macro_f1: mean F1 over the classes.
-        detection_rate: share of the classes with faces whose most frequent prediction is the class
-            itself, more frequent than any other; the thesis' emotion detection rate.
-        nll: mean cross-entropy in nats.
-        nll_uncalibrated: the same with temperature 1.
-        ece: expected calibration error, 15 bins, mean absolute gap (Guo et al. 2017).
-        ece_uncalibrated: the same with temperature 1.
-        cross_validated_ece: the same where each fifth of these faces has the temperature fitted on
-            the others; None where none may be fitted on them, or fewer than 250 are there.
-        temperature: what scores were divided by; 1 for an uncalibrated model.
-        calibration: the preset and the faces that the temperature was fitted for and on.
+        state: a digest of the network that was evaluated, of its tensors and its layers.
+        weights: the address of its weights, where they have one.
+        calibration: the temperatures of the model, and the faces they were fitted on.
+        calibrated_for: the preset whose temperature was taken; empty for an uncalibrated model.
         recall: of each class.
         recall_interval: 95 % Wilson interval of each.
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
@@ -72,51 +60,34 @@ class Evaluation:
         targets: `(N,)`, indices into `labels`; not part of the JSON.
 
     Example:
-        >>> import torch
-        >>> scores, targets = torch.eye(2)[[0, 1, 1, 0]] * 9, torch.tensor([0, 1, 1, 1])
-        >>> found = score_metrics(scores, targets, ("calm", "tense"))
-        >>> found["accuracy"], found["recall"]["calm"], found["detection_rate"]
-        (0.75, 1.0, 1.0)
+        >>> import torch, fer_zoo
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...                     labels=fer_zoo.labels.FER2013, name="black")
+        >>> result = evaluate("resnet18_025", faces)
+        >>> result.weights, str(result.faces), result.calibrated_for
+        ('resnet18_025.fer2013', 'black, n = 7', 'fer40_center')
     """
 
     model: str
-    weights: str
-    fusion: str
-    data: str
-    split: str | None
-    fingerprint: str
-    preset: str
-    views: int
-    n: int
-    accuracy: float
-    interval: tuple[float, float]
-    bootstrap_interval: tuple[float, float]
-    balanced_accuracy: float
-    macro_f1: float
-    detection_rate: float
-    nll: float
-    nll_uncalibrated: float
-    ece: float
-    ece_uncalibrated: float
-    cross_validated_ece: float | None
-    temperature: float
-    calibration: dict[str, Any]
+    state: str = ""
+    weights: str = ""
+    calibration: Calibration | None = None
+    calibrated_for: str = ""
     recall: dict[str, float]
     recall_interval: dict[str, tuple[float, float]]
     confusion: list[list[int]]
     labels: tuple[str, ...]
     note: str = ""
     source: str = ""
-    scores: Tensor = field(repr=False, compare=False, kw_only=True)
-    targets: Tensor = field(repr=False, compare=False, kw_only=True)
+    scores: Tensor = field(repr=False, compare=False)
+    targets: Tensor = field(repr=False, compare=False)
 
     def __repr__(self) -> str:
-        low, high = self.interval
         return (
-            f"Evaluation({self.title!r} on {self.data} {self.split or ''}, {self.preset}: "
-            f"accuracy {100 * self.accuracy:.2f} % ({100 * low:.2f} to {100 * high:.2f}), "
-            f"macro-F1 {100 * self.macro_f1:.2f} %, ECE {100 * self.ece:.2f} %, n = {self.n})"
-        ).replace(" , ", ", ")
+            f"Evaluation({self.title!r} on {self.faces}, {self.preset}: accuracy "
+            f"{percent(self.accuracy)} % ({interval(self.interval)}), "
+            f"macro-F1 {percent(self.macro_f1)} %, ECE {percent(self.ece)} %)"
+        )
 
     @property
     def title(self) -> str:
@@ -125,14 +96,9 @@ class Evaluation:
         return f"{name} ({self.fusion})" if self.fusion else name
 
     @property
-    def view_count(self) -> str:
-        """The views in words, `one view` or `ten views`."""
-        return {1: "one view", 10: "ten views"}.get(self.views, f"{self.views} views")
-
-    @property
-    def fitted_here(self) -> bool:
-        """Whether the temperature was fitted on these very faces."""
-        return self.calibration.get("fingerprint") == self.fingerprint
+    def score(self) -> Score:
+        """What evidence keeps of it."""
+        return Score(**{f.name: getattr(self, f.name) for f in fields(Score)})
 
     @property
     def correct(self) -> Tensor:
@@ -143,11 +109,24 @@ class Evaluation:
     def detected(self) -> list[str]:
         """The classes that count for the detection rate."""
         pairs = zip(self.labels, detected(self.confusion), strict=True)
-        return [name for name, found in pairs if found]
+        return [name for name, is_detected in pairs if is_detected]
 
     def probabilities(self, temperature: float | None = None) -> Tensor:
         """Return the probabilities `(N, K)`, float64, at the model's temperature or another."""
         return tempered(self.scores, temperature or self.temperature).softmax(1)
+
+    def bins(self, temperature: float | None = None) -> tuple[list[int], list[float], list[float]]:
+        """Return faces, mean probability of the winner, and share of right answers of each bin.
+
+        The bins are those of the calibration error: right-open, of equal width. Empty ones hold 0.
+        """
+        sure = self.probabilities(temperature).amax(1)
+        edges = torch.linspace(0, 1, BINS + 1, dtype=sure.dtype)
+        bin_of = (torch.bucketize(sure, edges, right=True) - 1).clamp(0, BINS - 1)
+        counts = torch.bincount(bin_of, minlength=BINS)
+        sums = (bin_of.bincount(x, BINS) for x in (sure, self.correct.double()))
+        confidence, accuracy = ((total / counts.clamp_min(1)).tolist() for total in sums)
+        return counts.tolist(), confidence, accuracy
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields but scores and targets as plain values, ready for JSON.
@@ -155,12 +134,15 @@ class Evaluation:
         NaN becomes None.
         """
         names = [f.name for f in fields(self) if f.name not in ("scores", "targets")]
-        plain: dict[str, Any] = {name: _plain(getattr(self, name)) for name in names}
+        plain: dict[str, Any] = to_plain({name: getattr(self, name) for name in names})
+        for row, confusion in zip(self.labels, self.confusion, strict=True):
+            if not any(confusion):
+                plain["recall"][row], plain["recall_interval"][row] = None, None
         return plain
 
 
 def evaluate(
-    model: Classifier,
+    model: Classifier | str | os.PathLike[str],
     data: FaceDataset,
     *,
     preset: Preset | str | None = None,
@@ -170,7 +152,7 @@ def evaluate(
     """Score a model on a dataset whose classes it knows by name.
 
     Args:
-        model: a trained model.
+        model: a trained model, a name, an address or the folder of a training run.
         data: faces with the same class names, in any order.
         preset: another transform than the model's own.
         batch_size: largest number of views in one forward pass.
@@ -184,42 +166,70 @@ def evaluate(
         >>> import torch, fer_zoo
         >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> result = evaluate(fer_zoo.create("resnet18_025", weights="default"), faces)
+        >>> result = evaluate("resnet18_025", faces)
         >>> result.n, round(result.accuracy, 4)     # one of seven classes is right
         (7, 0.1429)
     """
-    if not isinstance(model, Classifier):
-        raise ArgumentError(
-            f"expected a model, got {model!r:.80}; fer_zoo.create builds one by name"
-        )
-    if model.labels is None:
-        raise LabelError(f"{model.name!r} has no labels: train it or load weights first")
+    network = resolve(model)
+    if network.labels is None:
+        raise LabelError(f"{network.name!r} has no labels: train it or load weights first")
     _libraries()  # so that a missing package is told before the forward passes, not after
-    targets = data.targets_for(model.labels)
+    targets = data.targets_for(network.labels)
     if not len(targets):
         raise ArgumentError(f"{data.name} holds no faces to evaluate on")
-    arithmetic = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
+    arithmetic = preset if isinstance(preset, Preset) else PRESETS[preset or network.preset]
     members = member_scores(
-        model, data.images, preset=arithmetic, batch_size=batch_size, progress=progress
+        network, data.images, preset=arithmetic, batch_size=batch_size, progress=progress
     )
-    scores, temperature = fuse(model, members), model.temperature_for(arithmetic.name)
+    scores, known = fuse(network, members), network.evidence
+    fitted = known.calibration.temperature if known.calibration else {}
+    presets = (arithmetic.name, network.preset)
+    calibrated_for = next((name for name in presets if name in fitted), "")
+    figures = score_metrics(
+        scores, targets, network.labels, temperature=fitted.get(calibrated_for, 1.0)
+    )
     return Evaluation(
-        model=model.name,
-        weights=str(model.provenance.get("weights", "")),
-        fusion=model.fusion.name if isinstance(model, Ensemble) else "",
-        data=data.name,
-        split=data.split,
-        fingerprint=data.fingerprint,
+        model=network.name,
+        state=_state_of(network),
+        weights=known.weights,
+        fusion=network.fusion.name if isinstance(network, Ensemble) else "",
+        faces=data.faces,
         preset=arithmetic.name,
         views=arithmetic.num_views,
-        labels=model.labels,
+        selection="; ".join(selections(known)),
+        labels=network.labels,
         note=PRIVATE_NOTE if data.split == "private" else "",
-        calibration=_calibration(model, arithmetic.name),
+        calibration=known.calibration,
+        calibrated_for=calibrated_for,
         cross_validated_ece=cross_validated_ece(scores, targets, data.split),
         scores=scores,
         targets=targets,
-        **score_metrics(scores, targets, model.labels, temperature=temperature),
+        **figures,
     )
+
+
+def selections(known: Evidence) -> list[str]:
+    """Return how the epoch, the fusion or the seed was chosen, as far as that is known."""
+    chosen = [known.training.selection] if known.training else []
+    chosen += [f"fusion fitted on {known.fusion_fit.faces}"] if known.fusion_fit else []
+    chosen += [score.selection for score in known.scores]
+    return list(dict.fromkeys(filter(None, chosen)))
+
+
+def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
+    """Raise `ArgumentError` unless the evaluations were made of this network as it is now."""
+    for result in results:
+        if (result.model, result.state) != (model.name, _state_of(model)):
+            raise ArgumentError(
+                f"{result!r} was made of another network, or of {model.name!r} before it changed "
+                "or was stored in another type: evaluate again what is meant, with "
+                "fer_zoo.evaluate(model, data)"
+            )
+
+
+def _state_of(model: Classifier) -> str:
+    layers = [type(layer).__name__ for layer in model.modules()]  # not all have tensors
+    return hashlib.sha256(repr((model.state, layers)).encode()).hexdigest()
 
 
 def score_metrics(
@@ -246,7 +256,6 @@ def score_metrics(
     confusion = metrics.confusion_matrix(truth, guesses, labels=indices).tolist()
     calibrated, exact = tempered(scores, temperature), scores.double()
     return {
-        "n": n,
         "accuracy": int(right.sum()) / n,
         "interval": _wilson(stats, int(right.sum()), n),
         "bootstrap_interval": _bootstrap(stats, right),
@@ -317,18 +326,6 @@ def cross_validated_ece(scores: Tensor, targets: Tensor, split: str | None) -> f
     return expected_calibration_error(found, targets)
 
 
-def _calibration(model: Classifier, preset: str) -> dict[str, Any]:
-    if not model.temperature:
-        return {}
-    own = preset if preset in model.temperature else model.preset
-    # A run keeps what it validated on; its temperature was fitted there too.
-    faces = model.provenance.get("calibration") or model.provenance.get("validation") or {}
-    known = {k: faces[k] for k in ("data", "name", "split", "n", "fingerprint") if k in faces}
-    if "name" in known:
-        known["data"] = known.pop("name")
-    return {"preset": own} | known if own in model.temperature else {}
-
-
 def _wilson(stats: Any, right: int, n: int) -> tuple[float, float]:
     if not n:
         return float("nan"), float("nan")
@@ -349,14 +346,6 @@ def _bootstrap(stats: Any, right: np.ndarray) -> tuple[float, float]:
         random_state=np.random.default_rng(0),
     )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value == value else None
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def _libraries() -> Any:

@@ -4,16 +4,14 @@ import csv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from fer_zoo._files import replacing
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.metrics import Evaluation
-from fer_zoo.evaluation.sheet import contact_sheet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mistake:
     """One face that was labelled wrong.
 
@@ -26,7 +24,8 @@ class Mistake:
         true_probability: what the model gives to the class in the data.
 
     Example:
-        >>> Mistake(7, "row 7", "fear", "happy", 0.9, 0.05).predicted
+        >>> Mistake(index=7, source="row 7", true="fear", predicted="happy", probability=0.9,
+        ...         true_probability=0.05).predicted
         'happy'
     """
 
@@ -52,28 +51,23 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
         >>> len(find_mistakes(fer_zoo.evaluate(model, faces), faces))
         6
     """
-    if data.fingerprint != evaluation.fingerprint:
-        raise ArgumentError(
-            f"{data.name} (n = {len(data)}) is not what was evaluated: {evaluation.data} "
-            f"(n = {evaluation.n})"
-        )
+    if data.fingerprint != evaluation.faces.fingerprint:
+        raise ArgumentError(f"{data.faces} is not what was evaluated: {evaluation.faces}")
     probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
     wrong = (~evaluation.correct).nonzero()[:, 0]
     order = probabilities[wrong, guesses[wrong]].argsort(descending=True, stable=True)
-    found = []
-    for i in wrong[order].tolist():
-        true, guess = int(evaluation.targets[i]), int(guesses[i])
-        found.append(
-            Mistake(
-                index=i,
-                source=_source(data, i),
-                true=evaluation.labels[true],
-                predicted=evaluation.labels[guess],
-                probability=float(probabilities[i, guess]),
-                true_probability=float(probabilities[i, true]),
-            )
+    triples = ((i, int(evaluation.targets[i]), int(guesses[i])) for i in wrong[order].tolist())
+    return [
+        Mistake(
+            index=i,
+            source=_source(data, i),
+            true=evaluation.labels[true],
+            predicted=evaluation.labels[guess],
+            probability=float(probabilities[i, guess]),
+            true_probability=float(probabilities[i, true]),
         )
-    return found
+        for i, true, guess in triples
+    ]
 
 
 def write_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
@@ -81,43 +75,7 @@ def write_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
         writer.writeheader()
-        for mistake in mistakes:
-            row = asdict(mistake)
-            for name in ("probability", "true_probability"):
-                row[name] = f"{row[name]:.6f}"
-            writer.writerow(row)
-
-
-def plot_mistakes(mistakes: Sequence[Mistake], data: FaceDataset, *, count: int = 40) -> Any:
-    """Return a `matplotlib.figure.Figure` of the first `count` mistakes.
-
-    Under each face stand where it is from, the class in the data, and what the model says.
-
-    Raises:
-        ArgumentError: there are none.
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> mistakes = find_mistakes(fer_zoo.evaluate(model, faces), faces)
-        >>> len(plot_mistakes(mistakes, faces).axes) >= len(mistakes)
-        True
-    """
-    shown = list(mistakes)[:count]
-    if not shown:
-        raise ArgumentError("no mistakes to plot: pass some of what find_mistakes returns")
-    captions = [
-        f"{Path(m.source).name or f'face {m.index}'}\n{m.true} in the data\n"
-        f"{m.predicted} {100 * m.probability:.0f} %"
-        for m in shown
-    ]
-    title = f"the {len(shown)} most confident of {len(mistakes)} errors on {data.name}, n = "
-    images = data.images[[m.index for m in shown]]
-    return contact_sheet(images, captions, title=f"{title}{len(data)}", columns=8)
+        writer.writerows(map(asdict, mistakes))
 
 
 def _source(data: FaceDataset, index: int) -> str:

@@ -1,29 +1,19 @@
 """The card of a repository on the Hub: metadata that the Hub reads, and what people read."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from fer_zoo.evaluation.card import LIMITS, markdown, origin, percent, versions
-from fer_zoo.evaluation.metrics import Evaluation
-from fer_zoo.models import Classifier, Ensemble
+from fer_zoo._tables import markdown
+from fer_zoo.evaluation.card import LIMITS, made_by, origin
+from fer_zoo.evaluation.figures import figure_rows, points
+from fer_zoo.evaluation.metrics import Evaluation, check_results
+from fer_zoo.evidence import Score, Storage
+from fer_zoo.models import Classifier
 
 OFFICIAL = {"public": "PublicTest", "private": "PrivateTest", "train": "Training"}
 METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "balanced_accuracy": "balanced_accuracy"}
 """Which figures go into the Hub's `model-index`, and what it calls them."""
-
-
-def evidence(model: Classifier, results: Sequence[Evaluation] = ()) -> list[dict[str, Any]]:
-    """Return the figures known of a model, a row for each preset and split.
-
-    Args:
-        model: its provenance has those of its record.
-        results: measured otherwise; they replace the record's.
-    """
-    if results:
-        return [{**r.to_dict(), "selection": r.note or "said by the evaluation"} for r in results]
-    fusion = model.fusion.name if isinstance(model, Ensemble) else ""
-    rows = model.provenance.get("metrics", [])
-    return [row for row in rows if row.get("fusion", "") == fusion]
+SHOWN = ("faces", "view_count", "preset", "accuracy", "interval", "balanced_accuracy", "macro_f1")
+"""Which are in the table."""
 
 
 def make_model_card(
@@ -35,14 +25,17 @@ def make_model_card(
 ) -> str:
     """Return the README of a model's repository on the Hub.
 
-    The `model-index` in its metadata and the table in its text are of the same rows: the record's,
-    or those of `results`.
+    The `model-index` in its metadata and the table in its text are of the same figures: those of
+    the model's evidence, or of `results`. A network that changed has none.
 
     Args:
         model: what the repository holds.
         place: `org/name`.
-        results: evaluations of it.
+        results: evaluations of it, as it is now.
         stored: the type that its weights are stored in, where that is another than the model's.
+
+    Raises:
+        ArgumentError: the results are of another network, or of this one before it changed.
 
     Example:
         >>> import fer_zoo
@@ -50,10 +43,11 @@ def make_model_card(
         >>> "model-index:" in make_model_card(model, "me/faces")
         True
     """
-    rows = evidence(model, results)
+    check_results(model, results)
+    scores = results or model.evidence.scores
     labels = ", ".join(model.labels) if model.labels else f"{model.num_classes} unnamed classes"
     parts = [
-        f"---\n{_metadata(model, place, rows)}\n---",
+        f"---\n{_metadata(model, place, scores)}\n---",
         f"# {place.rpartition('/')[2]}",
         f"Facial-expression recognition on {'gray' if model.in_channels == 1 else 'RGB'} face "
         f"crops: `{model.name}` of fer_zoo (`pip install fer-zoo`), transform "
@@ -61,57 +55,59 @@ def make_model_card(
         "## Use",
         _usage(model, place),
         "## Evidence",
-        _table(model, rows) if rows else "No figures are recorded for these weights.",
+        _table(scores) if scores else "No figures are recorded for these weights.",
         "## Storage",
-        "\n".join(storage_lines(model.provenance.get("storage", {}), stored)),
+        "\n".join(storage_lines(model.evidence.storage, stored)),
         "## Where it comes from",
         "\n".join(origin(model)),
         "## Limits",
         LIMITS,
-        "Card made by " + ", ".join(f"{name} {version}" for name, version in versions().items()),
+        made_by(),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def storage_lines(storage: Mapping[str, Any], stored: str = "") -> list[str]:
+def storage_lines(storage: Storage | None, stored: str = "") -> list[str]:
     """Return what the stored precision costs, as the lines of a Markdown list.
 
     Example:
-        >>> cost = {"dtype": "int8", "against": "float32", "gain": -0.00056, "preset": "p",
-        ...         "split": "public", "n": 3589}
-        >>> storage_lines({"dtype": "float32", "costs": [cost]}, "int8")
-        ['- stored as int8: -0.06 points of accuracy against float32 (`p`, PublicTest, n = 3,589)']
+        >>> from fer_zoo.evidence import Faces, StorageCost
+        >>> faces = Faces(name="FER2013", split="public", n=3589)
+        >>> cost = StorageCost(dtype="int8", against="float32", size=736_880, faces=faces,
+        ...                    preset="p", accuracy=0.7, gain=-0.00056)
+        >>> print(*storage_lines(Storage(dtype="int8", costs=(cost,))))
+        - stored as int8: -0.06 points of accuracy against float32 (`p`, FER2013, split `public`, \
+n = 3,589)
     """
-    dtype = stored or storage.get("dtype") or "float32"
-    found = [row for row in storage.get("costs", []) if row.get("dtype") == dtype]
-    if not found:
+    dtype = stored or (storage.dtype if storage else "float32")
+    costs = [cost for cost in (storage.costs if storage else ()) if cost.dtype == dtype]
+    if not costs:
         return [f"- stored as {dtype}" + ("" if dtype == "float32" else "; its cost: not measured")]
     return [
-        f"- stored as {dtype}: {100 * row['gain']:+.2f} points of accuracy against "
-        f"{row['against']} (`{row['preset']}`, {OFFICIAL.get(row['split'], row['split'])}, "
-        f"n = {row['n']:,})"
-        for row in found
+        f"- stored as {dtype}: {points(cost.gain)} points of accuracy against {cost.against} "
+        f"(`{cost.preset}`, {cost.faces})"
+        for cost in costs
     ]
 
 
-def _metadata(model: Classifier, place: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _metadata(model: Classifier, place: str, scores: Sequence[Score]) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    licence = model.provenance.get("licence")
+    licence = model.evidence.licence
     results = [
         EvalResult(
             task_type="image-classification",
             task_name="Facial-expression recognition",
-            dataset_type=_data(model, row).lower(),
-            dataset_name=_data(model, row),
-            dataset_split=OFFICIAL.get(row.get("split") or "", row.get("split") or "all"),
+            dataset_type=score.faces.name.lower(),
+            dataset_name=score.faces.name,
+            dataset_split=OFFICIAL.get(score.split or "", "all"),
             metric_type=kind,
-            metric_name=f"{name.replace('_', ' ')}, {_views(row)} ({row['preset']})",
-            metric_value=row[name],
-            metric_args={k: row[k] for k in ("preset", "views", "n", "selection")}
-            | ({"interval": list(row["interval"])} if name == "accuracy" else {}),
+            metric_name=f"{name.replace('_', ' ')}, {score.view_count} ({score.preset})",
+            metric_value=getattr(score, name),
+            metric_args={k: getattr(score, k) for k in ("preset", "views", "n", "selection")}
+            | ({"interval": list(score.interval)} if name == "accuracy" else {}),
         )
-        for row in rows
+        for score in scores
         for name, kind in METRICS.items()
     ]
     data = ModelCardData(
@@ -126,36 +122,12 @@ def _metadata(model: Classifier, place: str, rows: Sequence[Mapping[str, Any]]) 
 
 
 def _usage(model: Classifier, place: str) -> str:
-    call = f'fer_zoo.load("hf-hub:{place}")'
-    if model.labels:
-        call = f'fer_zoo.Predictor("hf-hub:{place}")'
-    name = "predict" if model.labels else "model"
+    name, call = ("predict", "Predictor") if model.labels else ("model", "load")
     then = '\nprint(predict("face.png").label)' if model.labels else ""
-    return f"```python\nimport fer_zoo\n\n{name} = {call}{then}\n```"
+    return f'```python\nimport fer_zoo\n\n{name} = fer_zoo.{call}("hf-hub:{place}"){then}\n```'
 
 
-def _table(model: Classifier, rows: Sequence[Mapping[str, Any]]) -> str:
-    head = ["data", "views", "n", "accuracy %", "95 % interval", "balanced %", "macro-F1 %"]
-    cells = [
-        [
-            f"{_data(model, row)} {OFFICIAL.get(row['split'] or '', row['split'] or '')}".strip(),
-            f"{_views(row)} (`{row['preset']}`)",
-            f"{row['n']:,}",
-            percent(row["accuracy"]),
-            " to ".join(percent(x) for x in row["interval"]),
-            percent(row["balanced_accuracy"]),
-            percent(row["macro_f1"]),
-        ]
-        for row in rows
-    ]
-    rules = dict.fromkeys(str(row["selection"]) for row in rows)
-    return markdown([[*head], *cells]) + "\n\nSelection: " + "; ".join(rules) + "."
-
-
-def _data(model: Classifier, row: Mapping[str, Any]) -> str:
-    """Return what a row was measured on; rows of a record are on the faces it was calibrated on."""
-    return str(row.get("data") or model.provenance.get("calibration", {}).get("data", "unnamed"))
-
-
-def _views(row: Mapping[str, Any]) -> str:
-    return "one view" if row["views"] == 1 else f"{row['views']} views"
+def _table(scores: Sequence[Score]) -> str:
+    rules = dict.fromkeys(score.selection or "not recorded" for score in scores)
+    rows = [*zip(*figure_rows(scores, SHOWN), strict=True)]
+    return f"{markdown(rows)}\n\nSelection: {'; '.join(rules)}."

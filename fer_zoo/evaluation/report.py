@@ -1,29 +1,21 @@
-"""Everything that is measured of a model, and the folder that holds it."""
+"""Everything that is measured of a model, with one view and with ten."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
-from fer_zoo._files import check_writable, replacing
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError
-from fer_zoo.evaluation.card import make_card, make_comparison, versions
 from fer_zoo.evaluation.comparison import Comparison, compare, counterpart
+from fer_zoo.evaluation.corruptions import Robustness, robustness
 from fer_zoo.evaluation.metrics import Evaluation, evaluate
-from fer_zoo.evaluation.mistakes import find_mistakes, plot_mistakes, write_mistakes
-from fer_zoo.evaluation.plots import plot_confusion, plot_recalls, plot_reliability
-from fer_zoo.evaluation.robustness import Robustness, plot_robustness, robustness
+from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
-DPI = 130
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything measured of one model on one dataset.
 
@@ -37,7 +29,7 @@ class Report:
         >>> import torch, fer_zoo
         >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> report = measure(fer_zoo.create("resnet18_025", weights="default"), faces)
+        >>> report = measure("resnet18_025", faces)
         >>> [r.preset for r in report.results], report.gain.difference
         (['fer40_center', 'fer40_tencrop'], 0.0)
     """
@@ -60,7 +52,7 @@ class Report:
 
 
 def measure(
-    model: Classifier,
+    model: Classifier | str | os.PathLike[str],
     data: FaceDataset,
     *,
     preset: Preset | str | None = None,
@@ -72,36 +64,38 @@ def measure(
     """Evaluate a model with the views of its preset and with its counterpart's.
 
     Args:
-        model: a trained model.
+        model: a trained model, a name, an address or the folder of a training run.
         data: faces with the same class names, in any order.
         preset: only this transform; the model's own, and the one with ten views instead of one
             (or the reverse), if not given.
         corruptions: measure robustness too, with the preset that counts.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
-        source: what the model was loaded from.
+        source: what the model was loaded from, where it is given as it is.
 
     Example:
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(
         ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> measure(model, faces, preset="fer40_center").results[0].n
+        >>> measure("resnet18_025", faces, preset="fer40_center").results[0].n
         7
     """
-    own = preset if isinstance(preset, Preset) else PRESETS[preset or model.preset]
+    network = resolve(model)
+    source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
+    own = preset if isinstance(preset, Preset) else PRESETS[preset or network.preset]
     other = counterpart(own) if preset is None else None
-    results = []
-    for chosen in [own] if other is None else [own, other]:
-        found = evaluate(model, data, preset=chosen, batch_size=batch_size, progress=progress)
-        results.append(replace(found, source="" if source == found.model else source))
-    found_robustness = None
-    if corruptions:
-        found_robustness = robustness(
-            model, data, preset=own, batch_size=batch_size, progress=progress
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    results = tuple(
+        replace(
+            evaluate(network, data, preset=chosen, **how),
+            source="" if source == network.name else source,
         )
-    return Report(model, data, tuple(results), found_robustness)
+        for chosen in (own, other)
+        if chosen is not None
+    )
+    corrupted = robustness(network, data, preset=own, **how) if corruptions else None
+    return Report(model=network, data=data, results=results, robustness=corrupted)
 
 
 def compare_all(reports: Sequence[Report]) -> list[Comparison]:
@@ -114,123 +108,13 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
         >>> faces = fer_zoo.data.FaceDataset(
         ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> [comparison.n for comparison in compare_all([measure(model, faces)])]
+        >>> [comparison.n for comparison in compare_all([measure("resnet18_025", faces)])]
         [7]
     """
     found = [report.gain for report in reports if report.gain is not None]
-    same = [r for r in reports if r.results[0].fingerprint == reports[0].results[0].fingerprint]
+    same = [r for r in reports if r.results[0].faces == reports[0].results[0].faces]
     for first, second in combinations(same, 2):
         found.append(compare(first.results[0], second.results[0]))
         others = [a for a in first.results[1:]], [b for b in second.results[1:]]
         found += [compare(a, b) for a, b in zip(*others, strict=False) if a.views == b.views]
     return found
-
-
-def to_json(
-    reports: Sequence[Report], comparisons: Sequence[Comparison], command: str = ""
-) -> dict[str, Any]:
-    """Return everything as plain values.
-
-    `results` holds the evaluations in the order of the models, `comparisons` McNemar's tests,
-    `robustness` what was measured of it, `command` and `versions` how to measure it again.
-    """
-    return {
-        "results": [result.to_dict() for report in reports for result in report.results],
-        "comparisons": [comparison.to_dict() for comparison in comparisons],
-        "robustness": [r.robustness.to_dict() for r in reports if r.robustness is not None],
-        "command": command,
-        "versions": versions(),
-    }
-
-
-def prepare_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make a folder and see that it can be written to, before the long work.
-
-    Raises:
-        ArgumentError: it cannot.
-    """
-    path = Path(folder)
-    try:
-        check_writable(path)
-    except OSError as error:
-        raise ArgumentError(f"{path} cannot be written to: {error}") from None
-    return path
-
-
-def write_report(folder: str | os.PathLike[str], report: Report, *, command: str = "") -> Path:
-    """Write the card, its figures as JSON, pictures and the list of errors; return the card.
-
-    The files are `card.md`, `evaluation.json`, `confusion.png`, `reliability.png`, `recalls.png`,
-    `errors.csv` and `errors.png`, and `robustness.png` where that was measured. Each appears whole
-    or not at all, and replaces the one of an earlier report.
-
-    Args:
-        folder: where to; made if it is not there.
-        report: what `measure` returned.
-        command: what measures all of it again, for the card.
-
-    Raises:
-        ArgumentError: the folder cannot be written to.
-
-    Example:
-        >>> import tempfile, torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> report = measure(fer_zoo.create("resnet18_025", weights="default"), faces)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_report(folder, report).name
-        'card.md'
-    """
-    path, first = prepare_folder(folder), report.results[0]
-    mistakes = find_mistakes(first, report.data)
-    pictures = {
-        "confusion.png": plot_confusion(first),
-        "reliability.png": plot_reliability(first),
-        "recalls.png": plot_recalls(report.results),
-        "errors.png": plot_mistakes(mistakes, report.data) if mistakes else None,
-        "robustness.png": plot_robustness(report.robustness) if report.robustness else None,
-    }
-    for name, figure in pictures.items():
-        if figure is None:
-            (path / name).unlink(missing_ok=True)  # it would be an earlier report's
-            continue
-        with replacing(path / name) as temporary:
-            figure.savefig(temporary, dpi=DPI)
-    write_mistakes(mistakes, path / "errors.csv")
-    comparisons = [] if report.gain is None else [report.gain]
-    _write(path / "evaluation.json", json.dumps(to_json([report], comparisons, command), indent=1))
-    card = make_card(
-        report.model,
-        report.results,
-        mistakes=mistakes,
-        robustness=report.robustness,
-        command=command,
-    )
-    _write(path / "card.md", card)
-    return path / "card.md"
-
-
-def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) -> Path:
-    """Write `comparison.md`, several models side by side; return its path.
-
-    Example:
-        >>> import tempfile
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_comparison(folder, [measure(model, faces)]).name
-        'comparison.md'
-    """
-    results = [result for report in reports for result in report.results]
-    path = Path(folder) / "comparison.md"
-    _write(path, make_comparison(results, compare_all(reports)))
-    return path
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")

@@ -2,8 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -11,34 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, SplitError
+from fer_zoo.evidence import FitReport
 from fer_zoo.registry import Registry
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What fitting a fusion did.
-
-    Attributes:
-        fusion: the name of the fusion.
-        split: where the logits it was fitted on come from.
-        n: how many faces that were.
-        loss_before: mean cross-entropy in nats on them before (plus penalty, if any).
-        loss_after: the same after; never higher.
-        gradient_norm: largest entry of the gradient at the end; near zero at the optimum.
-
-    Example:
-        >>> fusion = create_fusion("weighted", 2, 3)
-        >>> logits, targets = torch.eye(3).repeat(2, 1, 1), torch.arange(3)
-        >>> fusion.fit(logits, targets, split="own faces").n
-        3
-    """
-
-    fusion: str
-    split: str
-    n: int
-    loss_before: float
-    loss_after: float
-    gradient_norm: float
 
 
 class Fusion(nn.Module, ABC):
@@ -62,8 +35,8 @@ class Fusion(nn.Module, ABC):
 
     def __init__(self, num_members: int, num_classes: int) -> None:
         super().__init__()
-        if num_members < 1 or num_classes < 1:
-            raise ArgumentError(f"got {num_members} members and {num_classes} classes")
+        if not all(type(n) is int and n > 0 for n in (num_members, num_classes)):
+            raise ArgumentError(f"got {num_members!r} members and {num_classes!r} classes")
         self.num_members, self.num_classes = num_members, num_classes
 
     @abstractmethod
@@ -73,6 +46,11 @@ class Fusion(nn.Module, ABC):
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments, beside M and K, that build this fusion again."""
         return {}
+
+    def fresh(self, num_classes: int | None = None) -> "Fusion":
+        """Return an unfitted fusion of this kind, for as many members, registered or not."""
+        classes = self.num_classes if num_classes is None else num_classes
+        return _build(type(self), self.num_members, classes, self.options())
 
     def check(self, member_logits: Tensor) -> None:
         """Raise unless the logits have this fusion's number of members and classes."""
@@ -113,7 +91,12 @@ class Fusion(nn.Module, ABC):
             raise ArgumentError(f"{self.name} has no parameters to fit; it works as it is")
         check_fit_split(split, allow_training_split)
         self.check(member_logits)
-        targets = torch.as_tensor(targets).cpu().long().clone()
+        try:
+            targets = torch.as_tensor(targets).cpu().long().clone()
+        except (TypeError, ValueError, RuntimeError):
+            raise ArgumentError(
+                f"targets must be class indices (N,), got {targets!r:.80}"
+            ) from None
         if targets.shape != member_logits.shape[1:2] or not len(targets):
             raise ArgumentError(
                 f"{member_logits.shape[1]} faces but targets {tuple(targets.shape)}"
@@ -137,7 +120,14 @@ class Fusion(nn.Module, ABC):
                 after, gradient = _minimise(list(self.parameters()), objective)
         finally:
             self.to(device, dtype)
-        return FitReport(self.name, split, len(targets), before, after, gradient)
+        return FitReport(
+            fusion=self.name,
+            split=split,
+            n=len(targets),
+            loss_before=before,
+            loss_after=after,
+            gradient_norm=gradient,
+        )
 
     def reset_parameters(self) -> None:
         """Put the parameters where the fusion is plain averaging."""
@@ -195,11 +185,17 @@ def create_fusion(name: str, num_members: int, num_classes: int, **options: Any)
         >>> create_fusion("weighted", 2, 7)(torch.zeros(2, 5, 7)).shape
         torch.Size([5, 7])
     """
-    cls = FUSIONS[name]
+    return _build(FUSIONS[name], num_members, num_classes, options)
+
+
+def _build(
+    cls: type[Fusion], num_members: int, num_classes: int, options: Mapping[str, Any]
+) -> Fusion:
     try:
         return cls(num_members, num_classes, **options)
     except TypeError as error:
-        raise ArgumentError(f"fusion {name!r} does not take {options}: {error}") from None
+        name = cls.name or cls.__name__
+        raise ArgumentError(f"fusion {name!r} does not take {dict(options)}: {error}") from None
 
 
 def check_fit_split(split: str, allow_training_split: bool = False) -> None:

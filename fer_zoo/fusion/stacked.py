@@ -1,5 +1,6 @@
 """Stacking: a linear head on the members' outputs, the thesis' ensemble."""
 
+import math
 from typing import Any
 
 import torch
@@ -28,8 +29,8 @@ class Stacked(Fusion):
 
     def __init__(self, num_members: int, num_classes: int, *, l2: float = 0.01) -> None:
         super().__init__(num_members, num_classes)
-        if not l2 >= 0:
-            raise ArgumentError(f"l2 must not be negative, got {l2}")
+        if not (isinstance(l2, int | float) and 0 <= l2 < math.inf):
+            raise ArgumentError(f"l2 must be a number from 0, got {l2!r}")
         self.l2 = l2
         self.linear = nn.Linear(num_members * num_classes, num_classes)
         self.reset_parameters()

@@ -40,7 +40,7 @@ class Weighted(Fusion):
     ) -> None:
         super().__init__(num_members, num_classes)
         check_space(space)
-        if per_class and space != "logit":
+        if type(per_class) is not bool or (per_class and space != "logit"):
             raise ArgumentError(
                 "weights per class have a convex loss between logits only: "
                 "pass space='logit' with per_class=True"

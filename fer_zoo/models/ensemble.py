@@ -115,11 +115,10 @@ class Ensemble(Classifier):
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put fresh heads of `num_classes` on all members, and a fresh, unfitted fusion."""
+        fusion = self.fusion.fresh(num_classes)  # first: what cannot be built changes nothing
         for member in self.members:
             member.reset_classifier(num_classes)
-        like = next(self.parameters())
-        old, count = self.fusion, len(self.members)
-        self.fusion = create_fusion(old.name, count, num_classes, **old.options()).to(like)
+        self.fusion = fusion.to(next(self.parameters()))
         self._forget_head(num_classes)
 
     def _facts(self) -> list[str]:

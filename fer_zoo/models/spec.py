@@ -47,6 +47,8 @@ class ModelSpec:
     fusion: str = "average"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.members, tuple):
+            raise ArgumentError(f"members must be a tuple of names, got {self.members!r:.80}")
         if (self.build is None) == (not self.members):
             raise ArgumentError(f"{self.name!r} needs either a build or members, not both")
 

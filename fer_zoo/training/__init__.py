@@ -1,7 +1,8 @@
 """Training: recipes, the loop, and the fitting of fusions."""
 
-from fer_zoo.training.fusing import FusionFit, fit_fusion
-from fer_zoo.training.history import Epoch, plot_history, read_history
+from fer_zoo.evidence import FusionFit
+from fer_zoo.training.fusing import fit_fusion
+from fer_zoo.training.history import Epoch, read_history
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import RECIPES, Recipe, get_recipe
 from fer_zoo.training.run import TrainResult
@@ -17,7 +18,6 @@ __all__ = [
     "TrainResult",
     "fit_fusion",
     "get_recipe",
-    "plot_history",
     "read_history",
     "train",
     "train_ensemble",

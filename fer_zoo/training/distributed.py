@@ -90,17 +90,17 @@ def joined(device: torch.device | str | None) -> Iterator[tuple[Workers, torch.d
             f"WORLD_SIZE={count} is set, but {missing} are not: start the processes with torchrun, "
             "or unset WORLD_SIZE"
         )
-    place = resolve_device(device)
-    if place.type == "cuda":
-        place = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
-        torch.cuda.set_device(place)
+    own = resolve_device(device)
+    if own.type == "cuda":
+        own = resolve_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+        torch.cuda.set_device(own)
     first = not dist.is_initialized()
     if first:
-        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
     before = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        yield Workers(dist.get_rank(), count), place
+        yield Workers(dist.get_rank(), count), own
     finally:
         signal.signal(signal.SIGTERM, before)
         if first:

@@ -1,18 +1,17 @@
 """What a run writes down of its epochs: a csv, and TensorBoard's event files where asked for."""
 
 import csv
-import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fer_zoo._files import replacing
+from fer_zoo._files import as_path, replacing
 from fer_zoo.errors import ArgumentError, MissingDependencyError
-from fer_zoo.evaluation.drawing import add_legend, line_look, new_figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One line of the history: losses in nats, accuracies from 0 to 1.
 
@@ -26,7 +25,8 @@ class Epoch:
         seconds: wall time of the training part.
 
     Example:
-        >>> Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5).val_accuracy
+        >>> Epoch(epoch=1, lr=0.1, train_loss=1.9, train_accuracy=0.2, val_loss=1.8,
+        ...       val_accuracy=0.3, seconds=7.5).val_accuracy
         0.3
     """
 
@@ -47,7 +47,7 @@ def write_history(path: Path, history: Sequence[Epoch]) -> None:
         writer.writerows(asdict(e) for e in history)
 
 
-def read_history(path: Path) -> list[Epoch]:
+def read_history(path: str | os.PathLike[str]) -> list[Epoch]:
     """Return the history in the csv at `path`.
 
     Raises:
@@ -55,17 +55,19 @@ def read_history(path: Path) -> list[Epoch]:
 
     Example:
         >>> import tempfile
-        >>> epoch = Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5)
+        >>> epoch = Epoch(epoch=1, lr=0.1, train_loss=1.9, train_accuracy=0.2, val_loss=1.8,
+        ...               val_accuracy=0.3, seconds=7.5)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_history(Path(folder, "history.csv"), [epoch])
         ...     read_history(Path(folder, "history.csv")) == [epoch]
         True
     """
     try:
-        with path.open(newline="") as file:
+        with as_path(path).open(newline="") as file:
             rows = list(csv.DictReader(file))
         return [
-            Epoch(int(row.pop("epoch")), **{k: float(v) for k, v in row.items()}) for row in rows
+            Epoch(epoch=int(row.pop("epoch")), **{k: float(v) for k, v in row.items()})
+            for row in rows
         ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ArgumentError(f"{path} is no history of a training run: {error}") from None
@@ -99,83 +101,3 @@ class Board:
         """End the file."""
         if self.writer is not None:
             self.writer.close()
-
-
-def plot_history(runs: Any, *, fused: float | None = None) -> Any:
-    """Return a `matplotlib.figure.Figure` of loss and accuracy by epoch, as the thesis draws them.
-
-    A large marker is the epoch with the best accuracy on the validation faces.
-
-    Args:
-        runs: the history of a run (`TrainResult.history`, or the path of a `history.csv`), or
-            several by name.
-        fused: accuracy of the ensemble of these runs, drawn as a line across.
-
-    Raises:
-        ArgumentError: there is no run, a run has no epoch, or is something else.
-        MissingDependencyError: matplotlib is not installed.
-
-    Example:
-        >>> history = [Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5), Epoch(2, 0.1, 1.7, 0.3, 1.6, 0.4, 7)]
-        >>> [axes.get_ylabel() for axes in plot_history(history).axes]
-        ['accuracy %', 'loss (nats)']
-    """
-    named = _histories(runs)
-    figure = new_figure(10, 3.6)
-    from matplotlib.lines import Line2D
-    from matplotlib.ticker import MaxNLocator
-
-    kinds = (("validation", "val", "-"), ("training", "train", ":"))
-    panels = figure.subplots(1, 2)
-    for axes, what, scale in zip(panels, ("accuracy", "loss"), (100, 1), strict=True):
-        for i, (name, history) in enumerate(named.items()):
-            look = line_look(i)
-            best = max(history, key=lambda e: e.val_accuracy)
-            axes.plot(best.epoch, scale * getattr(best, f"val_{what}"), ms=9, **look)
-            for word, part, style in kinds:
-                values = [scale * getattr(e, f"{part}_{what}") for e in history]
-                # Where lines lie on each other, each run's markers are at other epochs.
-                step = math.ceil(len(history) / 10)
-                axes.plot(
-                    [e.epoch for e in history],
-                    values,
-                    style,
-                    fillstyle="full" if part == "val" else "none",
-                    ms=5,
-                    markevery=(i % step, step),
-                    label=f"{name} {word}".strip(),
-                    **look,
-                )
-        if fused is not None and what == "accuracy":
-            axes.axhline(100 * fused, color="black", linewidth=1, linestyle="--", label="ensemble")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.set_ylabel({"accuracy": "accuracy %", "loss": "loss (nats)"}[what])
-        axes.grid(alpha=0.3)
-    entries = [(name, line_look(i)) for i, name in enumerate(named) if name]
-    entries += [(word, {"color": "black", "linestyle": style}) for word, _, style in kinds]
-    entries.append(("best epoch", {"color": "black", "linestyle": "", "marker": "o", "ms": 9}))
-    if fused is not None:
-        entries.append(("ensemble", {"color": "black", "linestyle": "--"}))
-    handles = [Line2D([], [], **look) for _, look in entries]
-    add_legend(figure, handles, [name for name, _ in entries])
-    return figure
-
-
-def _histories(runs: Any) -> dict[str, list[Epoch]]:
-    """Return the epochs of each run by its name."""
-    found: dict[str, list[Epoch]] = {}
-    for name, run in (runs if isinstance(runs, Mapping) else {"": runs}).items():
-        history = read_history(Path(run)) if isinstance(run, str | Path) else run
-        if not (
-            isinstance(history, Sequence) and history and all(isinstance(e, Epoch) for e in history)
-        ):
-            found = {}
-            break
-        found[str(name)] = list(history)
-    if not found:
-        raise ArgumentError(
-            "each run needs an epoch or more: pass result.history, 'runs/mine/history.csv', or "
-            "several by name: {'first': result.history, ...}"
-        )
-    return found

@@ -1,21 +1,23 @@
 """Training by one call."""
 
+import logging
 import os
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import ArgumentError
 from fer_zoo.models import Classifier
 from fer_zoo.training.distributed import joined
 from fer_zoo.training.history import Board
 from fer_zoo.training.objective import Teacher
-from fer_zoo.training.recipe import Recipe, get_recipe
+from fer_zoo.training.recipe import RecipeLike, get_recipe
 from fer_zoo.training.run import Run, TrainResult
 from fer_zoo.training.state import check_splits
+
+log = logging.getLogger("fer_zoo.training")
 
 
 def train(
@@ -24,7 +26,7 @@ def train(
     *,
     output: str | os.PathLike[str],
     validation: FaceDataset,
-    recipe: str | os.PathLike[str] | Recipe = "thesis_20",
+    recipe: RecipeLike = "thesis_20",
     teacher: Teacher | None = None,
     device: torch.device | str | None = None,
     resume: bool = True,
@@ -49,7 +51,8 @@ def train(
         data: what to train on.
         output: folder for the run; one run per folder.
         validation: what the best epoch is chosen on; for FER2013 the `"public"` split. With 200
-            faces or more, the temperature of the kept model is fitted on them too.
+            faces or more, the temperature of the kept model is fitted on them too. How many are
+            training faces too is logged.
         recipe: a name from `fer-zoo recipes`, the path of a `.toml` file, or a `Recipe`.
         teacher: for a recipe with `distill` above 0, a trained model, the name of one that has
             weights, or a path: of a checkpoint, or of the `teacher.safetensors` that a run with
@@ -61,7 +64,7 @@ def train(
         **changes: settings of the recipe to change, e.g. `epochs=3`.
 
     Raises:
-        SplitError: the validation faces are the test split or the training faces.
+        SplitError: the validation faces are the test split or all of them training faces.
         TrainingError: another run is in `output`, the loss is no longer a number, a file cannot be
             written, or another process of the run ended.
         KeyboardInterrupt: passed on; the finished epochs are kept.
@@ -76,13 +79,18 @@ def train(
         >>> len(result.history), result.model.labels
         (1, ('a', 'b'))
     """
-    settings = get_recipe(recipe, changes)
-    for faces in (data, validation):
-        if not isinstance(faces, FaceDataset):
-            raise ArgumentError(f"faces come as a fer_zoo.data dataset, got {faces!r:.80}")
-    check_splits(data, validation)
-    with joined(device) as (workers, place):
-        run = Run(model, data, validation, settings, teacher, Path(output), place, workers)
+    settings, folder = get_recipe(recipe, changes), as_path(output)
+    shared = check_splits(data, validation)
+    with joined(device) as (workers, own):
+        if shared and workers.chief:
+            log.warning(
+                "%d of %d validation faces (%.1f %%) are training faces too; fer_zoo.data_report "
+                "finds copies",
+                shared,
+                len(validation),
+                100 * shared / len(validation),
+            )
+        run = Run(model, data, validation, settings, teacher, folder, own, workers)
         run.progress = progress and workers.chief
         try:
             run.begin(resume=resume)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,10 @@ from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
-from fer_zoo.factory import create
+from fer_zoo.factory import resolve
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.labels import index_map
 from fer_zoo.models import Classifier, Ensemble
-from fer_zoo.saving import load
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import hash_state
 from fer_zoo.transforms import PRESETS, Augmentation
@@ -72,70 +72,67 @@ class Objective:
     def _read_teacher(
         self, teacher: Teacher, data: FaceDataset, labels: tuple[str, ...], device: torch.device
     ) -> None:
-        found = read_teacher(teacher, data)
-        if isinstance(found, Classifier):
-            if found.labels is None:
+        model = read_teacher(teacher, data)
+        if isinstance(model, Classifier):
+            if model.labels is None:
                 raise LabelError("the teacher has no labels: it was not trained")
-            here, there = PRESETS[self.recipe.preset], PRESETS[found.preset]
+            here, there = PRESETS[self.recipe.preset], PRESETS[model.preset]
             same = all(getattr(here, k) == getattr(there, k) for k in ("size", "mean", "std"))
             if self.recipe.distill_on == "views" and not same:
                 raise ArgumentError(
-                    f"the teacher's preset {found.preset!r} makes other views than the recipe's "
+                    f"the teacher's preset {model.preset!r} makes other views than the recipe's "
                     f"{self.recipe.preset!r}: set distill_on='faces'"
                 )
-            order = index_map(found.labels, labels)
+            order = index_map(model.labels, labels)
             if self.recipe.distill_on == "views":
-                self.teacher_identity = hash_state(found, head=True)
-                if isinstance(found, Ensemble):
-                    fusion = found.fusion
+                self.teacher_identity = hash_state(model, head=True)
+                if isinstance(model, Ensemble):
+                    fusion = model.fusion
                     self.teacher_identity += f" {fusion.name} {fusion.options()}"
-                found.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-                self.teacher, self.order = found.eval(), torch.tensor(order).to(device)
+                model.float().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+                self.teacher, self.order = model.eval(), torch.tensor(order).to(device)
                 return
             # As under views, the answers are the network's own, without a temperature.
-            members = member_scores(found.to(device), data.images, progress=True)
-            scores, names = fuse(found, members), found.labels
+            members = member_scores(model.float().to(device), data.images, progress=True)
+            scores, names = fuse(model, members), model.labels
         elif self.recipe.distill_on == "views":
             raise ArgumentError("a teacher's stored scores are for distill_on='faces': set it")
         else:
-            scores, names = found
+            scores, names = model
         answers = scores.float()[:, index_map(names, labels)]
         self.teacher_identity = hashlib.sha256(answers.contiguous().numpy().tobytes()).hexdigest()
         self.answers = answers.to(device)
 
-    def store_answers(self, path: Path, data: FaceDataset, labels: tuple[str, ...]) -> None:
-        """Write what the teacher said of each face, for other runs on these faces."""
-        if self.answers is not None:
-            write_answers(path, self.answers, data, labels)
-
     def views(
-        self, x: Tensor, rows: Tensor, how: Augmentation, generator: torch.Generator
+        self, x: Tensor, rows: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the batch, mixed if the recipe says so, and its targets.
 
         Args:
             x: augmented faces `(B, C, S, S)`.
             rows: which faces they are, `(B,)`.
-            how: the augmentation; its `mixup` and `cutmix` are used.
+            augmentation: its `mixup` and `cutmix` are used.
             generator: source of all randomness, on the CPU.
         """
         shares = [self.targets[rows]]
         if self.answers is not None:
             shares.append((self.answers[rows] / self.recipe.distill_temperature).softmax(1))
-        return mix(x, shares, how, generator)
+        return mix(x, shares, augmentation, generator)
 
     @torch.no_grad()
     def ask(self, x: Tensor) -> Tensor | None:
-        """Return what the teacher says of a batch, `(B, K)`; None where nobody has to be asked."""
+        """Return the teacher's logits of a batch, `(B, K)`; None where nobody has to be asked."""
         return None if self.teacher is None else self.teacher(x)[:, self.order]
 
-    def losses(self, logits: Tensor, shares: list[Tensor], said: Tensor | None = None) -> Tensor:
+    def losses(
+        self, logits: Tensor, shares: list[Tensor], teacher_logits: Tensor | None = None
+    ) -> Tensor:
         """Return the loss of each row `(B,)` in nats.
 
         Args:
-            logits: what the network said, float32 `(B, K)`.
+            logits: the network's, float32 `(B, K)`.
             shares: targets, as `views` returned them.
-            said: what the teacher said, as `ask` returned it.
+            teacher_logits: as `ask` returned them.
         """
         recipe = self.recipe
         own = F.cross_entropy(
@@ -143,11 +140,12 @@ class Objective:
         )
         if not recipe.distill:
             return own
-        heat = recipe.distill_temperature
-        asked = shares[1] if said is None else (said.float() / heat).softmax(1)
-        student = (logits / heat).log_softmax(1)
-        taught = F.kl_div(student, asked, reduction="none").sum(1) * heat**2
-        return torch.lerp(own, taught, recipe.distill)
+        temperature, taught = recipe.distill_temperature, shares[-1]
+        if teacher_logits is not None:
+            taught = (teacher_logits.float() / temperature).softmax(1)
+        student = (logits / temperature).log_softmax(1)
+        distilled = F.kl_div(student, taught, reduction="none").sum(1) * temperature**2
+        return torch.lerp(own, distilled, recipe.distill)
 
 
 def write_answers(
@@ -166,14 +164,11 @@ def read_teacher(
         TrainingError: the scores are of other faces than `data`.
     """
     if isinstance(teacher, Classifier):
-        return teacher
-    if not isinstance(teacher, str | os.PathLike):
-        raise ArgumentError(f"teacher is a model, a name or a path, got {teacher!r:.80}")
-    if not is_address(os.fspath(teacher)):
-        return create(os.fspath(teacher), weights="default")
-    where = parse_address(teacher)
-    if where.kind != "file" or "scores_for" not in read_config(where.place):
-        return load(teacher)
+        return deepcopy(teacher)  # the caller's stays where it is, in its mode and precision
+    named = isinstance(teacher, str | os.PathLike) and is_address(teacher)
+    where = parse_address(teacher) if named else None
+    if where is None or where.kind != "file" or "scores_for" not in read_config(where.place):
+        return resolve(teacher)
     tensors, config = read_checkpoint(where.place, sha256=where.sha256)
     if config["scores_for"] != data.fingerprint:
         raise TrainingError(f"{teacher} holds a teacher's scores of other faces than these")

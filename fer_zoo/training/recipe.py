@@ -1,5 +1,6 @@
 """Recipes: the full settings of one training run, as files that can be read and diffed."""
 
+import json
 import math
 import os
 import tomllib
@@ -19,7 +20,7 @@ from fer_zoo.transforms import PRESETS
 FOLDER = Path(__file__).parent / "recipes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All settings of one training run.
 
@@ -123,6 +124,8 @@ class Recipe:
             >>> RECIPES["strong"].updated({"epochs": 3, "augment.mixup": 0.2}).augment["mixup"]
             0.2
         """
+        if not isinstance(changes, Mapping) or not all(isinstance(k, str) for k in changes):
+            raise ArgumentError(f"changes are settings by name, got {changes!r:.80}")
         one = {k.removeprefix(_AUGMENT): v for k, v in changes.items() if k.startswith(_AUGMENT)}
         changes = {k: v for k, v in changes.items() if not k.startswith(_AUGMENT)}
         if one and isinstance(changes.get("augment", {}), Mapping):
@@ -164,7 +167,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return {**asdict(self), "augment": {k: _plain(v) for k, v in self.augment.items()}}
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 _AUGMENT = "augment."
@@ -189,10 +193,6 @@ _RANGES = {
 }
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in the TOML file at `path`, named after the file."""
     try:
@@ -206,9 +206,10 @@ for _path in sorted(FOLDER.glob("*.toml")):
     RECIPES.register(_path.stem, read_recipe(_path))
 
 
-def get_recipe(
-    recipe: str | os.PathLike[str] | Recipe, changes: Mapping[str, Any] | None = None
-) -> Recipe:
+RecipeLike = str | os.PathLike[str] | Recipe
+
+
+def get_recipe(recipe: RecipeLike, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Return a recipe by name, from a `.toml` file, or as it is, with `changes` applied.
 
     Raises:
@@ -220,6 +221,10 @@ def get_recipe(
         5
     """
     if not isinstance(recipe, Recipe):
+        if not isinstance(recipe, str | os.PathLike):
+            raise ArgumentError(
+                f"a recipe is a name, a .toml file or a fer_zoo.Recipe, got {recipe!r:.80}"
+            )
         name = os.fspath(recipe)
         recipe = read_recipe(Path(name)) if name.endswith(".toml") else RECIPES[name]
-    return recipe.updated(changes) if changes else recipe
+    return recipe if changes is None else recipe.updated(changes)

@@ -16,12 +16,8 @@ from tqdm import tqdm
 
 from fer_zoo._files import check_writable
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import (
-    ArgumentError,
-    CheckpointError,
-    MissingDependencyError,
-    TrainingError,
-)
+from fer_zoo.errors import ArgumentError, CheckpointError, TrainingError
+from fer_zoo.evidence import Calibration, Evidence, Training
 from fer_zoo.factory import create
 from fer_zoo.inference import fit_temperature, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
@@ -30,7 +26,7 @@ from fer_zoo.saving import load, save
 from fer_zoo.training.distributed import Workers
 from fer_zoo.training.finetuning import freeze
 from fer_zoo.training.history import Board, Epoch, write_history
-from fer_zoo.training.objective import Objective, Teacher
+from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import (
     batches,
@@ -41,6 +37,7 @@ from fer_zoo.training.state import (
     hash_state,
     lengthened,
     make_optimizer,
+    may_stay_uncalibrated,
     mix_seed,
     pack,
     resolve_precision,
@@ -48,13 +45,13 @@ from fer_zoo.training.state import (
     warmed_average,
 )
 from fer_zoo.transforms import PRESETS
-from fer_zoo.weights.checkpoint import read_checkpoint, read_config, write_checkpoint
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
 log = logging.getLogger("fer_zoo.training")
 CHECK_EVERY = 50  # steps between two looks at whether the loss is still a number
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainResult:
     """What a run leaves.
 
@@ -66,10 +63,12 @@ class TrainResult:
 
     Example:
         >>> import fer_zoo
-        >>> epoch = Epoch(1, 0.1, 1.9, 0.2, 1.8, 0.3, 7.5)
-        >>> model = fer_zoo.create("test_tiny")
-        >>> TrainResult(model, [epoch], epoch, Path("runs/best.safetensors")).best.val_accuracy
-        0.3
+        >>> epoch = Epoch(epoch=1, lr=0.1, train_loss=1.9, train_accuracy=0.2, val_loss=1.8,
+        ...               val_accuracy=0.3, seconds=7.5)
+        >>> TrainResult(model=fer_zoo.create("test_tiny"), history=[epoch], best=epoch,
+        ...             checkpoint=Path("runs/best.safetensors"))
+        TrainResult('test_tiny', best epoch 1 of 1: validation accuracy 30.00 %, \
+checkpoint='runs/best.safetensors')
     """
 
     model: Classifier
@@ -103,7 +102,7 @@ class Run:
     ) -> None:
         self.recipe, self.folder, self.device, self.workers = recipe, folder, device, workers
         self.preset = PRESETS[recipe.preset]
-        self.how = self.preset.training.updated(recipe.augment)
+        self.augmentation = self.preset.training.updated(recipe.augment)
         if isinstance(model, str):
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)
@@ -117,15 +116,16 @@ class Run:
         self.data, self.labels = data, model.labels or data.labels
         self.objective = Objective(recipe, data, self.labels, device, teacher)
         self.validation, self.val_targets = validation, validation.targets_for(self.labels)
-        model.preset, model.temperature, model.labels = recipe.preset, {}, self.labels
+        self.start = model.evidence
+        model.preset, model.labels = recipe.preset, self.labels
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = data.images.to(device)
         self.precision = resolve_precision(recipe, device)
         given = sorted(name for name, p in model.named_parameters() if not p.requires_grad)
         self.learning = [p for p in model.parameters() if p.requires_grad]
         self.history: list[Epoch] = []
-        self.started_from = model.origin
-        self.identity = {
+        self.uncalibrated: set[str] = set()
+        self.identity: dict[str, Any] = {
             "recipe": recipe.to_dict() | {"precision": self.precision},
             "model": model.name,
             "start": hash_state(model),
@@ -159,13 +159,13 @@ class Run:
                 "or resume=False (--fresh) to write over it"
             )
         # Every process has looked before the first one writes.
-        found = resume and last.exists()
+        begun = resume and last.exists()
         self.workers.wait()
-        if found:
+        if begun:
             self._resume()
-        if self.workers.chief:
+        if self.workers.chief and self.objective.answers is not None:
             store = self.folder / "teacher.safetensors"
-            self.objective.store_answers(store, self.data, self.labels)
+            write_answers(store, self.objective.answers, self.data, self.labels)
 
     @property
     def best(self) -> Epoch:
@@ -219,7 +219,8 @@ class Run:
                 "  best" if self.best is epoch else "",
             )
         checkpoint = self.folder / "best.safetensors"
-        return TrainResult(load(checkpoint), self.history, self.best, checkpoint)
+        model = load(checkpoint)
+        return TrainResult(model=model, history=self.history, best=self.best, checkpoint=checkpoint)
 
     def _how_to_go_on(self, number: int) -> str:
         if number == 1:
@@ -252,8 +253,9 @@ class Run:
             parts = batches(order, recipe.batch_size, 2 * self.workers.count)
             for step, rows in enumerate(parts):
                 lr = recipe.lr_at(number - 1 + done / count, accuracies)
-                x = self.preset.training_batch(self.images[rows][:, None], augment_rng, self.how)
-                x, shares = self.objective.views(x, rows, self.how, augment_rng)
+                faces = self.images[rows][:, None]
+                x = self.preset.training_batch(faces, augment_rng, self.augmentation)
+                x, shares = self.objective.views(x, rows, self.augmentation, augment_rng)
                 sums += self._step(x, shares, lr)
                 done += len(rows)
                 if step % CHECK_EVERY == CHECK_EVERY - 1:
@@ -296,9 +298,9 @@ class Run:
         x = x.expand(-1, self.model.in_channels, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits, said = self.network(x), self.objective.ask(x)
+            logits, teacher_logits = self.network(x), self.objective.ask(x)
         logits = logits.float()
-        losses = self.objective.losses(logits, shares, said)
+        losses = self.objective.losses(logits, shares, teacher_logits)
         self.optimizer.zero_grad()
         # Gradients are averaged over the processes: their sum over the rows, over all rows.
         (losses.sum() * (self.workers.count / total)).backward()
@@ -314,33 +316,39 @@ class Run:
         if not self.workers.chief:
             return
         if self.best is self.history[-1]:
-            self._save_best(self.kept, self._temperature(scores))
+            self._save_best(self.kept, self._calibration(scores))
+            # The best epoch's figures are the file's; the caller's network goes on changing.
+            self.kept.evidence = self.start.of_changed()
         config = {"run": self.identity, "history": [asdict(e) for e in self.history]}
         tensors = pack(self.model, self.average, self.optimizer)
         write_checkpoint(self.folder / "last.safetensors", tensors, config)
         # Last, so that it has no epoch that would have to be run again.
         write_history(self.folder / "history.csv", self.history)
 
-    def _save_best(self, model: Classifier, temperature: dict[str, float]) -> None:
-        model.temperature = temperature
-        model.provenance = {
-            **self.identity,
-            "epoch": self.best.epoch,
-            "val_accuracy": self.best.val_accuracy,
-            "started_from": self.started_from,
-            "selection": f"best of {self.recipe.epochs} epochs on the validation data",
-        }
+    def _save_best(self, model: Classifier, calibration: Calibration | None) -> None:
+        names = ("model", "recipe", "start", "teacher", "processes")
+        training = Training(
+            **{name: self.identity[name] for name in names},
+            faces=self.data.faces,
+            validation=self.validation.faces,
+            selection=f"best of {self.recipe.epochs} epochs on the validation data",
+            epoch=self.best.epoch,
+            val_accuracy=self.best.val_accuracy,
+            frozen=tuple(self.identity.get("frozen", ())),
+        )
+        model.evidence = Evidence(
+            training=training, calibration=calibration, started_from=self.start.origin or ""
+        )
         save(model, self.folder / "best.safetensors")
-        model.temperature = {}
 
-    def _temperature(self, scores: Tensor) -> dict[str, float]:
-        if len(scores) < LEAST_FACES:
-            return {}
-        try:
-            found = fit_temperature(scores, self.val_targets, split="validation faces")
-        except MissingDependencyError:
-            return {}
-        return {self.preset.name: found}
+    def _calibration(self, scores: Tensor) -> Calibration | None:
+        if len(scores) >= LEAST_FACES:
+            with may_stay_uncalibrated("the model", self.uncalibrated):
+                fitted = fit_temperature(scores, self.val_targets, split="validation faces")
+                return Calibration(
+                    temperature={self.preset.name: fitted}, faces=self.validation.faces
+                )
+        return None
 
     def _resume(self) -> None:
         path, best = self.folder / "last.safetensors", self.folder / "best.safetensors"
@@ -349,7 +357,9 @@ class Run:
             earlier, history = config["run"], [Epoch(**e) for e in config["history"]]
             # Settings that came later than the run had their defaults then.
             earlier |= {"recipe": Recipe(name="").to_dict() | earlier["recipe"]}
-        except (KeyError, TypeError):
+            for faces in (earlier["data"], earlier["validation"]):
+                faces.pop("name", None)  # runs took their folder's name for a part of it once
+        except (AttributeError, KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
         own = lengthened(json.loads(json.dumps(self.identity)), earlier)
         if changed := differences(earlier, own):
@@ -357,7 +367,8 @@ class Run:
                 f"{self.folder} holds a run with other settings: {changed}; "
                 "use another output folder, or resume=False (--fresh) to start again"
             )
-        if best.is_file() and read_config(best).get("provenance", {}).get("start") != own["start"]:
+        training = load(best).evidence.training if best.is_file() else None
+        if best.is_file() and (training is None or training.start != own["start"]):
             raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
         unpack(tensors, self.model, self.average, self.optimizer)
         if not best.is_file():
@@ -376,7 +387,7 @@ class Run:
         try:
             if earlier != json.loads(json.dumps(self.identity)):
                 model = load(best)
-                self._save_best(model, model.temperature)
+                self._save_best(model, model.evidence.calibration)
             write_history(self.folder / "history.csv", history)
         except (OSError, CheckpointError) as error:
             raise TrainingError(

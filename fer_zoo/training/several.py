@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,27 +14,29 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
-from fer_zoo._files import replacing
+from fer_zoo._files import as_path, replacing
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError
+from fer_zoo.evidence import Evidence, FusionFit
 from fer_zoo.factory import create_ensemble
+from fer_zoo.fusion import FUSIONS
 from fer_zoo.inference import calibrate, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier, Ensemble, get_spec
 from fer_zoo.saving import save
 from fer_zoo.training.distributed import joined
-from fer_zoo.training.fusing import FusionFit, fit_fusion
+from fer_zoo.training.fusing import fit_fusion
 from fer_zoo.training.loop import train
-from fer_zoo.training.recipe import Recipe, get_recipe
+from fer_zoo.training.recipe import Recipe, RecipeLike, get_recipe
 from fer_zoo.training.run import TrainResult
-from fer_zoo.training.state import generator
+from fer_zoo.training.state import check_splits, generator, may_stay_uncalibrated
 from fer_zoo.transforms import PRESETS
 
 log = logging.getLogger("fer_zoo.training")
 FOLDS = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EnsembleResult:
     """What `train_ensemble` leaves.
 
@@ -48,13 +50,13 @@ class EnsembleResult:
     Example:
         >>> import fer_zoo
         >>> model = fer_zoo.create("ensemble_r18_vgg19_025")
-        >>> EnsembleResult(model, {}, None, Path("runs/pair/ensemble.safetensors"))
-        EnsembleResult({}, checkpoint='runs/pair/ensemble.safetensors')
+        >>> EnsembleResult(model=model, members={}, checkpoint=Path("pair/ensemble.safetensors"))
+        EnsembleResult({}, checkpoint='pair/ensemble.safetensors')
     """
 
     model: Ensemble
     members: dict[str, TrainResult]
-    fit: FusionFit | None
+    fit: FusionFit | None = None
     checkpoint: Path
 
     def __repr__(self) -> str:
@@ -65,7 +67,7 @@ class EnsembleResult:
         return f"EnsembleResult({shares}{fused}, checkpoint={str(self.checkpoint)!r})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SeedsResult:
     """What `train_seeds` leaves; accuracies from 0 to 1, on the validation faces.
 
@@ -77,7 +79,8 @@ class SeedsResult:
         soup: its file.
 
     Example:
-        >>> SeedsResult({}, 0.694, 0.003, soup_accuracy=0.701, soup=Path("soup.safetensors"))
+        >>> SeedsResult(runs={}, mean=0.694, std=0.003, soup_accuracy=0.701,
+        ...             soup=Path("soup.safetensors"))
         SeedsResult(0 seeds: 69.40 % +- 0.30, soup 70.10 %, soup='soup.safetensors')
     """
 
@@ -109,7 +112,7 @@ def train_ensemble(
     *,
     output: str | os.PathLike[str],
     validation: FaceDataset,
-    recipe: str | os.PathLike[str] | Recipe | Mapping[str, Recipe] = "thesis_20",
+    recipe: RecipeLike | Mapping[str, RecipeLike] = "thesis_20",
     fusion: str | None = None,
     device: torch.device | str | None = None,
     resume: bool = True,
@@ -150,48 +153,70 @@ def train_ensemble(
         >>> list(result.members), result.fit.report.fusion
         (['test_tiny', 'test_tiny-2'], 'stacked')
     """
-    spec, folder = get_spec(model), Path(output)
+    spec, folder = get_spec(model), as_path(output)
     if not spec.members:
         raise ArgumentError(f"{model!r} is a single network: fer_zoo.train trains it")
+    kind, recipes = (
+        FUSIONS[spec.fusion if fusion is None else fusion],
+        _recipes(spec.members, recipe, changes),
+    )
+    check_splits(data, validation)
     if len(validation) < FOLDS:
         raise ArgumentError(
             f"the fusion is cross-validated on the validation faces: {FOLDS} or more are needed, "
             f"got {len(validation)}"
         )
     members: dict[str, TrainResult] = {}
-    with joined(device) as (workers, place):
-        for i, name in enumerate(spec.members):
-            again = spec.members[:i].count(name)
-            key = f"{name}-{again + 1}" if again else name
-            settings = get_recipe(recipe[name] if isinstance(recipe, Mapping) else recipe, changes)
-            if again:  # the same network twice is another one only from another seed
-                settings = settings.updated({"seed": settings.seed + again})
+    with joined(device) as (workers, own):
+        for name, (key, settings) in zip(spec.members, recipes.items(), strict=True):
             if workers.chief:
-                log.info("member %d of %d: %s", i + 1, len(spec.members), key)
+                log.info("member %d of %d: %s", len(members) + 1, len(recipes), key)
             members[key] = train(
                 name,
                 data,
                 output=folder / key,
                 validation=validation,
                 recipe=settings,
-                device=place,
+                device=own,
                 resume=resume,
                 progress=progress,
                 tensorboard=tensorboard,
             )
         checkpoint, fit = folder / "ensemble.safetensors", None
         built = create_ensemble(
-            [run.model for run in members.values()], fusion=fusion or spec.fusion, device=place
+            [run.model for run in members.values()], fusion=kind.name, device=own
         )
         built.name = spec.name
         if any(True for _ in built.fusion.parameters()):
             fit = fit_fusion(built, validation, folds=FOLDS, progress=progress and workers.chief)
         elif len(validation) >= LEAST_FACES:
-            calibrate(built, validation)
+            with may_stay_uncalibrated("the ensemble"):
+                calibrate(built, validation)
         if workers.chief:
             save(built, checkpoint)
         workers.wait()
-    return EnsembleResult(built.eval(), members, fit, checkpoint)
+    return EnsembleResult(model=built.eval(), members=members, fit=fit, checkpoint=checkpoint)
+
+
+def _recipes(
+    members: Sequence[str],
+    recipe: RecipeLike | Mapping[str, RecipeLike],
+    changes: Mapping[str, Any],
+) -> dict[str, Recipe]:
+    """Return each member's recipe by the name of its folder."""
+    if isinstance(recipe, Mapping) and {*recipe} != {*members}:
+        raise ArgumentError(
+            f"recipe= says one for each member, {sorted({*members})}, or one for all; got "
+            f"{sorted(map(str, recipe))}"
+        )
+    found = {}
+    for i, name in enumerate(members):
+        settings = get_recipe(recipe[name] if isinstance(recipe, Mapping) else recipe, changes)
+        again = members[:i].count(name)
+        if again:  # the same network twice is another one only from another seed
+            settings = settings.updated({"seed": settings.seed + again})
+        found[f"{name}-{again + 1}" if again else name] = settings
+    return found
 
 
 def train_seeds(
@@ -201,7 +226,7 @@ def train_seeds(
     seeds: Sequence[int],
     output: str | os.PathLike[str],
     validation: FaceDataset,
-    recipe: str | os.PathLike[str] | Recipe = "thesis_20",
+    recipe: RecipeLike = "thesis_20",
     device: torch.device | str | None = None,
     **options: Any,
 ) -> SeedsResult:
@@ -232,13 +257,14 @@ def train_seeds(
         >>> sorted(result.to_dict())
         ['mean', 'seeds', 'soup_accuracy', 'std']
     """
-    if len(seeds) < 2 or len(set(seeds)) < len(seeds):
-        raise ArgumentError(f"two or more different seeds are needed, got {list(seeds)}")
+    whole = isinstance(seeds, Sequence) and all(type(seed) is int for seed in seeds)
+    if not whole or len(seeds) < 2 or len(set(seeds)) < len(seeds):
+        raise ArgumentError(f"seeds are two or more different whole numbers, got {seeds!r:.80}")
     if "seed" in options:
         raise ArgumentError("seeds= says which seeds; leave seed= out")
-    folder, settings = Path(output), get_recipe(recipe)
+    folder, settings = as_path(output), get_recipe(recipe)
     recipes = {seed: settings.updated({"seed": seed}) for seed in seeds}
-    with joined(device) as (workers, place):
+    with joined(device) as (workers, own):
         runs = {}
         for seed in seeds:
             start = model if isinstance(model, str) else deepcopy(model)
@@ -250,11 +276,15 @@ def train_seeds(
                 output=folder / f"seed{seed}",
                 validation=validation,
                 recipe=recipes[seed],
-                device=place,
+                device=own,
                 **options,
             )
-        soup = _soup([run.model for run in runs.values()], data, place)
-        soup.provenance["selection"] = f"mean of the weights of seeds {list(seeds)}"
+        soup = _soup(
+            [run.model for run in runs.values()],
+            data,
+            own,
+            selection=f"mean of the weights of seeds {list(seeds)}",
+        )
         scores = predict_scores(soup, validation.images)
         targets = validation.targets_for(soup.labels or ())
         accuracies = [run.best.val_accuracy for run in runs.values()]
@@ -267,7 +297,8 @@ def train_seeds(
         )
         if workers.chief:
             if len(validation) >= LEAST_FACES:
-                calibrate(soup, validation)
+                with may_stay_uncalibrated("the soup"):
+                    calibrate(soup, validation)
             save(soup, result.soup)
             with replacing(folder / "seeds.json") as temporary:
                 temporary.write_text(json.dumps(result.to_dict(), indent=1) + "\n")
@@ -275,11 +306,13 @@ def train_seeds(
     return result
 
 
-def _soup(models: Sequence[Classifier], data: FaceDataset, device: torch.device) -> Classifier:
-    soup: Classifier = deepcopy(models[0])
-    soup.temperature = {}
-    del soup.provenance["epoch"], soup.provenance["val_accuracy"]
-    how = PRESETS[soup.preset].training.updated(soup.provenance["recipe"]["augment"])
+def _soup(
+    models: Sequence[Classifier], data: FaceDataset, device: torch.device, *, selection: str
+) -> Classifier:
+    soup, known = deepcopy(models[0]), models[0].evidence
+    assert known.training is not None
+    preset = PRESETS[soup.preset]
+    augmentation = preset.training.updated(known.training.recipe["augment"])
     with torch.no_grad():
         for key, value in soup.state_dict().items():
             if value.is_floating_point():
@@ -287,12 +320,14 @@ def _soup(models: Sequence[Classifier], data: FaceDataset, device: torch.device)
     soup.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def views() -> Iterator[Tensor]:
-        preset, rng = PRESETS[soup.preset], generator(0, 0, 0)
+        rng = generator(0, 0, 0)
         for rows in torch.randperm(len(data), generator=rng).split(256):
             if len(rows) > 1:
                 faces = data.images[rows][:, None].to(device)
-                x = preset.training_batch(faces, rng, how)
+                x = preset.training_batch(faces, rng, augmentation)
                 yield x.expand(-1, soup.in_channels, -1, -1)
 
     update_bn(views(), soup, device=device)
+    training = replace(known.training, epoch=None, val_accuracy=None, selection=selection)
+    soup.evidence = Evidence(training=training, started_from=known.started_from)
     return soup.eval()

@@ -1,25 +1,39 @@
 """What a run is, so that it can be told from another and repeated: faces, seeds, precision."""
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
+from fer_zoo.data.faces import FaceDataset, check_faces
+from fer_zoo.errors import (
+    ArgumentError,
+    LabelError,
+    MissingDependencyError,
+    SplitError,
+    TrainingError,
+)
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.training.finetuning import parameter_groups
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.weights.checkpoint import load_state_dict
 
+log = logging.getLogger("fer_zoo.training")
 
-def check_splits(data: FaceDataset, validation: FaceDataset) -> None:
-    """Raise unless training and choosing on these faces keeps the numbers honest."""
-    if data.split == "private" or validation.split == "private":
+
+def check_splits(data: FaceDataset, validation: FaceDataset) -> int:
+    """Raise unless training and choosing on these faces keeps the numbers honest.
+
+    Returns:
+        How many of the validation faces are training faces too.
+    """
+    if check_faces(data).split == "private" or check_faces(validation).split == "private":
         raise SplitError(
             "PrivateTest is scored once, for reporting: train on split='train' and choose on "
             "split='public'"
@@ -28,12 +42,14 @@ def check_splits(data: FaceDataset, validation: FaceDataset) -> None:
         raise SplitError("PublicTest chooses between models: train on split='train'")
     if not len(validation):
         raise TrainingError("no validation faces: the best epoch is chosen on them")
+    shared = validation.shared_with(data)
     same = data.split is not None and data.split == validation.split
-    if same or validation.image_hashes <= data.image_hashes:
+    if same or shared == len(validation):
         raise SplitError(
             f"all validation faces are training faces (split={data.split!r}); the best epoch must "
             "be chosen on faces that were not trained on"
         )
+    return shared
 
 
 def check_model(model: Classifier, data: FaceDataset, validation: FaceDataset) -> None:
@@ -43,6 +59,8 @@ def check_model(model: Classifier, data: FaceDataset, validation: FaceDataset) -
             "an ensemble's members are trained one by one, then its fusion is fitted: "
             "fer_zoo.train_ensemble does both"
         )
+    if not isinstance(model, Classifier):
+        raise ArgumentError(f"expected a model or the name of one, got {model!r:.80}")
     if model.num_classes != len(data.labels):
         raise ArgumentError(
             f"the model has {model.num_classes} classes, the data {len(data.labels)} "
@@ -66,9 +84,21 @@ def check_model(model: Classifier, data: FaceDataset, validation: FaceDataset) -
         raise TrainingError("training needs at least two faces")
 
 
+@contextmanager
+def may_stay_uncalibrated(what: str, told: set[str] | None = None) -> Iterator[None]:
+    """Tell, once for each reason in `told`, where no temperature can be fitted, and go on."""
+    told = set() if told is None else told
+    try:
+        yield
+    except (ArgumentError, MissingDependencyError) as error:
+        if str(error) not in told:
+            log.warning("%s stays uncalibrated: %s", what, error)
+        told.add(str(error))
+
+
 def describe(data: FaceDataset) -> dict[str, Any]:
-    """Return what tells these faces from any others."""
-    names = ("name", "split", "labels", "fingerprint")
+    """Return what tells these faces from any others; the name of their folder is not part of it."""
+    names = ("split", "labels", "fingerprint")
     return {name: getattr(data, name) for name in names} | {"n": len(data)}
 
 
@@ -82,7 +112,8 @@ def hash_state(model: Classifier, *, head: bool = False) -> str:
     for key, value in sorted(model.state_dict().items()):
         if value.data_ptr() in last:
             continue
-        digest.update(key.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(key.encode() + flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ from the generator that is passed in, so a run can be repeated exactly.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from fer_zoo.errors import ArgumentError
 Turn = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """How a training batch is varied. Every step draws anew for every image.
 
@@ -41,8 +42,8 @@ class Augmentation:
 
     Example:
         >>> images = torch.rand(8, 1, 48, 48)
-        >>> how = Augmentation(rotate=10, erase=0.5)
-        >>> augment(images, 40, how, torch.Generator().manual_seed(0)).shape
+        >>> settings = Augmentation(rotate=10, erase=0.5)
+        >>> augment(images, 40, settings, torch.Generator().manual_seed(0)).shape
         torch.Size([8, 1, 40, 40])
     """
 
@@ -66,8 +67,8 @@ class Augmentation:
             span = tuple(span) if isinstance(span, Sequence) else (span,)
             object.__setattr__(self, name, span)
         pairs = {name: getattr(self, name) for name in _SPANS}
-        numbers = [*(v for pair in pairs.values() for v in pair), *vars(self).values()]
-        if wrong := [v for v in numbers if not _is_setting(v)]:
+        single = [v for name, v in vars(self).items() if name not in _SPANS]
+        if wrong := [v for v in chain(single, *pairs.values()) if not is_number(v)]:
             raise ArgumentError(f"augmentation settings are numbers, got {wrong}")
         if not isinstance(self.padding, int):
             raise ArgumentError(f"padding is a whole number of px, got {self.padding}")
@@ -75,18 +76,18 @@ class Augmentation:
             if not 0 <= getattr(self, name) <= 1:
                 raise ArgumentError(f"{name} is a probability, got {getattr(self, name)}")
         for name in ("padding", "shift", "rotate", "brightness", "contrast", "mixup", "cutmix"):
-            if not 0 <= getattr(self, name) < math.inf:
+            if getattr(self, name) < 0:
                 raise ArgumentError(f"{name} must not be negative, got {getattr(self, name)}")
         for name, pair in pairs.items():
-            if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1]:
                 raise ArgumentError(f"{name} must be (lowest, highest) above 0, got {pair}")
         if self.crop_area[1] > 1:
             raise ArgumentError(f"crop_area is a share of the image, got {self.crop_area}")
 
     def updated(self, changes: Mapping[str, Any]) -> "Augmentation":
         """Return a copy with some settings changed; an unknown setting raises."""
-        if not isinstance(changes, Mapping):
-            raise ArgumentError(f"augment must be settings by name, got {changes!r}")
+        if not isinstance(changes, Mapping) or not all(isinstance(k, str) for k in changes):
+            raise ArgumentError(f"augment must be settings by name, got {changes!r:.80}")
         known = {f.name for f in fields(self)}
         if unknown := sorted(set(changes) - known):
             raise ArgumentError(f"augmentation has no setting {unknown}; it has {sorted(known)}")
@@ -96,17 +97,20 @@ class Augmentation:
 _SPANS = ("scale", "crop_area", "crop_ratio")
 
 
-def _is_setting(value: Any) -> bool:
-    return isinstance(value, int | float | tuple) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """Whether `value` is a number, and neither NaN nor infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def augment(images: Tensor, size: int, how: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor, size: int, settings: Augmentation, generator: torch.Generator
+) -> Tensor:
     """Return randomly varied `size` x `size` crops of `images`.
 
     Args:
         images: float in [0, 1], shape `(B, C, H, W)`.
         size: side of the crops in px, at most H + 2 * padding.
-        how: the settings.
+        settings: the settings.
         generator: source of all randomness, on the CPU.
 
     Returns:
@@ -120,56 +124,44 @@ def augment(images: Tensor, size: int, how: Augmentation, generator: torch.Gener
         return drawn
 
     turn: Turn | None = None
-    if how.scale != (1.0, 1.0) or how.shift or how.rotate:
-        used = uniform(0, 1) < how.affine
-        zoom = torch.where(used, uniform(*how.scale), 1.0)
-        angle = torch.where(used, uniform(-how.rotate, how.rotate), 0.0)
-        dx, dy = (torch.where(used, uniform(-how.shift, how.shift), 0.0) for _ in "xy")
+    if settings.scale != (1.0, 1.0) or settings.shift or settings.rotate:
+        used = uniform(0, 1) < settings.affine
+        zoom = torch.where(used, uniform(*settings.scale), 1.0)
+        angle = torch.where(used, uniform(-settings.rotate, settings.rotate), 0.0)
+        dx, dy = (torch.where(used, uniform(-settings.shift, settings.shift), 0.0) for _ in "xy")
         turn = zoom, angle, dx, dy
-    top, left, flip = uniform(0, 1), uniform(0, 1), uniform(0, 1) < how.flip
-    if how.crop_area != (1.0, 1.0) or how.crop_ratio != (1.0, 1.0):
-        area, ratio = uniform(*how.crop_area), uniform(*map(math.log, how.crop_ratio)).exp()
+    top, left, flip = uniform(0, 1), uniform(0, 1), uniform(0, 1) < settings.flip
+    if settings.crop_area != (1.0, 1.0) or settings.crop_ratio != (1.0, 1.0):
+        area, ratio = (
+            uniform(*settings.crop_area),
+            uniform(*map(math.log, settings.crop_ratio)).exp(),
+        )
         height, width = (area / ratio).sqrt().clamp(max=1), (area * ratio).sqrt().clamp(max=1)
         window = top * (1 - height), left * (1 - width), height, width
-        images = resized_crop(F.pad(images, (how.padding,) * 4), size, *window, flip, turn)
+        images = resized_crop(F.pad(images, (settings.padding,) * 4), size, *window, flip, turn)
     elif turn is not None:
         sides = zip((top, left), images.shape[-2:], strict=True)
-        starts = [(_start(at, n + 2 * how.padding, size) - how.padding) / n for at, n in sides]
+        starts = [
+            (_start(at, n + 2 * settings.padding, size) - settings.padding) / n for at, n in sides
+        ]
         height, width = (torch.full_like(top, size / n) for n in images.shape[-2:])
         images = resized_crop(images, size, starts[0], starts[1], height, width, flip, turn)
     else:
-        images = crop_and_flip(F.pad(images, (how.padding,) * 4), size, top, left, flip)
-    if how.brightness:
-        factor = uniform(1 - how.brightness, 1 + how.brightness)
+        images = crop_and_flip(F.pad(images, (settings.padding,) * 4), size, top, left, flip)
+    if settings.brightness:
+        factor = uniform(1 - settings.brightness, 1 + settings.brightness)
         images = (images * factor.view(-1, 1, 1, 1)).clamp_(0, 1)
-    if how.contrast:
-        factor = uniform(1 - how.contrast, 1 + how.contrast)
+    if settings.contrast:
+        factor = uniform(1 - settings.contrast, 1 + settings.contrast)
         images = torch.lerp(images.mean((1, 2, 3), True), images, factor.view(-1, 1, 1, 1))
         images = images.clamp_(0, 1)
-    if how.erase:
-        used = uniform(0, 1) < how.erase
+    if settings.erase:
+        used = uniform(0, 1) < settings.erase
         area, aspect = uniform(0.02, 0.2), uniform(-1, 1).mul(math.log(3)).exp()
         height = torch.where(used, (area * aspect).sqrt() * size, 0.0)
         width = (area / aspect).sqrt() * size
         images = erase(images, height, width, uniform(0, 1), uniform(0, 1))
     return images
-
-
-def affine(images: Tensor, zoom: Tensor, angle: Tensor, dx: Tensor, dy: Tensor) -> Tensor:
-    """Zoom, rotate and shift each image about its centre, black outside; one `grid_sample`.
-
-    The arithmetic is torchvision's `functional.affine` with bilinear interpolation.
-
-    Args:
-        images: float, shape `(B, C, H, W)`.
-        zoom: factor per image, above 1 enlarges; shape `(B,)`.
-        angle: degrees per image, positive turns clockwise; shape `(B,)`.
-        dx: shift to the right per image, as a share of the width; shape `(B,)`.
-        dy: shift down per image, as a share of the height; shape `(B,)`.
-    """
-    rows = _turn_matrix(zoom, angle, dx, dy, images.shape[-2] / images.shape[-1])
-    grid = _grid(rows, *images.shape[-2:])
-    return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
 
 
 def resized_crop(
@@ -194,7 +186,8 @@ def resized_crop(
         height: of the window, as a share of the height; shape `(B,)`.
         width: as a share of the width; shape `(B,)`.
         flip: whether to mirror; bool, shape `(B,)`.
-        turn: zoom, angle, dx and dy of `affine`, applied before the cut.
+        turn: zoom (above 1 enlarges), angle in degrees clockwise, and shifts as shares of the side,
+            each `(B,)`: what torchvision's `functional.affine` does, before the cut.
     """
     span = torch.stack([torch.where(flip, -width, width), height], 1)
     centre = torch.stack([2 * left + width - 1, 2 * top + height - 1], 1)

@@ -11,27 +11,27 @@ from fer_zoo.transforms.augment import Augmentation
 
 
 def mix(
-    images: Tensor, targets: Sequence[Tensor], how: Augmentation, generator: torch.Generator
+    images: Tensor, targets: Sequence[Tensor], settings: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, list[Tensor]]:
-    """Mix each image with the one before it in the batch, by mixup or CutMix as `how` says.
+    """Mix each image with the one before it in the batch, by mixup or CutMix as `settings` says.
 
     Args:
         images: shape `(B, C, H, W)`.
         targets: any number of class shares `(B, K)`, mixed alike.
-        how: the settings; `mixup` and `cutmix` are used.
+        settings: the settings; `mixup` and `cutmix` are used.
         generator: source of all randomness, on the CPU.
 
     Returns:
         What came in where neither is set.
 
     Example:
-        >>> how = Augmentation(cutmix=1.0)
+        >>> settings = Augmentation(cutmix=1.0)
         >>> shares = torch.eye(4)
-        >>> _, (mixed,) = mix(torch.rand(4, 1, 8, 8), [shares], how, torch.Generator())
+        >>> _, (mixed,) = mix(torch.rand(4, 1, 8, 8), [shares], settings, torch.Generator())
         >>> mixed.sum(1)
         tensor([1., 1., 1., 1.])
     """
-    alphas = [(f, a) for f, a in ((mixup, how.mixup), (cutmix, how.cutmix)) if a]
+    alphas = [(f, a) for f, a in ((mixup, settings.mixup), (cutmix, settings.cutmix)) if a]
     if not alphas:
         return images, list(targets)
     chance = random.Random(int(torch.randint(2**62, (), generator=generator)))

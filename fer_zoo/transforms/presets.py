@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,12 +11,15 @@ from torch.nn import functional as F
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
-from fer_zoo.transforms.augment import Augmentation, augment
+from fer_zoo.transforms.augment import Augmentation, augment, is_number
 
 Views = Literal["plain", "center", "tencrop"]
+Average = Literal["logits", "probabilities"]
+LARGEST = 1024
+"""Side in px that a preset may scale a face to; one from a file may say anything."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """A named transform pair: evaluation views, and the training augmentation that suits them.
 
@@ -47,21 +50,33 @@ class Preset:
     resize: int
     size: int
     views: Views
-    average: Literal["logits", "probabilities"] = "probabilities"
+    average: Average = "probabilities"
     mean: float = 0.0
     std: float = 1.0
     training: Augmentation = field(default_factory=Augmentation)
     description: str = ""
 
     def __post_init__(self) -> None:
-        if self.views not in ("plain", "center", "tencrop"):
-            raise ArgumentError(f"views must be plain, center or tencrop, got {self.views!r}")
-        if self.average not in ("logits", "probabilities"):
-            raise ArgumentError(f"average must be logits or probabilities, got {self.average!r}")
-        if not 0 < self.size <= self.resize or (self.views == "plain" and self.size != self.resize):
+        for name, choices in (("views", Views), ("average", Average)):
+            if getattr(self, name) not in get_args(choices):
+                raise ArgumentError(
+                    f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}"
+                )
+        if not all(type(side) is int and 0 < side <= LARGEST for side in (self.resize, self.size)):
+            raise ArgumentError(
+                f"resize and size are whole numbers of px up to {LARGEST}, got {self.resize!r} "
+                f"and {self.size!r}"
+            )
+        if self.size > self.resize or (self.views == "plain" and self.size != self.resize):
             raise ArgumentError(
                 f"{self.views} views of {self.size} px cannot be cut from {self.resize} px"
             )
+        if not (is_number(self.mean) and is_number(self.std) and self.std > 0):
+            raise ArgumentError(
+                f"mean and std are numbers, std above 0, got {self.mean!r} and {self.std!r}"
+            )
+        if not isinstance(self.training, Augmentation):
+            raise ArgumentError(f"training is an Augmentation, got {self.training!r:.80}")
 
     @property
     def num_views(self) -> int:
@@ -93,10 +108,10 @@ class Preset:
         return torch.stack([*_five(x, self.size), *_five(x.flip(-1), self.size)], 1)
 
     def training_batch(
-        self, images: Tensor, generator: torch.Generator, how: Augmentation | None = None
+        self, images: Tensor, generator: torch.Generator, augmentation: Augmentation | None = None
     ) -> Tensor:
         """Return one random view `(B, C, size, size)` of each of `images` `(B, C, H, W)`."""
-        x = augment(self.square(images), self.size, how or self.training, generator)
+        x = augment(self.square(images), self.size, augmentation or self.training, generator)
         return (x - self.mean) / self.std
 
     def combine(self, logits: Tensor) -> Tensor:
@@ -209,9 +224,6 @@ for _preset in (
     PRESETS.register(_preset.name, _preset)
 
 
-LARGEST = 1024  # px that a preset from a file may scale a face to
-
-
 def restore(fields: Any) -> Preset:
     """Return the preset that a file describes; registered here if its name is free.
 
@@ -220,18 +232,17 @@ def restore(fields: Any) -> Preset:
         ArgumentError: another arithmetic is registered under its name, or it is none.
 
     Example:
-        >>> from fer_zoo.plain import to_plain
-        >>> restore(to_plain(PRESETS["fer40_center"])) is PRESETS["fer40_center"]
-        True
+        >>> restore({"name": "px30_file", "resize": 32, "size": 30, "views": "center"}).num_views
+        1
+        >>> PRESETS["px30_file"].size
+        30
     """
     if isinstance(fields, str):
         return PRESETS[fields]
     preset = from_plain(Preset, fields, "preset")
-    if preset.resize > LARGEST:
-        raise ArgumentError(f"preset.resize is {preset.resize}, and {LARGEST} px are the most")
-    if preset.name not in PRESETS:
+    known = PRESETS.get(preset.name)
+    if known is None:
         return PRESETS.register(preset.name, preset)
-    known = PRESETS[preset.name]
     there, here = (replace(p, training=Augmentation(), description="") for p in (preset, known))
     if there != here:
         raise ArgumentError(f"the preset {preset.name!r} is {here} here, and {there} in the file")

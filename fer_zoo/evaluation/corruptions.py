@@ -1,0 +1,313 @@
+"""Accuracy under what is hard in real life: occlusion, rotation, light, blur, noise, scale.
+
+After Hendrycks and Dietterich 2019, "Benchmarking neural network robustness to common corruptions
+and perturbations" (arXiv 1903.12261): each corruption in five severities, always the same pixels.
+"""
+
+import io
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fer_zoo._tables import markdown
+from fer_zoo.data import FaceDataset
+from fer_zoo.errors import ArgumentError, UnknownNameError
+from fer_zoo.evaluation.figures import interval, percent
+from fer_zoo.evaluation.metrics import Evaluation, evaluate
+from fer_zoo.factory import resolve
+from fer_zoo.inference import fuse, member_scores
+from fer_zoo.models import Classifier
+from fer_zoo.plots import contact_sheet
+from fer_zoo.transforms import Preset
+
+SIDE = 48
+"""Lengths below are in px of a face of this side; other sizes are corrupted in proportion."""
+EYES = (17, 24, 36)
+"""Row and column of the centre, and width, of the eyes in the mean face of FER2013's Training."""
+MOUTH = (38, 24, 26)
+"""The same of the mouth."""
+
+
+def _apply(operation: str, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Return torchvision's operation on gray images."""
+    from torchvision.transforms.v2 import functional
+
+    result: Tensor = getattr(functional, operation)(images[:, None], *args, **kwargs)[:, 0]
+    return result
+
+
+def _bar(images: Tensor, height: float, centre: tuple[int, int, int]) -> Tensor:
+    """Cover a bar with each image's mean gray, which adds no brightness of its own."""
+    row, column, width = centre
+    tall, wide = (side / SIDE for side in images.shape[1:])
+    top, left = round((row - height / 2) * tall), round((column - width / 2) * wide)
+    bottom, right = round((row + height / 2) * tall), round((column + width / 2) * wide)
+    return _cover(images, slice(max(top, 0), bottom), slice(max(left, 0), right))
+
+
+def _half(images: Tensor, share: float) -> Tensor:
+    return _cover(images, slice(None), slice(0, round(images.shape[2] * share / 100)))
+
+
+def _cover(images: Tensor, rows: slice, columns: slice) -> Tensor:
+    covered = images.clone()
+    covered[:, rows, columns] = images.float().mean((1, 2)).round().byte()[:, None, None]
+    return covered
+
+
+def _rotate(images: Tensor, degrees: float) -> Tensor:
+    """Turn about the centre; what comes in from outside repeats the edge."""
+    from torchvision.transforms import InterpolationMode
+
+    margin = math.ceil(max(images.shape[1:]) * (math.sqrt(2) - 1) / 2) + 1
+    wide = _apply("pad", images, [margin] * 4, padding_mode="edge")
+    turned = _apply("rotate", wide, degrees, interpolation=InterpolationMode.BILINEAR)
+    return _apply("center_crop", turned, list(images.shape[1:]))
+
+
+def _blur(images: Tensor, sigma: float) -> Tensor:
+    sigma *= images.shape[2] / SIDE
+    kernel = 2 * math.ceil(3 * sigma) + 1
+    kernel = min(kernel, 2 * min(images.shape[1:]) - 1)
+    return _apply("gaussian_blur", images, [kernel, kernel], [sigma, sigma])
+
+
+def _noise(images: Tensor, deviation: float) -> Tensor:
+    """Add noise that is another for each image, and the same on every device and call."""
+    rng = torch.Generator().manual_seed(2013)
+    noise = torch.empty(images.shape)
+    for row in noise:
+        row.normal_(0, deviation, generator=rng)
+    return (images + noise.to(images.device)).round().clamp(0, 255).byte()
+
+
+def _jpeg(images: Tensor, quality: float) -> Tensor:
+    """Compress and read again with Pillow: torchvision's own codec is deprecated since 0.29."""
+    from PIL import Image
+
+    again = []
+    for image in images.cpu().numpy():
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=int(quality))
+        again.append(torch.from_numpy(np.array(Image.open(file))))
+    return torch.stack(again).to(images.device)
+
+
+def _small(images: Tensor, side: float) -> Tensor:
+    size = list(images.shape[1:])
+    less = [max(1, round(length * side / SIDE)) for length in size]
+    return _apply("resize", _apply("resize", images, less), size)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """Takes uint8 images `(N, H, W)` and a severity from 1 to 5, and returns new ones alike.
+
+    Attributes:
+        severities: what 1 to 5 mean.
+        unit: in which.
+        change: from images and one of `severities` to images.
+
+    Example:
+        >>> CORRUPTIONS["blur"](torch.zeros(2, 48, 48, dtype=torch.uint8), 3).shape
+        torch.Size([2, 48, 48])
+    """
+
+    severities: tuple[float, float, float, float, float]
+    unit: str
+    change: Callable[[Tensor, float], Tensor]
+
+    def __call__(self, images: Tensor, severity: int) -> Tensor:
+        """Return the images under a severity."""
+        if severity not in (1, 2, 3, 4, 5):
+            raise ArgumentError(f"severity must be 1 to 5, got {severity!r}")
+        if images.dtype != torch.uint8 or images.ndim != 3:
+            raise ArgumentError(
+                f"images must be uint8 (N, H, W), got {images.dtype} {tuple(images.shape)}"
+            )
+        if not len(images):
+            return images.clone()
+        return self.change(images, self.severities[severity - 1])
+
+
+_BRIGHTNESS = "times the brightness", partial(_apply, "adjust_brightness")
+_CONTRAST = "times the contrast", partial(_apply, "adjust_contrast")
+_EYES = f"px high, a bar {EYES[2]} px wide over the eyes", partial(_bar, centre=EYES)
+_MOUTH = f"px high, a bar {MOUTH[2]} px wide over the mouth", partial(_bar, centre=MOUTH)
+_NOISE = "gray levels standard deviation, Gaussian", _noise
+CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
+    {
+        "occlude_eyes": Corruption((4, 7, 10, 13, 16), *_EYES),
+        "occlude_mouth": Corruption((4, 7, 10, 13, 16), *_MOUTH),
+        "occlude_half": Corruption(
+            (10, 20, 30, 40, 50), "% of the width covered, from the left", _half
+        ),
+        "rotate": Corruption((10, 20, 30, 45, 60), "degrees counter-clockwise", _rotate),
+        "darken": Corruption((0.7, 0.5, 0.35, 0.25, 0.15), *_BRIGHTNESS),
+        "brighten": Corruption((1.3, 1.6, 2.0, 2.5, 3.0), *_BRIGHTNESS),
+        "low_contrast": Corruption((0.6, 0.4, 0.25, 0.15, 0.08), *_CONTRAST),
+        "blur": Corruption((0.6, 1.0, 1.5, 2.0, 3.0), "px standard deviation of a Gaussian", _blur),
+        "noise": Corruption((8, 16, 28, 40, 60), *_NOISE),
+        "jpeg": Corruption((50, 30, 20, 10, 5), "JPEG quality", _jpeg),
+        "small": Corruption((32, 24, 16, 12, 8), "px side, scaled back to 48", _small),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness:
+    """Accuracy of a model on corrupted faces. Shares are from 0 to 1.
+
+    Attributes:
+        clean: how it does on the faces as they are.
+        severities: those measured.
+        accuracy: of each corruption at each of `severities`.
+
+    Example:
+        >>> import fer_zoo
+        >>> faces = FaceDataset(torch.randint(0, 256, (7, 48, 48), dtype=torch.uint8),
+        ...                     torch.arange(7), labels=fer_zoo.labels.FER2013, name="noise")
+        >>> result = robustness("resnet18_025", faces, corruptions=["blur"], severities=[1, 5])
+        >>> print(result.to_markdown().splitlines()[2])
+        | corruption | unit | 1 | 5 | mean |
+    """
+
+    clean: Evaluation
+    severities: tuple[int, ...]
+    accuracy: dict[str, tuple[float, ...]]
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The mean of each corruption over its severities."""
+        return {name: sum(shares) / len(shares) for name, shares in self.accuracy.items()}
+
+    @property
+    def overall(self) -> float:
+        """The mean over all corruptions and severities."""
+        return sum(self.mean.values()) / len(self.accuracy)
+
+    def __repr__(self) -> str:
+        return (
+            f"Robustness({self.clean.title!r} on {self.clean.faces}: clean "
+            f"{percent(self.clean.accuracy)} %, mean over {len(self.accuracy)} corruptions "
+            f"{percent(self.overall)} %)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and the means as plain values, ready for JSON."""
+        plain = {"clean": self.clean.to_dict(), "severities": list(self.severities)}
+        shares = {name: list(shares) for name, shares in self.accuracy.items()}
+        return plain | {"accuracy": shares, "mean": self.mean, "overall": self.overall}
+
+    def rows(self) -> list[list[str]]:
+        """Return the table in per cent, a row for each corruption."""
+        rows = [["corruption", "unit", *map(str, self.severities), "mean"]]
+        for name, mean in self.mean.items():
+            shares = [f"{100 * share:.1f}" for share in (*self.accuracy[name], mean)]
+            kind = CORRUPTIONS[name]
+            steps = ", ".join(f"{kind.severities[s - 1]:g}" for s in self.severities)
+            rows.append([name, f"{steps} {kind.unit}", *shares])
+        blank = [""] * len(self.severities)
+        return [*rows, ["all", "", *blank, f"{100 * self.overall:.1f}"]]
+
+    def to_markdown(self) -> str:
+        """Return the table under a line that says of what."""
+        clean = self.clean
+        return (
+            f"{clean.title} on {clean.faces}, {clean.preset}: accuracy {percent(clean.accuracy)} % "
+            f"(95 % interval {interval(clean.interval)}) on clean faces; in % under each severity:"
+            f"\n\n{markdown(self.rows())}\n"
+        )
+
+
+def robustness(
+    model: Classifier | str | os.PathLike[str],
+    data: FaceDataset,
+    *,
+    preset: Preset | str | None = None,
+    corruptions: Sequence[str] | None = None,
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    batch_size: int = 256,
+    progress: bool = False,
+) -> Robustness:
+    """Score a model on faces that are covered, turned, dimmed, blurred or shrunk.
+
+    The corrupted faces are the same on every call. All faces of one corruption are held at once,
+    so 28,709 take 66 MB, and noise four times that.
+
+    Args:
+        model: a trained model, a name, an address or the folder of a training run.
+        data: faces with the same class names, in any order.
+        preset: another transform than the model's own.
+        corruptions: names in `CORRUPTIONS`; all if not given.
+        severities: some of 1 to 5.
+        batch_size: largest number of views in one forward pass.
+        progress: show a bar on a terminal.
+
+    Raises:
+        LabelError: the model is untrained, or names other classes than the data.
+        UnknownNameError: a corruption that does not exist.
+
+    Example:
+        >>> import fer_zoo
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...                     labels=fer_zoo.labels.FER2013, name="black")
+        >>> result = robustness("resnet18_025", faces, corruptions=["rotate"], severities=[3])
+        >>> result.clean.accuracy == result.overall      # black turned is black
+        True
+    """
+    names = _known(corruptions)
+    if not names or not severities or not set(severities) <= {1, 2, 3, 4, 5}:
+        raise ArgumentError(
+            f"give one corruption or more, and severities from 1 to 5; got {names} and "
+            f"{list(severities)}"
+        )
+    network = resolve(model)
+    clean = evaluate(network, data, preset=preset, batch_size=batch_size)
+    targets = clean.targets
+    accuracy: dict[str, tuple[float, ...]] = {}
+    total = len(names) * len(severities)
+    with tqdm(total=total, desc="corruptions", disable=None if progress else True) as bar:
+        for name in names:
+            shares = []
+            for severity in severities:
+                images = CORRUPTIONS[name](data.images, severity)
+                members = member_scores(network, images, preset=preset, batch_size=batch_size)
+                right = fuse(network, members).argmax(1) == targets
+                shares.append(float(right.double().mean()))
+                bar.update()
+            accuracy[name] = tuple(shares)
+    return Robustness(clean=clean, severities=tuple(severities), accuracy=accuracy)
+
+
+def _known(names: Sequence[str] | None) -> list[str]:
+    chosen = list(CORRUPTIONS) if names is None else list(names)
+    unknown = [name for name in chosen if name not in CORRUPTIONS]
+    if unknown:
+        raise UnknownNameError(f"unknown corruptions {unknown}; there are {list(CORRUPTIONS)}")
+    return chosen
+
+
+def corrupted_examples(image: Tensor, *, corruptions: Sequence[str] | None = None) -> Any:
+    """Return a figure of one gray face, uint8 `(H, W)`, under every corruption and severity.
+
+    Example:
+        >>> face = torch.randint(0, 256, (48, 48), dtype=torch.uint8)
+        >>> len(corrupted_examples(face, corruptions=["blur", "noise"]).axes)
+        12
+    """
+    images, captions = [], []
+    for name in _known(corruptions):
+        corruption = CORRUPTIONS[name]
+        images += [image, *(corruption(image[None], s)[0] for s in range(1, 6))]
+        captions += [name, *(f"{value:g}" for value in corruption.severities)]
+    return contact_sheet(torch.stack(images), captions, columns=6)

@@ -1,0 +1,105 @@
+"""The one table of figures: what each is called, where it is found, and how it is written."""
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from fer_zoo.evidence import Score
+
+
+class Figure(NamedTuple):
+    """A figure of a `Score`.
+
+    Attributes:
+        title: what it is called, with its unit.
+        get: returns it; None where it was not measured.
+        write: returns it as text.
+
+    Example:
+        >>> import fer_zoo
+        >>> score = fer_zoo.get_weights("resnet18_025").scores[0]
+        >>> FIGURES["accuracy"].title, FIGURES["accuracy"].of(score)
+        ('accuracy %', '69.30')
+    """
+
+    title: str
+    get: Callable[[Score], Any]
+    write: Callable[[Any], str]
+
+    def of(self, score: Score) -> str:
+        """Return it as text, `-` where it was not measured."""
+        value = self.get(score)
+        return "-" if value is None else self.write(value)
+
+
+def percent(share: float) -> str:
+    """Return a share in per cent; `-` where it is not a number.
+
+    Example:
+        >>> percent(0.69295), percent(float("nan"))
+        ('69.30', '-')
+    """
+    return f"{100 * share:.2f}" if share == share else "-"
+
+
+def interval(bounds: tuple[float, float]) -> str:
+    """Return an interval of shares in per cent."""
+    return " to ".join(map(percent, bounds))
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in points, with its sign."""
+    return f"{100 * difference:+.2f}"
+
+
+def p_value(p: float) -> str:
+    """Return a p-value with as many digits as anyone needs."""
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+
+
+FIGURES: dict[str, Figure] = {
+    name: Figure(title, attrgetter(name), write)
+    for name, title, write in (
+        ("faces", "faces", str),
+        ("n", "n", "{:,}".format),
+        ("preset", "preset", str),
+        ("view_count", "views", str),
+        ("accuracy", "accuracy %", percent),
+        ("interval", "95 % interval, Wilson", interval),
+        ("bootstrap_interval", "95 % interval, bootstrap", interval),
+        ("balanced_accuracy", "balanced accuracy %", percent),
+        ("macro_f1", "macro-F1 %", percent),
+        ("detection_rate", "emotion detection rate %", percent),
+        ("nll", "NLL, nats", "{:.4f}".format),
+        ("nll_uncalibrated", "NLL, uncalibrated", "{:.4f}".format),
+        ("ece", "ECE %", percent),
+        ("ece_uncalibrated", "ECE %, uncalibrated", percent),
+        ("temperature", "temperature", "{:.3f}".format),
+        ("cross_validated_accuracy", "accuracy %, cross-validated", percent),
+        ("cross_validated_nll", "NLL, cross-validated", "{:.4f}".format),
+        ("cross_validated_ece", "ECE %, cross-validated", percent),
+    )
+}
+"""By the name of the field of `Score`."""
+
+RESULT = (
+    "accuracy", "interval", "bootstrap_interval", "balanced_accuracy", "macro_f1",
+    "detection_rate", "nll", "ece", "temperature",
+)  # fmt: skip
+"""What is told of every result."""
+
+CALIBRATION = (
+    "ece_uncalibrated", "ece", "cross_validated_ece", "nll_uncalibrated", "nll", "temperature",
+)  # fmt: skip
+
+
+def figure_rows(scores: Iterable[Score], names: Sequence[str] = RESULT) -> list[list[str]]:
+    """Return a row for each figure: its title, then the figure of each score.
+
+    Example:
+        >>> import fer_zoo
+        >>> figure_rows(fer_zoo.get_weights("resnet18_025").scores, ["view_count", "accuracy"])
+        [['views', 'one view', 'ten views'], ['accuracy %', '69.30', '70.77']]
+    """
+    scores = list(scores)
+    return [[FIGURES[n].title, *(FIGURES[n].of(score) for score in scores)] for n in names]

@@ -1,0 +1,204 @@
+"""The ground floor: names, files, presets from other processes."""
+
+import contextlib
+import inspect
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import fer_zoo
+from fer_zoo._files import replacing
+from fer_zoo.data import FaceDataset
+from fer_zoo.errors import ArgumentError, LabelError, UnknownNameError
+from fer_zoo.fusion import create_fusion
+from fer_zoo.models import MODELS
+from fer_zoo.plain import to_plain
+from fer_zoo.training import get_recipe, read_history
+from fer_zoo.transforms import PRESETS, Augmentation, Preset
+from fer_zoo.transforms.presets import restore
+
+
+def test_a_registry_is_a_mapping():
+    assert MODELS.get("nope") is None
+    assert MODELS.get("nope", 5) == 5
+    assert "nope" not in MODELS
+    assert [] not in MODELS
+    assert {**MODELS}.keys() == set(MODELS.names())
+    with pytest.raises(KeyError) as caught:
+        MODELS["resnet81"]
+    assert str(caught.value).startswith("unknown model 'resnet81'. Did you mean")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    for patterns in ({"pattern": 5}, {"exclude": [5]}):
+        with pytest.raises(ArgumentError, match="patterns are text"):
+            fer_zoo.list_models(**patterns)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"members": ("test_tinny",)}, "unknown model 'test_tinny'. Did you mean 'test_tiny'"),
+        ({"members": (5,)}, "unknown model 5"),
+        ({"preset": "fer41_center"}, "unknown preset 'fer41_center'"),
+        ({"fusion": "stackd"}, "unknown fusion 'stackd'"),
+        ({"members": "test_tiny"}, "must be a tuple of names"),
+        ({"members": ("ensemble_r18_vgg19",)}, "has ensembles as members"),
+    ],
+)
+def test_what_a_spec_names_must_be_there(changes, says):
+    values = {"name": "misspelt", "description": "", "source": "", "members": ("test_tiny",)}
+    with pytest.raises((ArgumentError, UnknownNameError), match=says):
+        fer_zoo.register_model(fer_zoo.ModelSpec(**(values | changes)))
+    assert "misspelt" not in MODELS
+
+
+def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path):
+    """Other threads' files, too, at any moment: the umask is the process's."""
+    before, modes, done = os.umask(0o027), set(), threading.Event()
+
+    def other():
+        while not done.is_set():
+            modes.add(os.umask(0o027))
+
+    thread = threading.Thread(target=other)
+    try:
+        thread.start()
+        for _ in range(50):
+            with replacing(tmp_path / "a.txt") as path:
+                path.write_text("x")
+    finally:
+        done.set()
+        thread.join()
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert modes == {0o027}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    with pytest.raises(ArgumentError, match="expected a path, got 5"), replacing(5):
+        pass
+
+
+def test_a_preset_of_ones_own_is_in_the_file(tmp_path: Path):
+    """Another process, which never registered it, gives the same answers."""
+    script = """
+import sys, torch, fer_zoo
+model = fer_zoo.load(sys.argv[1])
+print(fer_zoo.transforms.PRESETS[model.preset].training.rotate)
+print(fer_zoo.Predictor(model)(torch.zeros(1, 48, 48)).label)
+"""
+    fer_zoo.register_preset(
+        Preset(
+            name="ground_test",
+            resize=44,
+            size=40,
+            views="tencrop",
+            mean=0.5,
+            training=Augmentation(rotate=7.0, scale=(0.9, 1.1)),
+        )
+    )
+    model = fer_zoo.create("resnet18_025", weights="default")
+    model.preset = "ground_test"
+    path = fer_zoo.save(model, tmp_path / "a.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[0] == "7.0"
+    assert done.stdout.split()[1] in model.labels
+    known = to_plain(PRESETS["ground_test"])
+    assert restore(known) is PRESETS["ground_test"]
+    with pytest.raises(ArgumentError, match=r"(?s)'ground_test' is .*mean=0.5.*mean=0.25"):
+        restore(known | {"mean": 0.25})
+    for wrong in ({"resize": 10**9}, {"size": "40"}, {"what": 1}, {"training": {"spin": 1}}):
+        with pytest.raises(ArgumentError):
+            restore(known | wrong)
+
+
+def test_labels_are_names():
+    for wrong in (5, "happy", ["happy", 5], None):
+        with pytest.raises(LabelError):
+            fer_zoo.labels.check_labels(wrong)
+
+
+ODD = [
+    None,
+    5,
+    "",
+    "nope",
+    b"x",
+    True,
+    1.5,
+    float("nan"),
+    (),
+    [],
+    {},
+    [None],
+    object(),
+    torch.ones(2),
+]
+IMAGES = torch.arange(12 * 48 * 48).view(12, 48, 48).byte()
+DATA, JUDGE = (
+    FaceDataset(images, torch.arange(12) % 2, labels=("a", "b"), name="x", split=split)
+    for images, split in ((IMAGES, "train"), (IMAGES + 1, "public"))
+)
+TRAIN = {"data": DATA, "validation": JUDGE, "resume": False}
+ONE = TRAIN | {"model": "plain_test"}
+SPEC = {"name": "odd_test", "description": "", "source": "", "members": ("test_tiny",)}
+PRESET = {"name": "odd_test", "resize": 48, "size": 40, "views": "center"}
+ALIGN = {"scores": torch.zeros(3, 2), "source": ["a", "b"], "target": ["b"]}
+FIT = {"member_logits": torch.zeros(2, 12, 2), "targets": DATA.targets, "split": "public"}
+SETTINGS = "epochs augment freeze distill_on"
+CALLS = [
+    (fer_zoo.train, ONE, f"model data validation output recipe teacher device {SETTINGS}"),
+    (fer_zoo.train_seeds, ONE | {"seeds": [0, 1]}, "model data validation output recipe seeds"),
+    (
+        fer_zoo.train_ensemble,
+        TRAIN | {"model": "ensemble_r18_vgg19_025"},
+        "model data validation output recipe fusion",
+    ),
+    (fer_zoo.fit_fusion, {"model": None, "data": JUDGE}, "model data folds"),
+    (get_recipe, {"recipe": "strong"}, "recipe changes"),
+    (fer_zoo.Recipe, {"name": "x"}, "name preset augment lr schedule targets epochs"),
+    (read_history, {}, "path"),
+    (FaceDataset, vars(DATA) | {"votes": None}, "images targets labels name split votes"),
+    (fer_zoo.data.FER2013, {}, "root"),
+    (fer_zoo.data.FERPlus, {}, "root"),
+    (fer_zoo.data.ImageFolder, {}, "root"),
+    (fer_zoo.data.data_report, {}, "root"),
+    (create_fusion, {"name": "stacked", "num_members": 2, "num_classes": 2}, "name num_members l2"),
+    (create_fusion, {"name": "weighted", "num_members": 2, "num_classes": 2}, "space per_class"),
+    (create_fusion("stacked", 2, 2).fit, FIT, "member_logits targets split"),
+    (fer_zoo.labels.check_labels, {}, "names"),
+    (fer_zoo.labels.align, ALIGN, "scores source target"),
+    (fer_zoo.labels.index_map, {"source": ["a"], "target": ["a"]}, "source target"),
+    (Preset, PRESET, "resize size views average mean std training"),
+    (Augmentation, {}, "padding flip scale shift crop_area mixup"),
+    (fer_zoo.register_preset, {}, "preset"),
+    (fer_zoo.register_model, {}, "spec"),
+    (DATA.shared_with, {}, "other"),
+    (DATA.targets_for, {}, "labels"),
+    (DATA.subset, {}, "size"),
+]
+CASES = [(call, good, name) for call, good, names in CALLS for name in names.split()]
+
+
+@pytest.mark.parametrize(
+    ("call", "good", "name"), CASES, ids=[f"{c.__name__}-{name}" for c, _, name in CASES]
+)
+def test_odd_arguments_raise_errors_of_ours(call, good, name, tmp_path: Path, monkeypatch):
+    """Or none, where they mean something; never what some line far below makes of them."""
+
+    def begun(*_):
+        raise fer_zoo.errors.TrainingError("it begins")
+
+    monkeypatch.setattr("fer_zoo.training.run.Run._epoch", begun)
+    monkeypatch.chdir(tmp_path)
+    good = {k: v for k, v in good.items() if k in inspect.signature(call).parameters}
+    if "validation" in good:
+        good["output"] = tmp_path / "run"
+    for odd in ODD:
+        with contextlib.suppress(fer_zoo.errors.FerZooError):
+            call(**(good | {name: odd}))
