@@ -322,7 +322,8 @@ def test_what_is_asked_of_a_model_in_training_mode_leaves_the_mode_alone(gray, t
     fer_zoo.optimize(model)
     fer_zoo.export(model, tmp_path / "m.onnx")
     assert [module.training for module in model.modules()] == modes
-    torch.testing.assert_close(fer_zoo.Predictor(model)._runner.predict_scores(gray), own)
+    found = fer_zoo.Predictor(model)._runner.predict_scores(gray)
+    torch.testing.assert_close(found, own, atol=1e-4, rtol=1e-4)
 
 
 MEMORY = """

@@ -1,6 +1,8 @@
 """The networks of a model in torch, with less to do, as an engine that gives calibrated scores."""
 
+import ctypes
 import os
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -50,6 +52,8 @@ class TorchEngine:
         self.temperature = model.temperature
         self.elsewhere = self.temperature.get(model.preset, 1.0)
         self._prepare()
+        with suppress(OSError, AttributeError):  # glibc keeps what folding needed for a moment
+            ctypes.CDLL(None).malloc_trim(0)
 
     def _prepare(self) -> None:
         self.calls: list[Any] = list(self.networks)
