@@ -1,6 +1,7 @@
 """The networks of a model in torch, with less to do, as an engine that gives calibrated scores."""
 
 import ctypes
+import gc
 import os
 from contextlib import suppress
 from copy import deepcopy
@@ -52,7 +53,8 @@ class TorchEngine:
         self.temperature = model.temperature
         self.elsewhere = self.temperature.get(model.preset, 1.0)
         self._prepare()
-        with suppress(OSError, AttributeError):  # glibc keeps what folding needed for a moment
+        gc.collect()  # graphs are cycles, which hold layers that were replaced
+        with suppress(OSError, AttributeError):  # glibc keeps what was needed for a moment
             ctypes.CDLL(None).malloc_trim(0)
 
     def _prepare(self) -> None:

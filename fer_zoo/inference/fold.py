@@ -9,7 +9,7 @@ a frozen network; here it takes milliseconds and no compiler.
 import logging
 import operator
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -88,7 +88,7 @@ def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Modul
     """
     plain = snapshot(network)
     try:
-        traced: fx.GraphModule = fuse(plain)
+        traced = cast(fx.GraphModule, fuse(plain))
     except Exception:  # tracing runs the network's own code, which may raise whatever it likes
         return plain.to(example.dtype)
     traced.to(example.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -100,7 +100,7 @@ class Program:
                 return self.call(squares).double()
             return self.call(squares.mul(255).round().byte()).double().log()
 
-        how = {"batch_size": batch_size, "views": preset.num_views}
+        how: Any = {"batch_size": batch_size, "views": preset.num_views}
         return torch.cat(in_parts(images, part_scores, **how))
 
 
