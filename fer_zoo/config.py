@@ -182,8 +182,8 @@ def read_evidence(config: Mapping[str, Any]) -> Evidence:
     calibration = None
     if temperature:
         fitted = faces["calibration"] or faces["validation"]
-        calibration = {"temperature": temperature, **({"faces": fitted} if fitted else {})}
-        calibration = from_plain(Calibration, calibration, "temperature")
+        read = {"temperature": temperature, **({"faces": fitted} if fitted else {})}
+        calibration = from_plain(Calibration, read, "temperature")
     origin = str(known.get("weights") or known.get("started_from") or "")
     return Evidence(training=training, calibration=calibration, started_from=origin)
 

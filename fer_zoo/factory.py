@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from fer_zoo._device import resolve_device, to_device
-from fer_zoo.errors import ArgumentError, CheckpointError
+from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, get_spec
 from fer_zoo.models.ensemble import assemble, with_fusion
@@ -124,10 +124,6 @@ def create(
     return to_device(model, device, dtype).eval()
 
 
-RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
-"""What a folder of a training run holds: the model that `resolve` takes from it."""
-
-
 def resolve(
     model: str | os.PathLike[str] | Classifier,
     *,
@@ -167,32 +163,16 @@ def resolve(
                 f"{text} is an exported file, which fer_zoo.Predictor runs; here the model itself "
                 "is needed: the .safetensors file that it was exported from"
             )
-        named = not isinstance(model, os.PathLike) and not is_address(text) and not _is_run(text)
+        named = not is_address(model)
         if named:
             built = create(text, weights="default" if weights is None else weights, fusion=fusion)
         else:
-            built = load(_of_run(Path(text)) if _is_run(text) else model)
+            built = load(Path(text) if os.path.isdir(text) else model)
     if not named:
         if weights is not None:
             raise ArgumentError(f"weights={weights!r} is for a model given by name")
         built = built if fusion is None else with_fusion(built, fusion)
     return to_device(built, device, None)
-
-
-def _is_run(text: str) -> bool:
-    """Whether a text names a folder and neither a model, a record nor a repository."""
-    known = text in MODELS or text.startswith("timm/")
-    return not known and os.path.isdir(text) and not os.path.exists(f"{text}/config.json")
-
-
-def _of_run(folder: Path) -> Path:
-    for name in RUN_FILES:
-        if (folder / name).exists():
-            return folder / name
-    raise CheckpointError(
-        f"{folder} is neither the folder of a training run (it has none of {', '.join(RUN_FILES)}) "
-        "nor a repository (it has no config.json)"
-    )
 
 
 def _untrained(
@@ -302,7 +282,6 @@ def _member(
     num_classes: int | None,
     in_channels: int | None,
 ) -> Classifier:
-    is_name = isinstance(member, str) and not is_address(member) and not _is_run(member)
-    if not is_name:
-        return resolve(member)
-    return create(str(member), weights=weights, num_classes=num_classes, in_channels=in_channels)
+    if not isinstance(member, str) or is_address(member):
+        return resolve(member, device="cpu")
+    return create(member, weights=weights, num_classes=num_classes, in_channels=in_channels)

@@ -33,6 +33,9 @@ from fer_zoo.weights.records import WeightsRecord, get_weights
 from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, open_repository, write_repository
 from fer_zoo.weights.storage import SCALE, pack, storage_dtype, unpack
 
+RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
+"""What the folder of a training run holds: the first of these is its model."""
+
 
 def save(
     model: Classifier, path: str | os.PathLike[str], *, dtype: str | torch.dtype | None = None
@@ -108,9 +111,9 @@ def load(
     commit that the cache has.
 
     Args:
-        address: a file that `save` wrote, a folder like a repository of the Hub,
-            `hf-hub:org/name@revision`, or one of `list_weights()`. A file or repository may be
-            pinned: `...#sha256=` and 64 digits.
+        address: a file that `save` wrote, the folder of a training run, a folder like a repository
+            of the Hub, `hf-hub:org/name@revision`, or one of `list_weights()`. A file or repository
+            may be pinned: `...#sha256=` and 64 digits.
         device: where the parameters live.
         endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
         token: for a private repository; `HF_TOKEN` or the stored one if not given.
@@ -213,7 +216,11 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
 
 @contextmanager
 def _open_local(where: Address) -> Iterator[Checkpoint]:
-    if where.kind == "folder":
+    run = [Path(where.place, name) for name in RUN_FILES]
+    if where.kind == "folder" and (files := [path for path in run if path.exists()]):
+        with open_checkpoint(files[0], sha256=where.sha256) as checkpoint:
+            yield checkpoint
+    elif where.kind == "folder":
         folder = Path(where.place)
         with open_repository(fetch_from(folder), str(folder), where.sha256) as checkpoint:
             yield checkpoint

@@ -13,6 +13,7 @@ import torch
 import fer_zoo
 from conftest import ROOT, cli
 from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, StateDictError
+from fer_zoo.evidence import Evidence
 from fer_zoo.labels import FER2013, FERPLUS, align
 
 
@@ -66,7 +67,7 @@ def test_common_key_styles_convert(tmp_path: Path, style, name):
     made = fer_zoo.convert(path, name, labels=["a", "b", "c", "d", "e"], preset="fer44_tencrop")
     assert same(made.model, model)
     assert (made.model.labels, made.model.preset) == (("a", "b", "c", "d", "e"), "fer44_tencrop")
-    assert re.match(r"old\.pth \(sha256 [0-9a-f]{64}\), converted", made.model.origin)
+    assert re.match(r"old\.pth \(sha256 [0-9a-f]{64}\), converted", made.model.evidence.origin)
     told = "\n".join(made.notes)
     assert all(text in told for text in says), told
     assert len(made.notes) == len(says), told
@@ -214,7 +215,7 @@ def test_other_classes_than_the_weights_need_the_explicit_call():
     )
     model, whole = eval(call), fer_zoo.create("resnet18_025", weights="default")
     assert (model.num_classes, model.labels, model.temperature) == (8, None, {})
-    assert model.provenance == {"started_from": "resnet18_025.fer2013"}
+    assert model.evidence == Evidence(started_from="resnet18_025.fer2013")
     assert torch.equal(model.layer4[1].conv2.weight, whole.layer4[1].conv2.weight)
     same_width = fer_zoo.create("resnet18_025", weights="default", head="reset")
     assert not torch.equal(same_width.fc.weight, whole.fc.weight)

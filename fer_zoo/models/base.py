@@ -42,7 +42,8 @@ class Classifier(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self._labels: tuple[str, ...] | None = None
-        self._evidence, self._layers = Evidence(), tuple[str, ...]()
+        self._evidence = Evidence()
+        self._layers: list[tuple[str, str, str]] = []
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -142,15 +143,12 @@ class Classifier(nn.Module, ABC):
         """Say what one wants to know of a model; `print(model)` lists its layers or members."""
         known = self.evidence
         weights = known.origin if known.claims else None
+        before = known.started_from if weights is None else ""
         channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
         parts = [
             repr(self.name or type(self).__name__),
             f"weights={weights!r}",
-            *(
-                [f"started from {known.started_from!r}"]
-                if not weights and known.started_from
-                else []
-            ),
+            *([f"started from {before!r}"] if before else []),
             f"{count_parameters(self) / 1e6:.2f} M parameters",
             f"preset={self.preset!r} ({channels})",
             f"labels={self.labels}" if self.labels else f"num_classes={self.num_classes}",
@@ -182,9 +180,12 @@ class Classifier(nn.Module, ABC):
         self._hold(self.evidence.of_changed())
 
 
-def _layers(model: nn.Module) -> tuple[str, ...]:
-    """Return what stands where in a network: one without values can be replaced, too."""
-    return tuple(f"{name} {type(m).__name__}" for name, m in model.named_modules())
+def _layers(model: nn.Module) -> list[tuple[str, str, str]]:
+    """Return what stands where in a network: layers without values can be replaced, too."""
+    return [
+        (name, type(m).__name__, "" if isinstance(m, Classifier) else m.extra_repr())
+        for name, m in model.named_modules()
+    ]
 
 
 def check_count(name: str, value: int) -> int:

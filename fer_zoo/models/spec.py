@@ -9,7 +9,7 @@ from fer_zoo.models.base import Classifier
 from fer_zoo.registry import Registry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """What the zoo knows of a model by name.
 

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from fer_zoo.errors import ArgumentError
+from fer_zoo.errors import ArgumentError, UnknownNameError
 from fer_zoo.models.base import Classifier, check_count
 from fer_zoo.models.resnet import ResNet
 from fer_zoo.models.spec import MODELS, ModelSpec
@@ -105,7 +105,14 @@ def get_spec(name: str) -> ModelSpec:
     """
     if isinstance(name, str) and name.startswith(PREFIX):
         return timm_spec(name)
-    return MODELS[name]
+    try:
+        return MODELS[name]
+    except UnknownNameError as error:
+        import timm
+
+        if isinstance(name, str) and timm.is_model(name):
+            raise UnknownNameError(f"{error} timm knows it: {PREFIX + name!r} builds it") from None
+        raise
 
 
 def build_network(

@@ -17,7 +17,8 @@ GRAMMAR = """\
   default                    the model's own weights, or a tag: fer_zoo.list_weights(model)
   model.tag                  one of fer_zoo.list_weights()
   folder/file.safetensors    a file that fer_zoo.save wrote
-  ./folder                   a folder with config.json and model.safetensors, as on the Hub
+  ./folder                   of a training run, or with config.json and model.safetensors, as on
+                             the Hub
   hf-hub:org/name@revision   a repository of the Hub, at a commit, tag or branch (main if left out)
   imagenet                   for create: the start that torchvision or timm publish
 Files and hf-hub: may end in #sha256=..., which they must have then."""
@@ -104,6 +105,8 @@ def _hub_address(text: str, rest: str, sha256: str | None) -> Address:
 def is_address(name: str | os.PathLike[str]) -> bool:
     """Whether a model is given by where it is (a file, a folder, the Hub, a record), not by name.
 
+    A folder is one even without a `/` in its name, unless a model has that name.
+
     Example:
         >>> is_address("resnet18"), is_address("timm/resnet18"), is_address("hf-hub:me/faces")
         (False, False, True)
@@ -112,7 +115,9 @@ def is_address(name: str | os.PathLike[str]) -> bool:
         return True
     if not isinstance(name, str) or name.startswith("timm/") or name in MODELS:
         return False
-    return name.startswith(HUB) or parse_address(name).kind in ("file", "folder", "record")
+    if name.startswith(HUB) or os.path.isdir(name):
+        return True
+    return parse_address(name).kind in ("file", "folder", "record")
 
 
 def not_an_address(text: object, reason: str = "") -> ArgumentError:

@@ -25,7 +25,7 @@ RENAMES = ((".shortcut.", ".downsample."),)
 """Names of layers in other code, and in torchvision's. The first is kuangliu's and WuJie1010's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Conversion:
     """A model made from another's file.
 
@@ -35,7 +35,7 @@ class Conversion:
 
     Example:
         >>> import fer_zoo
-        >>> Conversion(fer_zoo.create("test_tiny"), ["the prefix 'module.' was dropped"]).notes
+        >>> Conversion(model=fer_zoo.create("test_tiny"), notes=["the prefix 'module.' was dropped"]).notes
         ["the prefix 'module.' was dropped"]
     """
 
@@ -106,7 +106,7 @@ def convert(
 
         found.preset = PRESETS[preset].name
     found.evidence = Evidence(started_from=f"{path.name} (sha256 {digest}), converted")
-    return Conversion(found.eval(), notes)
+    return Conversion(model=found.eval(), notes=notes)
 
 
 def _unpickled(file: Any, path: Path) -> Any:

@@ -1,5 +1,6 @@
 """Records: everything that is known of one trained state, beside its bytes."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -165,8 +166,11 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
         key=lambda r: (not r.bundled, r.tag),
     )
     if not found:
+        trained = sorted({record.model for record in WEIGHTS.values()})
+        near = difflib.get_close_matches(str(model), trained, n=1, cutoff=0.3)
+        hint = f"the nearest name that has is {near[0]!r}, and " if near else ""
         raise WeightsError(
-            f"{model!r} has no trained weights here; "
+            f"{model!r} has no trained weights here; {hint}"
             "fer_zoo.list_models(trained=True) lists the models that have"
         )
     if tag == "default":
