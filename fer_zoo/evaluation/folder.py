@@ -95,18 +95,7 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
 
 
 def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) -> Path:
-    """Write `comparison.md`, several models side by side; return its path.
-
-    Example:
-        >>> import tempfile
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_comparison(folder, [measure("resnet18_025", faces)]).name
-        'comparison.md'
-    """
+    """Write `comparison.md`, several models side by side; return its path."""
     results = [result for report in reports for result in report.results]
     path = Path(folder) / "comparison.md"
     _write(path, make_comparison(results, compare_all(reports)))
