@@ -96,9 +96,10 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
     Models that were evaluated on other faces than the first are left out.
     """
     found = [report.gain for report in reports if report.gain is not None]
-    same = [r for r in reports if r.results[0].faces == reports[0].results[0].faces]
+    faces = reports[0].results[0].faces.fingerprint
+    same = [r for r in reports if r.results[0].faces.fingerprint == faces]
     for first, second in combinations(same, 2):
         found.append(compare(first.results[0], second.results[0]))
-        others = [a for a in first.results[1:]], [b for b in second.results[1:]]
-        found += [compare(a, b) for a, b in zip(*others, strict=False) if a.views == b.views]
+        others = zip(first.results[1:], second.results[1:], strict=False)
+        found += [compare(a, b) for a, b in others if a.views == b.views]
     return found
