@@ -45,6 +45,14 @@ def make_card(report: Report, *, command: str = "") -> str:
 
     Raises:
         ArgumentError: the results are of another network, or of this one before it changed.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
+        >>> print(make_card(report).splitlines()[0])
+        # resnet18_025
     """
     results, robustness, first = report.results, report.robustness, report.results[0]
     check_results(report.model, [*results, *([robustness.clean] if robustness else [])])

@@ -22,6 +22,14 @@ class Comparison:
         only_second: faces that only the second labels right.
         p_value: two-sided; how often chance alone would split the faces on which exactly one is
             right as unevenly, if both were equally good (McNemar 1947, exact binomial).
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> one, ten = fer_zoo.evaluation.measure("resnet18_025", faces).results
+        >>> compare(one, ten).to_dict()["second"]
+        'resnet18_025, fer40_tencrop'
     """
 
     first: str
@@ -52,7 +60,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     Example:
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
         >>> a, b = (fer_zoo.evaluate(name, faces) for name in ("resnet18_025", "vgg19_025"))
         >>> comparison = compare(a, b)

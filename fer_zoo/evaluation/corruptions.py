@@ -171,6 +171,14 @@ class Robustness:
         clean: how it does on the faces as they are.
         severities: those measured.
         accuracy: of each corruption at each of `severities`.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> result = robustness("resnet18_025", faces, corruptions=["blur"], severities=[1, 5])
+        >>> result.mean.keys() == result.accuracy.keys()
+        True
     """
 
     clean: Evaluation
@@ -251,7 +259,7 @@ def robustness(
 
     Example:
         >>> import fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> result = robustness("resnet18_025", faces, corruptions=["rotate"], severities=[3])
         >>> result.clean.accuracy == result.overall      # black turned is black

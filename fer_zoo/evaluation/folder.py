@@ -96,7 +96,17 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
 
 
 def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) -> Path:
-    """Write `comparison.md`, several models side by side; return its path."""
+    """Write `comparison.md`, several models side by side; return its path.
+
+    Example:
+        >>> import tempfile, torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> reports = [fer_zoo.evaluation.measure("resnet18_025", faces)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_comparison(folder, reports).name
+        'comparison.md'
+    """
     results = [result for report in reports for result in report.results]
     path = Path(folder) / "comparison.md"
     _write(path, make_comparison(results, compare_all(reports)))

@@ -58,6 +58,14 @@ class Evaluation(Score):
         source: what the model was loaded from, where that says more than its name.
         scores: uncalibrated, `(N, K)`; not part of the JSON.
         targets: `(N,)`, indices into `labels`; not part of the JSON.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> result = fer_zoo.evaluate("resnet18_025", faces)
+        >>> sum(result.recall.values()), len(result.detected), result.score.n
+        (1.0, 1, 7)
     """
 
     model: str

@@ -27,7 +27,7 @@ class Report:
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> report = measure("resnet18_025", faces)
         >>> [r.preset for r in report.results], report.gain.difference
@@ -72,6 +72,13 @@ def measure(
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
         source: what the model was loaded from, where it is given as it is.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> measure("resnet18_025", faces, preset="fer40_center").results[0].n
+        7
     """
     network = resolve(model)
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
@@ -94,6 +101,13 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
     """Return each model's gain by ten views, then each pair of models with equally many views.
 
     Models that were evaluated on other faces than the first are left out.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> len(compare_all([measure(name, faces) for name in ("resnet18_025", "vgg19_025")]))
+        4
     """
     found = [report.gain for report in reports if report.gain is not None]
     faces = reports[0].results[0].faces.fingerprint
