@@ -12,7 +12,7 @@ import fer_zoo
 from fer_zoo.data import FaceDataset
 from fer_zoo.inference import fuse
 from fer_zoo.models import Classifier
-from fer_zoo.weights.container import Container
+from fer_zoo.weights.reading import read_safetensors
 
 ALLOWED_COST = 0.001
 """Share of the faces that a stored precision may lose: 0.1 points of accuracy."""
@@ -83,7 +83,6 @@ def cheapest(costs: Mapping[str, Any], dtype: torch.dtype, preset: str) -> torch
 
 def stored_dtype(path: Path) -> str:
     """Return what the weights in a file are stored in."""
-    with Container(path) as file:
-        kinds = {e.dtype for e in file.entries.values() if len(e.shape) >= 2}
+    kinds = {t.dtype for t in read_safetensors(path)[0].values() if t.ndim >= 2}
     (kind,) = kinds
     return str(kind).removeprefix("torch.")

@@ -15,8 +15,8 @@ from fer_zoo.models.zoo import build_network
 from fer_zoo.saving import load, load_address, load_record
 from fer_zoo.transforms import PRESETS, Preset, Transform
 from fer_zoo.weights.address import Address, is_address, parse_address
-from fer_zoo.weights.container import PICKLES, refuse_pickle
 from fer_zoo.weights.imagenet import download_imagenet
+from fer_zoo.weights.reading import PICKLES, refuse_pickle
 from fer_zoo.weights.records import get_weights
 
 

@@ -159,8 +159,8 @@ def _refuse(where: str, expected: str, value: object) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)  # larger ones have up to 300 digits
     if isinstance(value, Mapping):
         return {key: _whole(v) for key, v in value.items()}
     return [_whole(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,8 +1,7 @@
 """`save` and `load`: models to files and back, wherever the files are."""
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,13 @@ from fer_zoo.weights.checkpoint import (
     PREFIX,
     Checkpoint,
     is_finite,
-    load_checkpoint,
     load_state_dict,
-    open_checkpoint,
     read_checkpoint,
     unusable,
     write_checkpoint,
 )
 from fer_zoo.weights.records import WeightsRecord, get_weights
-from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, open_repository, write_repository
+from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, read_repository, write_repository
 from fer_zoo.weights.storage import SCALE, pack, storage_dtype, unpack
 
 RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
@@ -42,7 +39,7 @@ def save(
 ) -> Path:
     """Write a model, its labels and its temperatures to one `.safetensors` file.
 
-    The file describes itself, it is sealed with its own sha256, and it appears whole or not at all.
+    The file describes itself, has a digest of all that it holds, and appears whole or not at all.
 
     Args:
         model: a network or an ensemble; its architecture must be registered (or timm's).
@@ -150,19 +147,17 @@ def load_address(
 ) -> Classifier:
     """Return the model in a file, a folder, or a repository of the Hub; see `load`."""
     if where.kind == "hub":
-        from fer_zoo.weights.hub import open_hub
+        from fer_zoo.weights.hub import read_hub
 
-        opened = open_hub(where, endpoint=endpoint, token=token, cached=cached)
-        with opened as (checkpoint, commit):
-            model = _from_checkpoint(checkpoint, str(where))
+        checkpoint, commit = read_hub(where, endpoint=endpoint, token=token, cached=cached)
+        model = _from_checkpoint(checkpoint, str(where))
         known = replace(model._evidence, weights=str(Address("hub", where.place, commit)))
         if known.state:
             model._hold(known)
         else:
             model.evidence = known
         return model
-    with _open_local(where) as checkpoint:
-        return _from_checkpoint(checkpoint, where.place)
+    return _from_checkpoint(_read_local(where), where.place)
 
 
 def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Classifier:
@@ -184,8 +179,7 @@ def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Cl
     elif record.members:
         model = _fused(record, record.fusion if fusion is None else fusion)
     else:
-        with _open_bundled(record) as checkpoint:
-            model = _from_checkpoint(checkpoint, str(record.path))
+        model = _from_checkpoint(_read_bundled(record), str(record.path))
     named = record.evidence.get(model.fusion.name if isinstance(model, Ensemble) else "")
     if named is None or isinstance(fusion, Fusion):
         named = Evidence(started_from=record.address)
@@ -200,7 +194,7 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
     model = assemble(members, fusion)
     model.name = record.model
     if isinstance(fusion, str) and any(True for _ in model.fusion.parameters()):
-        tensors, heads = read_checkpoint(record.path.resolve(), sha256=record.sha256)
+        tensors, heads = _read_bundled(record)
         if fusion not in heads["fusions"]:
             raise ArgumentError(
                 f"{record.address} holds fitted heads for {sorted(heads['fusions'])}, none for "
@@ -214,34 +208,26 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
     return model.eval()
 
 
-@contextmanager
-def _open_local(where: Address) -> Iterator[Checkpoint]:
+def _read_local(where: Address) -> Checkpoint:
     run = [Path(where.place, name) for name in RUN_FILES]
-    if where.kind == "folder" and (files := [path for path in run if path.exists()]):
-        with open_checkpoint(files[0], sha256=where.sha256) as checkpoint:
-            yield checkpoint
-    elif where.kind == "folder":
+    if where.kind == "folder" and (files := [path for path in run if os.path.exists(path)]):
+        return read_checkpoint(files[0], sha256=where.sha256)
+    if where.kind == "folder":
         folder = Path(where.place)
-        with open_repository(fetch_from(folder), str(folder), where.sha256) as checkpoint:
-            yield checkpoint
-    else:
-        with open_checkpoint(where.place, sha256=where.sha256) as checkpoint:
-            yield checkpoint
+        return read_repository(fetch_from(folder), str(folder), where.sha256)
+    return read_checkpoint(where.place, sha256=where.sha256)
 
 
-@contextmanager
-def _open_bundled(record: WeightsRecord) -> Iterator[Checkpoint]:
+def _read_bundled(record: WeightsRecord) -> Checkpoint:
     if not record.path.exists():
         raise WeightsError(f"{record.path} is missing: reinstall fer-zoo")
-    # Some installers make links; with the sha256 known, where they lead does not matter.
-    with open_checkpoint(record.path.resolve(), sha256=record.sha256) as checkpoint:
-        yield checkpoint
+    return read_checkpoint(record.path, sha256=record.sha256)
 
 
 def _from_checkpoint(checkpoint: Checkpoint, where: str) -> Classifier:
     try:
         model = build_model(checkpoint.config, checkpoint.num_values)
-        load_checkpoint(model, checkpoint)
+        load_state_dict(model, checkpoint.tensors)
     except CheckpointError as error:
         raise type(error)(f"{where}: {error}") from error.__cause__
     for part in [model, *(model.members if isinstance(model, Ensemble) else ())]:
@@ -260,8 +246,9 @@ def _described(
     floats = {k: t for k, t in tensors.items() if t.is_floating_point()}
     config = model_config(model)
     if odd := [k for k, t in floats.items() if not is_finite(t)]:
-        fresh = build_model(config, sum(t.numel() for t in tensors.values())).state_dict()
-        if bad := [k for k in odd if unusable(k, floats[k], fresh[k])]:
+        fresh = build_model(config, sum(t.numel() for t in tensors.values()))
+        own = fresh.state_dict(keep_vars=True)
+        if bad := [k for k in odd if unusable(k, floats[k], own[k])]:
             raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
     if dtype is None:
         return tensors, config

@@ -20,7 +20,7 @@ from safetensors.torch import load as to_tensors
 import fer_zoo
 from conftest import ROOT, cli
 from fer_zoo.errors import CheckpointError, HubError, WeightsError
-from fer_zoo.weights import hub as client
+from fer_zoo.evidence import Evidence
 from fer_zoo.weights.records import WEIGHTS, WeightsRecord
 from hub_server import Hub
 
@@ -56,11 +56,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waiting takes no time, and is written down."""
+    """The client's waiting takes no time, and is written down."""
     waits: list[float] = []
-    now = time.monotonic
     monkeypatch.setattr(time, "sleep", waits.append)
-    monkeypatch.setattr(time, "monotonic", lambda: now() + sum(waits))
     return waits
 
 
@@ -89,6 +87,16 @@ def load(hub: Hub, address: str = "hf-hub:me/tiny", token: str | None = None):
     return fer_zoo.load(address, endpoint=hub.url, token=token)
 
 
+def load_at_last(hub: Hub):
+    """Load as one who tries again where the client has given up."""
+    for _ in range(3):
+        try:
+            return load(hub)
+        except HubError:
+            continue
+    return load(hub)
+
+
 def files_of(hub: Hub, place: str) -> dict[str, bytes]:
     repo = hub.repos[place]
     return repo.commits[repo.refs["main"]]
@@ -113,7 +121,7 @@ def test_round_trip_is_bit_equal_and_pinned(hub: Hub, tiny):
         assert same(again, tiny)
         assert (again.labels, again.preset) == (tiny.labels, tiny.preset)
         assert again.temperature == tiny.temperature
-        assert again.provenance["weights"] == address.partition("#")[0]
+        assert again.evidence.weights == address.partition("#")[0]
 
 
 @pytest.mark.parametrize("dtype", [None, "float16", "int8"])
@@ -195,16 +203,16 @@ def test_the_card_has_the_records_figures(hub: Hub, monkeypatch):
     found = {
         (r.metric_type, r.metric_args["preset"]): r.metric_value for r in card.data.eval_results
     }
-    for row in record.metrics:
-        assert found["accuracy", row["preset"]] == row["accuracy"]
-        assert found["f1", row["preset"]] == row["macro_f1"]
-        assert f"{100 * row['accuracy']:.2f}" in card.text
+    for score in record.scores:
+        assert found["accuracy", score.preset] == score.accuracy
+        assert found["f1", score.preset] == score.macro_f1
+        assert f"{100 * score.accuracy:.2f}" in card.text
     assert (card.data.library_name, card.data.license) == ("fer_zoo", "apache-2.0")
     assert {r.dataset_split for r in card.data.eval_results} == {"PublicTest"}
     model = load(hub, done.address)
     assert same(model, fer_zoo.create("vgg19_025", weights="default"))
     stored = {t.dtype for t in to_tensors(files["model.safetensors"]).values() if t.ndim > 1}
-    assert stored == {getattr(torch, record.storage["dtype"])}
+    assert stored == {getattr(torch, record.evidence[""].storage.dtype)}
     config = json.loads(files["config.json"])
     assert config["id2label"]["3"] == "happy"
 
@@ -238,6 +246,7 @@ def test_a_record_on_the_hub_is_never_downloaded_by_create(hub: Hub, pushed, tin
         sha256=digest,
         labels=tiny.labels,
         preset=tiny.preset,
+        evidence={"": Evidence()},
         source="hf-hub:me/tiny",
         revision=pushed.partition("@")[2],
     )
@@ -299,73 +308,61 @@ def test_404_repository_revision_and_file(hub: Hub, pushed: str):
             load(hub, "hf-hub:me/tiny@broken")
 
 
-# 429, 500, a connection that breaks
+# 429, 500, a connection that breaks: the client's own patience, of each version another
 
 
 @pytest.mark.parametrize("path", ["config.json", "model.safetensors", "/cdn/"])
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(hub: Hub, pushed: str, tiny, no_sleep, path, status):
-    said = {"Retry-After": "3"} if status == 429 else {}
-    failures = [hub.fail(m, path, times=2, status=status, headers=said) for m in ("HEAD", "GET")]
+def test_a_busy_server_is_asked_again(hub: Hub, pushed: str, tiny, no_sleep, path):
+    method = "GET" if path == "/cdn/" else "HEAD"
+    failure = hub.fail(method, path, times=2, status=429, headers={"Retry-After": "3"})
     assert same(load(hub), tiny)
-    used = failures if path == "config.json" else failures[path == "/cdn/" :][:1]
-    assert [f.times for f in used] == [0] * len(used)
+    assert failure.times == 0
     assert no_sleep
-    assert sum(no_sleep) <= client.PATIENCE
-    if status == 429:
-        assert set(no_sleep) == {3}
+    assert max(no_sleep) <= 4
 
 
-def test_429_for_an_hour_says_when(hub: Hub, pushed: str, no_sleep, cache: Path):
-    hub.fail("HEAD", "model.safetensors", times=99, status=429, headers={"Retry-After": "3600"})
-    with pytest.raises(HubError, match=r"too many requests \(429\): try again in 3600 s"):
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_server_that_stays_busy_ends_in_our_words(
+    hub: Hub, pushed: str, tiny, no_sleep, cache: Path, method, status
+):
+    said = {"Retry-After": "300"} if status == 429 else {}
+    says = {429: r"too many requests \(429\): try again in 300 s"}
+    path = "/cdn/" if method == "GET" else "model.safetensors"
+    hub.fail(method, path, times=999, status=status, headers=said)
+    with pytest.raises(HubError, match=says.get(status, f"the server said {status}.*: try again")):
         load(hub)
-    assert no_sleep == []
+    assert len(no_sleep) <= 5
+    assert max(no_sleep, default=0) <= 301  # no more than the server asks for
+    assert weights_in(cache) == []
     hub.failures.clear()
-    hub.fail("GET", "/cdn/", times=99, status=429, headers={"Retry-After": "25"})
-    with pytest.raises(HubError, match=r"too many requests \(429\): try again in 25 s"):
-        load(hub)
-    assert no_sleep == [25, 25]
-    assert weights_in(cache) == []
+    assert same(load(hub), tiny)
 
 
-def test_500_for_good_says_so(hub: Hub, pushed: str, no_sleep, cache: Path):
-    hub.fail("HEAD", "model.safetensors", times=999, status=500)
-    with pytest.raises(HubError, match=r"hf-hub:me/tiny: the server said 500: try again later"):
-        load(hub)
-    assert 10 < sum(no_sleep) <= client.PATIENCE
-    assert weights_in(cache) == []
-
-
-def test_no_server(hub: Hub, tiny, monkeypatch, no_sleep):
-    monkeypatch.setattr(client, "PATIENCE", 0.1)
+def test_no_server(tiny, no_sleep):
     with pytest.raises(HubError, match=r"no connection to the Hub .*check it, or HF_ENDPOINT"):
         fer_zoo.load("hf-hub:me/tiny", endpoint="http://127.0.0.1:9")
+    assert sum(no_sleep) <= 60
     with pytest.raises(HubError, match="no connection to the Hub"):
         fer_zoo.push_to_hub(tiny, "me/tiny", endpoint="http://127.0.0.1:9", token="writer")
 
 
 def test_a_cut_connection_resumes(hub: Hub, pushed: str, tiny, no_sleep, monkeypatch):
+    """In the client itself, or where the first version gives up, when loaded again."""
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 50_000)
     hub.fail("GET", "/cdn/", cut=300_000)
     hub.fail("GET", "/cdn/", cut=100_000)
-    assert same(load(hub), tiny)
+    assert same(load_at_last(hub), tiny)
     assert hub.gets("/cdn/") == [None, "bytes=300000-", "bytes=400000-"]
-
-
-def test_a_cut_connection_before_the_first_piece_restarts(hub: Hub, pushed, tiny, no_sleep):
-    hub.fail("GET", "/cdn/", cut=300_000)
-    assert same(load(hub), tiny)
-    assert len(hub.gets("/cdn/")) == 2
 
 
 def test_a_connection_that_always_breaks_leaves_nothing_that_loads(
     hub: Hub, pushed: str, tiny, no_sleep, cache: Path
 ):
     hub.fail("GET", "/cdn/", times=99, cut=0)
-    with pytest.raises(HubError, match="hf-hub:me/tiny"):
+    with pytest.raises(HubError, match="hf-hub:me/tiny: no connection to the Hub"):
         load(hub)
-    assert 10 < sum(no_sleep) <= client.PATIENCE
+    assert sum(no_sleep) <= 60
     assert weights_in(cache) == []
     assert not list(cache.rglob("snapshots/*/model.safetensors"))
     hub.failures.clear()
@@ -473,21 +470,19 @@ def test_another_commit_than_asked_for_is_refused(hub: Hub, pushed: str):
 # The cache
 
 
-def test_a_cached_revision_needs_no_network(hub: Hub, pushed: str, tiny, no_sleep, monkeypatch):
+def test_a_cached_revision_needs_no_network(hub: Hub, pushed: str, tiny, no_sleep):
     assert same(load(hub), tiny)
     hub.log.clear()
     assert same(load(hub, pushed), tiny)
     assert hub.log == []  # a commit in the cache is not even asked about
-    monkeypatch.setattr(client, "PATIENCE", 0.1)
     for address in ("hf-hub:me/tiny", pushed):
         assert same(fer_zoo.load(address, endpoint="http://127.0.0.1:9"), tiny)
 
 
-def test_a_sharded_repository_works_from_the_cache(hub: Hub, tiny, monkeypatch):
+def test_a_sharded_repository_works_from_the_cache(hub: Hub, tiny):
     options = {"shard_size": "300KB", "endpoint": hub.url, "token": "writer"}
     address = fer_zoo.push_to_hub(tiny, "me/tiny", **options)
     assert same(load(hub, address), tiny)
-    monkeypatch.setattr(client, "PATIENCE", 0.1)
     said = in_process(address, HF_HUB_OFFLINE="1", HF_ENDPOINT=hub.url)
     assert said == ["loaded test_tiny"]
 
@@ -557,8 +552,8 @@ def test_a_read_only_cache(hub: Hub, pushed: str, tiny, cache: Path):
     root = {"prepare": without_roots_privilege, "HF_ENDPOINT": hub.url}
     [said] = in_process("hf-hub:me/tiny", **root)
     cache.chmod(0o755)
-    assert said.startswith(f"HubError hf-hub:me/tiny: the cache {cache}")
-    assert "cannot be written (Permission denied): set HF_HUB_CACHE to a folder" in said
+    assert said.startswith(f"HubError hf-hub:me/tiny: not downloaded to {cache} (Permission denied")
+    assert "set HF_HUB_CACHE to a folder that can be written" in said
     load(hub)
     folders = [cache, *(p for p in cache.rglob("*") if p.is_dir())]
     for folder in folders:
@@ -577,7 +572,7 @@ def small_files_only() -> None:
 def test_a_full_disk(hub: Hub, pushed: str, tiny, cache: Path):
     [said] = in_process("hf-hub:me/tiny", prepare=small_files_only, HF_ENDPOINT=hub.url)
     assert said.startswith(f"HubError hf-hub:me/tiny: not downloaded to {cache} (File too large)")
-    assert "free some space, or set HF_HUB_CACHE to another disk" in said
+    assert "free some space there, or set HF_HUB_CACHE" in said
     assert not list(cache.rglob("snapshots/*/model.safetensors"))
     assert same(load(hub), tiny)
 
@@ -620,10 +615,14 @@ def test_a_full_file_system(hub: Hub, pushed: str, tmp_path: Path):
         ("POST", "/commit/"),
     ],
 )
-def test_an_upload_survives_a_busy_server(hub: Hub, tiny, no_sleep, method, path):
-    hub.fail(method, path, status=503)
-    address = fer_zoo.push_to_hub(tiny, "me/tiny", endpoint=hub.url, token="writer")
-    assert same(load(hub, address), tiny)
+def test_an_upload_to_a_busy_server(hub: Hub, tiny, no_sleep, method, path):
+    """It ends in our words, whatever the client asks again; later it works."""
+    failure = hub.fail(method, path, times=99, status=503)
+    push = functools.partial(fer_zoo.push_to_hub, endpoint=hub.url, token="writer")
+    with pytest.raises(HubError, match=r"the server said 503.*: try again later"):
+        push(tiny, "me/tiny")
+    failure.times = 0
+    assert same(load(hub, push(tiny, "me/tiny")), tiny)
 
 
 def test_a_failed_upload_leaves_the_repository_as_it_was(hub: Hub, pushed: str, tiny, no_sleep):

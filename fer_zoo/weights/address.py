@@ -8,7 +8,7 @@ from typing import Literal
 
 from fer_zoo.errors import ArgumentError
 from fer_zoo.models import MODELS
-from fer_zoo.weights.container import PICKLES
+from fer_zoo.weights.reading import PICKLES
 from fer_zoo.weights.records import WEIGHTS
 
 HUB = "hf-hub:"

@@ -1,16 +1,17 @@
 """Checkpoints: one `.safetensors` file that describes itself, and nothing that is unpickled.
 
 The tensors are a state dict; the file's metadata holds one entry, `fer_zoo`, a JSON object that
-says which model they belong to and seals the file: it has the sha256 of the file itself, so that no
-byte of it can change unnoticed. This module maps files to tensors and back; it builds no model.
+says which model they belong to, and has one digest of all that it says and of the tensors: damage
+is noticed, however the JSON is spelt. This module maps files to tensors and back; it builds no
+model.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -18,29 +19,38 @@ from torch import Tensor, nn
 
 from fer_zoo._files import replacing
 from fer_zoo.errors import CheckpointError, StateDictError
-from fer_zoo.weights.container import (
-    MAX_HEADER,
-    SEAL,
-    UNSEALED,
-    Container,
-    Entry,
-    hash_file,
-    read_json,
-)
-from fer_zoo.weights.storage import SCALE, restore
+from fer_zoo.plain import canonical_json, digest_tensors
+from fer_zoo.weights.reading import MAX_HEADER, read_json, read_metadata, read_safetensors
+from fer_zoo.weights.storage import unpack
 
-PIECE = 2**18
-"""How many values are looked at at once."""
-FORMATS = (1, 2)
-"""1 has no seal."""
+FORMAT = 3
+"""1 and 2 have no digest of this kind; they load unchecked."""
 PREFIX = "prefix"
 """In a config: what the names of the tensors lack, where a file keeps to another library's."""
+LONGEST_PREFIX = 64
+
+
+class Checkpoint(NamedTuple):
+    """What one checkpoint holds, in one file or in shards.
+
+    Attributes:
+        tensors: by name; int8 with scales is float32 again.
+        config: what the file says of itself.
+    """
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+
+    @property
+    def num_values(self) -> int:
+        """How many numbers all tensors hold."""
+        return sum(t.numel() for t in self.tensors.values())
 
 
 def write_checkpoint(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> None:
-    """Write `tensors` and `config` to one sealed file, which appears whole or not at all.
+    """Write `tensors` and `config` to one file, which appears whole or not at all.
 
     Raises:
         CheckpointError: the file cannot be written; an older one at `path` is untouched.
@@ -50,158 +60,114 @@ def write_checkpoint(
 
     if Path(path).suffix != ".safetensors":
         raise CheckpointError(f"{path}: a checkpoint's name must end in .safetensors")
-    head = {"format": FORMATS[-1], "sha256": UNSEALED.decode()}
-    try:
-        metadata = {"fer_zoo": json.dumps({**head, **config})}
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the config is not plain values: {error}") from None
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
+        said = json.loads(json.dumps(config))  # as it will be read: tuples are lists then
+        head = {"format": FORMAT, "digest": _digest(plain, said)}
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: the config is not plain values: {error}") from None
+    try:
         with replacing(path) as temporary:
-            save_file(plain, temporary, metadata=metadata)
-            _seal(temporary)
+            save_file(plain, temporary, metadata={"fer_zoo": json.dumps(head | said)})
+            with temporary.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+            if length > MAX_HEADER:
+                raise OSError(f"its header would take {length:,} bytes, {MAX_HEADER:,} are allowed")
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error})") from error
 
 
-def _seal(path: Path) -> None:
-    with path.open("rb+") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > MAX_HEADER:
-            raise OSError(f"its header would take {length:,} bytes, {MAX_HEADER:,} are allowed")
-        where = 8 + file.read(length).index(SEAL) + len(SEAL)
-        digest = hash_file(file, where).hexdigest()
-        file.seek(where)
-        file.write(digest.encode())
-
-
-class Checkpoint:
-    """The tensors and the config in one open file, or in the shards of one checkpoint.
-
-    Attributes:
-        config: what the file says of itself.
-        entries: the tensors by name, as they are once read: int8 with scales is float32.
+def read_checkpoint(path: str | os.PathLike[str], *, sha256: str | None = None) -> Checkpoint:
+    """Return what the file at `path` holds, its bytes checked: by `sha256`, or by its digest.
 
     Raises:
-        CheckpointError: the files contradict each other, or scales do not fit their weights.
-    """
-
-    def __init__(self, files: Sequence[Container], config: dict[str, Any]) -> None:
-        self.config, self.path = config, files[0].path
-        prefix = config.get(PREFIX, "")
-        if not isinstance(prefix, str):
-            raise CheckpointError(f"{self.path}: its {PREFIX} is no text")
-        self._files: dict[str, tuple[Container, str]] = {}
-        for file in files:
-            for own in file.entries:
-                name = prefix + own
-                if name in self._files:
-                    other = self._files[name][0].path
-                    raise CheckpointError(f"{file.path}: {own:.80} is in {other} too")
-                self._files[name] = file, own
-        stored = {name: file.entries[own] for name, (file, own) in self._files.items()}
-        self.entries = {k: e for k, e in stored.items() if not k.endswith(SCALE)}
-        self._scaled = {k.removesuffix(SCALE) for k in stored if k.endswith(SCALE)}
-        for name in self._scaled:
-            scale, entry = stored[name + SCALE], self.entries.get(name)
-            shape = entry.shape[:1] if entry and entry.dtype is torch.int8 else None
-            if entry is None or scale.dtype is not torch.float32 or scale.shape != shape:
-                raise CheckpointError(f"{self.path}: {name}{SCALE} fits no int8 weight")
-            self.entries[name] = Entry(torch.float32, entry.shape, entry.start, entry.end)
-
-    @property
-    def stored_names(self) -> list[str]:
-        """The names of all tensors in the files, scales included."""
-        return [own for _, own in self._files.values()]
-
-    @property
-    def num_values(self) -> int:
-        """How many numbers all tensors hold."""
-        return sum(torch.Size(entry.shape).numel() for entry in self.entries.values())
-
-    def read(self, name: str) -> Tensor:
-        """Return one tensor."""
-        tensor = self._stored(name)
-        if name not in self._scaled:
-            return tensor
-        scale = self._stored(name + SCALE)
-        if not bool(((scale > 0) & scale.isfinite()).all()):
-            raise CheckpointError(f"{self.path}: {name}{SCALE} holds what is no scale")
-        return restore(tensor, scale)
-
-    def _stored(self, name: str) -> Tensor:
-        file, own = self._files[name]
-        return file.read(own)
-
-
-@contextmanager
-def open_checkpoint(
-    path: str | os.PathLike[str], *, sha256: str | None = None, sealed: bool = True
-) -> Iterator[Checkpoint]:
-    """Open the checkpoint at `path`, its bytes checked.
-
-    Raises:
-        CheckpointError: there is no file, it is not safetensors, or fer_zoo did not write it.
+        CheckpointError: there is no file, it is not safetensors, fer_zoo did not write it, or it is
+            damaged.
         WeightsError: its sha256 is not the one given.
     """
-    with Container(path, sha256=sha256, sealed=sealed) as file:
-        yield Checkpoint([file], parse_config(file))
+    return read_shards([(Path(path), sha256)])[0]
 
 
-@contextmanager
-def open_shards(
-    paths: Iterable[tuple[Path, str | None]], config: Mapping[str, Any]
-) -> Iterator[Checkpoint]:
-    """Open the shards of one checkpoint: paths, each with the sha256 it must have.
+def read_shards(
+    paths: Iterable[tuple[Path, str | None]], config: dict[str, Any] | None = None
+) -> tuple[Checkpoint, set[str]]:
+    """Return what the shards of one checkpoint hold, and the names of all tensors in them.
+
+    Args:
+        paths: of the shards, each with the sha256 that it must have.
+        config: what every one of them must say, where that is known.
 
     Raises:
-        CheckpointError: as of `open_checkpoint`, or a shard is of another checkpoint.
+        CheckpointError: as of `read_checkpoint`, or a shard is of another checkpoint.
     """
-    with ExitStack() as stack:
-        files = [stack.enter_context(Container(path, sha256=sha256)) for path, sha256 in paths]
-        for file in files:
-            if parse_config(file) != config:
-                raise CheckpointError(
-                    f"{file.path}: of another checkpoint than the config.json beside it"
-                )
-        yield Checkpoint(files, dict(config))
+    stored: dict[str, Tensor] = {}
+    for path, sha256 in paths:
+        found, own = _read_file(path, sha256)
+        if own != (config := own if config is None else config):
+            raise CheckpointError(f"{path}: of another checkpoint than the config.json beside it")
+        if twice := sorted(found.keys() & stored.keys()):
+            raise CheckpointError(f"{path}: {twice[0]:.80} is in another shard too")
+        stored |= found
+    prefix = (config or {}).get(PREFIX, "")
+    try:
+        if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
+            raise CheckpointError(f"its {PREFIX} is no text of {LONGEST_PREFIX} letters at most")
+        tensors = unpack({prefix + name: t for name, t in stored.items()})
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return Checkpoint(tensors, config or {}), set(stored)
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the config alone of the file at `path`; the seal is not checked."""
-    with open_checkpoint(path, sealed=False) as checkpoint:
-        return checkpoint.config
+    """Return the config alone of the file at `path`; the digest is not checked."""
+    return _parse_config(read_metadata(path), Path(path))[0]
 
 
-def read_checkpoint(
-    path: str | os.PathLike[str], *, sha256: str | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the config in the file at `path`; see `open_checkpoint`."""
-    with open_checkpoint(path, sha256=sha256) as checkpoint:
-        return {name: checkpoint.read(name) for name in checkpoint.entries}, checkpoint.config
+def _read_file(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors in a file, as they are stored, and its config."""
+    tensors, metadata = read_safetensors(path, sha256=sha256)
+    config, digest = _parse_config(metadata, path)
+    if digest is not None and sha256 is None:
+        try:
+            found = _digest(tensors, config)
+        except (ValueError, RecursionError):  # NaN, or nested deeper than can be written
+            found = None
+        if found != digest:
+            raise CheckpointError(
+                f"{path}: damaged or changed after it was written: what it holds does not have the "
+                "digest that was written with it; use another copy"
+            )
+    return tensors, config
 
 
-def parse_config(file: Container) -> dict[str, Any]:
-    """Return what a file's metadata says of it."""
+def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
+    whole = {"config": config, "tensors": digest_tensors(tensors, as_stored=True)}
+    return hashlib.sha256(canonical_json(whole)).hexdigest()
+
+
+def _parse_config(metadata: Mapping[str, str], path: Path) -> tuple[dict[str, Any], str | None]:
+    """Return what a file's metadata says of it, and the digest if its format has one."""
 
     def refuse(reason: str) -> NoReturn:
         raise CheckpointError(
-            f"{file.path}: safetensors, but its metadata does not say which fer_zoo model it is "
+            f"{path}: safetensors, but its metadata does not say which fer_zoo model it is "
             f"({reason}); build the model and call fer_zoo.load_state_dict(model, tensors)"
         )
 
-    if "fer_zoo" not in file.metadata:
+    if "fer_zoo" not in metadata:
         refuse("no entry fer_zoo")
-    config = read_json(file.metadata["fer_zoo"], lambda reason: refuse(f"its entry {reason}"))
+    config = read_json(metadata["fer_zoo"], lambda reason: refuse(f"its entry {reason}"))
     if not isinstance(config, dict):
         refuse("its entry is no JSON object")
     version = config.pop("format", None)
-    if type(version) is not int or version not in FORMATS:
-        refuse(f"format {version!r:.40}, this fer_zoo knows {FORMATS}")
-    # JSON can say the same in other bytes: then the seal was not found, nor checked.
-    if config.pop("sha256", None) != file.seal or (file.seal is None) != (version == 1):
-        refuse(f"format {version} with a seal that is not where it was put")
-    return config
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        refuse(f"format {version!r:.40}, this fer_zoo knows 1 to {FORMAT}")
+    digest = config.pop("digest", None)
+    if (version == FORMAT) != isinstance(digest, str):
+        refuse(f"format {version} with the digest {digest!r:.80}")
+    if version == 2:
+        config.pop("sha256", None)
+    return config, digest
 
 
 def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -219,7 +185,7 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         >>> layer(torch.ones(1, 2)).item()
         2.0
     """
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
     _check_fit(model, own, tensors)
     problems = [p for k in own if (p := unusable(k, tensors[k], own[k]))]
     if problems:
@@ -229,50 +195,31 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             value.copy_(tensors[key])
 
 
-def load_checkpoint(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy a checkpoint into a new `model`, tensor by tensor, so that memory holds it once.
-
-    Raises:
-        StateDictError: as of `load_state_dict`; `model` is of no use then.
-    """
-    own = model.state_dict()
-    _check_fit(model, own, checkpoint.entries)
-    with torch.no_grad():
-        for key, value in own.items():
-            tensor = checkpoint.read(key)
-            if problem := unusable(key, tensor, value):
-                raise StateDictError(_list([problem], model))
-            value.copy_(tensor)
-
-
-def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
+def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raise unless `found` has the names, shapes and kinds of number of `own`."""
     problems = [f"missing {k}" for k in own if k not in found]
     problems += [f"unexpected {k:.80}" for k in found if k not in own]
-    problems += [
-        f"{k} has shape {tuple(found[k].shape)}, the model's is {tuple(own[k].shape)}"
-        for k in own
-        if k in found and tuple(found[k].shape) != tuple(own[k].shape)
-    ]
-    problems += [
-        f"{k} is {found[k].dtype}, the model's is {own[k].dtype}"
-        for k in own
-        if k in found
-        and found[k].dtype != own[k].dtype
-        and not (found[k].dtype.is_floating_point and own[k].is_floating_point())
-    ]
+    for key in (k for k in own if k in found):
+        ours, theirs = own[key], found[key]
+        floats = ours.is_floating_point() and theirs.is_floating_point()
+        if theirs.shape != ours.shape:
+            shapes = f"{tuple(theirs.shape)}, the model's is {tuple(ours.shape)}"
+            problems.append(f"{key} has shape {shapes}")
+        if theirs.dtype != ours.dtype and not floats:
+            problems.append(f"{key} is {theirs.dtype}, the model's is {ours.dtype}")
     if problems:
         raise StateDictError(_list(problems, model))
 
 
 def unusable(key: str, tensor: Tensor, own: Tensor) -> str:
-    """Say why the values cannot be a model's; infinities may be where the model has some itself.
+    """Say why the values cannot be a model's; infinities may be in a buffer that has some itself.
 
     What counts is what the model would hold: float64 may be too large for its float32.
     """
     if not tensor.is_floating_point() or is_finite(tensor.to(own.dtype)):
         return ""
-    if bool(tensor.isnan().any()) or bool(own.isfinite().all()):
+    parameter = isinstance(own, nn.Parameter)
+    if parameter or bool(tensor.isnan().any()) or bool(own.isfinite().all()):
         return f"{key} holds NaN or infinity"
     return ""
 
@@ -284,21 +231,13 @@ def is_finite(tensor: Tensor) -> bool:
     """
     plain = tensor.detach().cpu().reshape(-1)
     # numpy has no bfloat16; in what is no number, its exponent is all ones.
-    bits = plain.dtype is torch.bfloat16
-    values = (plain.view(torch.int16) if bits else plain).numpy()
-    for start in range(0, len(values), PIECE):
-        piece = values[start : start + PIECE]
-        good = (piece & 0x7F80) != 0x7F80 if bits else np.isfinite(piece)
-        if not good.all():
-            return False
-    return True
+    if plain.dtype is torch.bfloat16:
+        return not bool(((plain.view(torch.int16).numpy() & 0x7F80) == 0x7F80).any())
+    return bool(np.isfinite(plain.numpy()).all())
 
 
 def _list(problems: Sequence[str], model: nn.Module) -> str:
     shown = "\n  ".join(problems[:12])
     more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
-    return f"the tensors do not fit {_name(model)}:\n  {shown}{more}"
-
-
-def _name(model: nn.Module) -> str:
-    return str(getattr(model, "name", "") or type(model).__name__)
+    name = getattr(model, "name", "") or type(model).__name__
+    return f"the tensors do not fit {name}:\n  {shown}{more}"

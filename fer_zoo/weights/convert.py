@@ -16,7 +16,7 @@ from fer_zoo.evidence import Evidence
 from fer_zoo.models import Classifier, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.weights.checkpoint import load_state_dict
-from fer_zoo.weights.container import DTYPES, open_regular
+from fer_zoo.weights.reading import DTYPES, open_regular
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 """Where training scripts put the state dict: Lightning, many tutorials, timm, WuJie1010."""
@@ -35,8 +35,8 @@ class Conversion:
 
     Example:
         >>> import fer_zoo
-        >>> Conversion(model=fer_zoo.create("test_tiny"), notes=["the prefix 'module.' was dropped"]).notes
-        ["the prefix 'module.' was dropped"]
+        >>> Conversion(model=fer_zoo.create("test_tiny"), notes=["removed 'module.'"]).notes
+        ["removed 'module.'"]
     """
 
     model: Classifier

@@ -1,64 +1,52 @@
 """The Hub: repositories that are downloaded and uploaded. Nothing else touches the network.
 
-The installed `huggingface_hub` does the transfers, 1.x or 2.x: its cache, its locks, its tokens.
-Here are the checks: which commit, which bytes, and what to do about each way to fail.
+The installed `huggingface_hub` does the transfers, 1.x or 2.x: its cache, its locks, its tokens,
+its patience with a server that is busy. Here are the checks: which commit, which bytes, and what to
+do about each way to fail.
 """
 
 import hashlib
 import logging
 import os
 import re
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fer_zoo.errors import ArgumentError, CheckpointError, HubError, WeightsError
 from fer_zoo.weights.address import HUB, Address
 from fer_zoo.weights.checkpoint import Checkpoint
-from fer_zoo.weights.repository import Fetched, open_repository
+from fer_zoo.weights.repository import Fetched, read_repository
 
-PATIENCE = 60.0
-"""Seconds that one request may wait for a server that is busy or gone, all attempts together."""
-CLIENT_PATIENCE = 23.0
-"""What the client may wait of them by itself, where a connection breaks: 1 + 2 + 4 + 8 + 8."""
-TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
-COMMIT = re.compile("[0-9a-f]{40}")
-GIT_HASH = COMMIT
-"""The name of a small file in the cache."""
-T = TypeVar("T")
+COMMIT = GIT_HASH = re.compile("[0-9a-f]{40}")
+SHA256 = re.compile("[0-9a-f]{64}")
+"""The name of a large file in the cache; that of a small one is its hash in git."""
 log = logging.getLogger(__name__)
 
 
+@dataclass
 class Repository:
     """One repository at one commit.
 
     The commit is found out with the first file and every other file is of the same one, however
     the branch moves meanwhile.
 
-    Args:
-        address: where.
-        endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
-        token: `HF_TOKEN` or the one that `hf auth login` stored if not given.
-        cached: use what the cache holds, and no network.
-
     Attributes:
+        address: where.
+        api: the client.
+        cached: use what the cache holds, and no network.
         commit: 40 hexadecimal digits, once a file was fetched.
+        paths: of the files that were fetched.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        *,
-        endpoint: str | None = None,
-        token: str | None = None,
-        cached: bool = False,
-    ) -> None:
-        self.address, self.cached, self.commit = address, cached, ""
-        self._api = client(endpoint, token)
-        self._paths: list[Path] = []
+    address: Address
+    api: Any
+    cached: bool = False
+    commit: str = ""
+    paths: list[Path] = field(default_factory=list)
 
     def fetch(self, name: str) -> Fetched | None:
         """Download a file unless the cache has it; None if the repository has none of that name.
@@ -66,41 +54,51 @@ class Repository:
         Raises:
             HubError: it cannot be had; the message says why, and what to do.
         """
+        from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
         from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
         asked = self.commit or self.address.revision or "main"
-        before = self._cached_commit(name, asked)
-        try:
-            found = attempt(
-                lambda: self._api.hf_hub_download(
+        before = try_to_load_from_cache(self.address.place, name, revision=asked)
+        with _explained(str(self.address)):
+            try:
+                found = self.api.hf_hub_download(
                     self.address.place, name, revision=asked, local_files_only=self.cached
-                ),
-                str(self.address),
-            )
-        except RemoteEntryNotFoundError:
-            return None
-        except LocalEntryNotFoundError as error:
-            # The cache holds the commit, so what it lacks of it was not there, or never wanted.
-            if self.commit and self._is_known_missing(name):
+                )
+            except RemoteEntryNotFoundError:
                 return None
-            raise HubError(explain(error, str(self.address))) from None
-        self._note_commit(Path(found), asked, before)
+            except LocalEntryNotFoundError:
+                # The cache holds the commit, so what it lacks of it was not there, or never wanted.
+                if self.commit and before is _CACHED_NO_EXIST:
+                    return None
+                raise
+        self.commit = Path(found).parent.name  # .../snapshots/COMMIT/name
+        another = COMMIT.fullmatch(asked) and asked != self.commit
+        if another or not COMMIT.fullmatch(self.commit):
+            raise HubError(f"{self.address}: the Hub sent the commit {self.commit!r}, not {asked}")
+        if isinstance(before, str) and (old := Path(before).parent.name) != self.commit:
+            warnings.warn(
+                f"{self.address} moved: it was {old[:12]} when it was cached and is "
+                f"{self.commit[:12]} now. To stay with one, name it: "
+                f"{HUB}{self.address.place}@{self.commit}",
+                stacklevel=2,
+            )
         path = Path(found).resolve()
-        self._paths.append(path)
+        self.paths.append(path)
         # Weights are checked as they are read; nothing else looks at what stands beside them.
         if GIT_HASH.fullmatch(path.name) and _is_damaged(path):
             raise WeightsError(f"{path}: {name} is not the file that the Hub named {path.name}")
         # Git's hash of a small file is another sum; the client names large files by their sha256.
-        return Fetched(path, path.name if re.fullmatch("[0-9a-f]{64}", path.name) else None)
+        return Fetched(path, path.name if SHA256.fullmatch(path.name) else None)
 
     def discard_damaged(self) -> bool:
         """Remove fetched files whose bytes are not what the Hub said; whether there were any.
 
         What only the caller's pin contradicts is as good as before.
         """
-        damaged = [path for path in self._paths if _is_damaged(path)]
         removed = False
-        for path in damaged if not self.cached else ():
+        for path in self.paths:
+            if self.cached or not _is_damaged(path):
+                continue
             try:
                 path.unlink(missing_ok=True)
                 removed = True
@@ -108,61 +106,27 @@ class Repository:
                 log.warning("%s is damaged and cannot be removed (%s)", path, error.strerror)
         return removed
 
-    def _note_commit(self, path: Path, asked: str, before: str | None) -> None:
-        # .../snapshots/COMMIT/name
-        commit = path.parent.name
-        if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(asked) and commit != asked):
-            raise HubError(f"{self.address}: the Hub sent the commit {commit!r}, not {asked}")
-        if before is not None and before != commit:
-            warnings.warn(
-                f"{self.address} moved: it was {before[:12]} when it was cached and is "
-                f"{commit[:12]} now. To stay with one, name it: "
-                f"{HUB}{self.address.place}@{commit}",
-                stacklevel=2,
-            )
-        self.commit = commit
-
-    def _cached_commit(self, name: str, revision: str) -> str | None:
-        """Return which commit the cache knows a branch or tag as."""
-        from huggingface_hub import try_to_load_from_cache
-
-        if self.commit or COMMIT.fullmatch(revision):
-            return None
-        found = try_to_load_from_cache(self.address.place, name, revision=revision)
-        return Path(found).parent.name if isinstance(found, str) else None
-
-    def _is_known_missing(self, name: str) -> bool:
-        from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
-
-        found = try_to_load_from_cache(self.address.place, name, revision=self.commit)
-        return found is _CACHED_NO_EXIST
-
 
 def _is_damaged(path: Path) -> bool:
     """Whether a file of the cache has other bytes than its name, the Hub's ETag, says."""
     try:
-        with path.open("rb") as file:
-            if re.fullmatch("[0-9a-f]{64}", path.name):
-                return hashlib.file_digest(file, "sha256").hexdigest() != path.name
-            if not GIT_HASH.fullmatch(path.name):
-                return False
-            blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-            while piece := file.read(2**20):
-                blob.update(piece)
-            return blob.hexdigest() != path.name
+        content = path.read_bytes()
     except OSError:
         return False
+    if SHA256.fullmatch(path.name):
+        return hashlib.sha256(content).hexdigest() != path.name
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return bool(GIT_HASH.fullmatch(path.name)) and blob.hexdigest() != path.name
 
 
-@contextmanager
-def open_hub(
+def read_hub(
     address: Address,
     *,
     endpoint: str | None = None,
     token: str | None = None,
     cached: bool = False,
-) -> Iterator[tuple[Checkpoint, str]]:
-    """Open the checkpoint in a repository of the Hub; yield it and the commit it is of.
+) -> tuple[Checkpoint, str]:
+    """Return the checkpoint in a repository of the Hub, and the commit it is of.
 
     Raises:
         HubError: it cannot be had.
@@ -170,22 +134,18 @@ def open_hub(
             not promise is removed from the cache.
         CheckpointError: it is no checkpoint.
     """
-    repository = Repository(address, endpoint=endpoint, token=token, cached=cached)
+    repository = Repository(address, client(endpoint, token), cached)
     try:
-        with open_repository(repository.fetch, str(address), address.sha256) as checkpoint:
-            yield checkpoint, repository.commit
-    except HubError:
-        raise
+        checkpoint = read_repository(repository.fetch, str(address), address.sha256)
     except (CheckpointError, WeightsError) as error:
         # A file that breaks is looked at again: it may be a good one that was damaged here.
-        if repository.discard_damaged():
-            raise WeightsError(
-                f"{address}: {error}. What was downloaded is removed; if loading again says the "
-                "same, the repository is not what it was, or something changes it on its way"
-            ) from None
-        if isinstance(error, CheckpointError):
+        if isinstance(error, HubError) or not repository.discard_damaged():
             raise
-        raise WeightsError(f"{address}: {error}") from None
+        raise WeightsError(
+            f"{address}: {error}. What was downloaded is removed; if loading again says the same, "
+            "the repository is not what it was, or something changes it on its way"
+        ) from None
+    return checkpoint, repository.commit
 
 
 def upload(
@@ -205,10 +165,8 @@ def upload(
         HubError: it could not be uploaded; the repository is as it was, or new and empty.
     """
     api = client(endpoint, token)
-    where = f"{HUB}{place}"
-    from huggingface_hub.errors import EntryNotFoundError
-
-    def commit() -> str:
+    with _explained(f"{HUB}{place}"):
+        api.create_repo(place, private=private, exist_ok=True)
         try:
             done = api.upload_folder(
                 repo_id=place,
@@ -221,13 +179,7 @@ def upload(
             if "repo ID" not in str(error):
                 raise
             return str(api.model_info(place).sha)
-        return str(done.oid)
-
-    try:
-        attempt(lambda: api.create_repo(place, private=private, exist_ok=True), where)
-        return attempt(commit, where)
-    except EntryNotFoundError as error:
-        raise HubError(explain(error, where)) from None
+    return str(done.oid)
 
 
 def client(endpoint: str | None, token: str | None) -> Any:
@@ -241,115 +193,34 @@ def client(endpoint: str | None, token: str | None) -> Any:
     return HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token)
 
 
-def attempt(action: Callable[[], T], where: str) -> T:
-    """Return what `action` does, tried again while the server is busy or the connection breaks.
-
-    A `Retry-After` is kept to; the client resumes what it can.
-
-    Raises:
-        HubError: it failed for good; the message says what to do.
-        EntryNotFoundError: there is no such file, which is for the caller to judge.
-    """
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-    )
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """Turn whatever the client raises into a `HubError` that says what to do."""
+    from huggingface_hub.errors import HfHubHTTPError
 
     # The client's own errors descend from those of its transport, httpx or httpx2.
     transport: Any = HfHubHTTPError.__mro__[1]
-    start, pause = time.monotonic(), 1.0
-    while True:
-        try:
-            with _impatient():
-                return action()
-        except OfflineModeIsEnabled as error:
-            raise HubError(explain(error, where)) from None
-        except (transport, EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
-            wait = retry_after(error, pause)
-            pause *= 2
-            own = CLIENT_PATIENCE if response_of(error) is None else 0.0
-            if wait is None or time.monotonic() - start + wait + own > PATIENCE:
-                if isinstance(error, EntryNotFoundError):
-                    raise
-                raise HubError(explain(error, where)) from None
-            log.warning("%s: %s; trying again in %.0f s", where, reason_of(error), wait)
-            time.sleep(wait)
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Let the client raise at once when a server is busy, as it does after its last attempt.
-
-    It would keep to any `Retry-After`, an hour five times over, before it said a word.
-    """
-    from huggingface_hub import get_session
-    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
-
-    def hook(response: Any) -> None:
-        if response.status_code in TRANSIENT:
-            response.read()
-            hf_raise_for_status(response)
-
-    session = get_session()
-    before = session.event_hooks
-    session.event_hooks = {**before, "response": [*before.get("response", ()), hook]}
     try:
         yield
-    finally:
-        session.event_hooks = before
-
-
-def retry_after(error: BaseException, pause: float) -> float | None:
-    """Return how many seconds to wait before another attempt, None where none can help."""
-    response = response_of(error)
-    if response is None:
-        cause = origin_of(error)
-        module = type(cause).__module__.partition(".")[0]
-        broken = module in ("httpx", "httpx2", "httpcore", "httpcore2")
-        cut = isinstance(cause, OSError) and "Consistency check failed" in str(cause)
-        refused = "Connect" in type(cause).__name__
-        return pause if (broken and not refused) or cut else None
-    if response.status_code not in TRANSIENT:
-        return None
-    said = response.headers.get("Retry-After", "")
-    return float(said) if said.isdecimal() else pause
-
-
-def response_of(error: BaseException) -> Any:
-    """Return the server's answer behind an error, None if there was none."""
-    return getattr(origin_of(error), "response", None)
-
-
-def origin_of(error: BaseException) -> BaseException:
-    """Return the error behind the client's "not in the cache either" or "while uploading"."""
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    if isinstance(error, LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
-        return error.__cause__
-    return error
-
-
-def reason_of(error: BaseException) -> str:
-    """Return in a few words what went wrong."""
-    response = response_of(error)
-    if response is not None:
-        return f"the server said {response.status_code}"
-    return f"{type(origin_of(error)).__name__}: {origin_of(error)}".splitlines()[0]
+    except (transport, OSError, ValueError, RuntimeError) as error:
+        raise HubError(explain(error, where)) from None
 
 
 def explain(error: BaseException, where: str) -> str:
     """Return what a user reads: what happened, and what to type next."""
     from huggingface_hub import constants, errors as e
 
-    cause, response = origin_of(error), response_of(error)
-    status = response.status_code if response is not None else None
+    # The client's "not in the cache either" and "while uploading" have the reason behind them.
+    wrapped = isinstance(error, e.LocalEntryNotFoundError | RuntimeError)
+    cause: Any = error.__cause__ if wrapped and error.__cause__ is not None else error
+    response: Any = getattr(cause, "response", None)
+    status = None if response is None else response.status_code
     login = "log in with `hf auth login`, set HF_TOKEN, or pass token="
     if isinstance(cause, e.GatedRepoError):
         return f"{where} is gated (403): ask for access on its page, then {login}"
     if isinstance(cause, e.RevisionNotFoundError):
         return f"{where}: the repository has no such commit, tag or branch (404)"
-    if status == 401 and _token_given(response):
+    if status == 401 and "authorization" in response.request.headers:
         return f"{where}: the token was refused (401): {login}"
     if isinstance(cause, e.RepositoryNotFoundError) or status == 401:
         return f"{where}: there is no such repository ({status}), or it is private: then {login}"
@@ -360,35 +231,21 @@ def explain(error: BaseException, where: str) -> str:
         when = f"in {said} s" if said else "later"
         return f"{where}: too many requests (429): try again {when}; with a token more are allowed"
     if status is not None:
-        return f"{where}: the server said {status}{_server_message(cause)}: try again later"
-    if isinstance(cause, e.OfflineModeIsEnabled) or constants.HF_HUB_OFFLINE:
-        return (
-            f"{where}: not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE=1 forbids to "
-            "download it: unset it once, or copy the cache from a machine that has it"
+        said = f" ({m})" if (m := getattr(cause, "server_message", None)) else ""
+        return f"{where}: the server said {status}{said}: try again later"
+    cache = constants.HF_HUB_CACHE
+    if isinstance(cause, e.LocalEntryNotFoundError) or constants.HF_HUB_OFFLINE:
+        offline = (
+            ", and HF_HUB_OFFLINE=1 forbids to download it: unset it once, or copy the cache from "
+            "a machine that has it"
         )
-    if isinstance(cause, e.LocalEntryNotFoundError):
-        return f"{where}: not in the cache {constants.HF_HUB_CACHE}"
-    if isinstance(cause, e.HFValidationError):
-        return f"{where}: {cause}"
-    if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
-        return (
-            f"{where}: the cache {constants.HF_HUB_CACHE} cannot be written ({cause.strerror}): "
-            "set HF_HUB_CACHE to a folder that can"
-        )
+        return f"{where}: not in the cache {cache}{offline if constants.HF_HUB_OFFLINE else ''}"
     if isinstance(cause, OSError) and cause.errno is not None:
         return (
-            f"{where}: not downloaded to {constants.HF_HUB_CACHE} ({cause.strerror}): free some "
-            "space, or set HF_HUB_CACHE to another disk"
+            f"{where}: not downloaded to {cache} ({cause.strerror}): free some space there, or set "
+            "HF_HUB_CACHE to a folder that can be written"
         )
     if "LocalProtocolError" in type(cause).__name__:  # its message would print the token
         return f"{where}: the token holds what no HTTP header can: {login}"
-    return f"{where}: no connection to the Hub ({reason_of(error)}): check it, or HF_ENDPOINT"
-
-
-def _token_given(response: Any) -> bool:
-    return "authorization" in {name.lower() for name in response.request.headers}
-
-
-def _server_message(error: Any) -> str:
-    said = getattr(error, "server_message", None)
-    return f" ({said})" if said else ""
+    reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
+    return f"{where}: no connection to the Hub ({reason}): check it, or HF_ENDPOINT"

@@ -12,7 +12,7 @@ from fer_zoo.evidence import Evidence, Score
 from fer_zoo.labels import check_labels
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.registry import Registry
-from fer_zoo.weights.container import read_json
+from fer_zoo.weights.reading import read_json
 
 BUNDLED_SOURCE = "bundled"
 

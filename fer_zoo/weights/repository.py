@@ -1,25 +1,24 @@
 """Repositories: a checkpoint as a folder of files, on disk or on the Hub.
 
 A repository has `config.json`, and `model.safetensors` or, for a large model, shards with the
-standard index `model.safetensors.index.json`. Each weights file is a sealed checkpoint of its own
-with the same config in it; the index names the sha256 of every shard.
+standard index `model.safetensors.index.json`. Each weights file is a checkpoint of its own with the
+same config in it; the index names the sha256 of every shard.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
 from fer_zoo._files import replacing
-from fer_zoo.errors import CheckpointError, WeightsError
-from fer_zoo.weights.checkpoint import Checkpoint, open_shards, write_checkpoint
-from fer_zoo.weights.container import MAX_HEADER, open_regular, read_json
+from fer_zoo.errors import CheckpointError
+from fer_zoo.weights.checkpoint import Checkpoint, read_shards, write_checkpoint
+from fer_zoo.weights.reading import MAX_HEADER, check_sha256, open_regular, read_json
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
@@ -38,9 +37,8 @@ Fetch = Callable[[str], Fetched | None]
 """Called with a file's name in the repository; returns where it is, or None if there is none."""
 
 
-@contextmanager
-def open_repository(fetch: Fetch, where: str, sha256: str | None = None) -> Iterator[Checkpoint]:
-    """Open the checkpoint in a repository, its bytes checked.
+def read_repository(fetch: Fetch, where: str, sha256: str | None = None) -> Checkpoint:
+    """Return the checkpoint in a repository, its bytes checked.
 
     Args:
         fetch: gives the files.
@@ -51,45 +49,37 @@ def open_repository(fetch: Fetch, where: str, sha256: str | None = None) -> Iter
         CheckpointError: files are missing, malformed, or contradict each other.
         WeightsError: a sha256 is another.
     """
-    config = read_repository_config(fetch, where)
+    config = _read_config(fetch, where)
     single = fetch(SINGLE)
     if single is not None:
-        with open_shards([(single.path, _agreed(single, sha256))], config) as checkpoint:
-            yield checkpoint
-        return
+        return read_shards([(single.path, sha256 or single.sha256)], config)[0]
     index = fetch(INDEX)
     if index is None:
         raise CheckpointError(f"{where} has neither {SINGLE} nor {INDEX}")
-    content = _read_small(index, sha256)
-    places, sums = _parse_index(content, index.path)
+    places, sums = _parse_index(_read_json(index, sha256), index.path)
     shards = []
     for name in sorted(set(places.values())):
         shard = fetch(name)
         if shard is None:
             raise CheckpointError(f"{where} lacks the shard {name}, which its index names")
-        shards.append((shard.path, _agreed(shard, sums.get(name))))
-    with open_shards(shards, config) as checkpoint:
-        if changed := set(checkpoint.stored_names) ^ set(places):
-            raise CheckpointError(
-                f"{index.path}: names other tensors than the shards hold: {sorted(changed)[:3]}"
-            )
-        yield checkpoint
+        shards.append((shard.path, sums.get(name) or shard.sha256))
+    checkpoint, names = read_shards(shards, config)
+    if changed := names ^ places.keys():
+        raise CheckpointError(
+            f"{index.path}: names other tensors than the shards hold: {sorted(changed)[:3]}"
+        )
+    return checkpoint
 
 
-def read_repository_config(fetch: Fetch, where: str) -> dict[str, Any]:
-    """Return what `config.json` says of the model, as `fer_zoo.save` put it.
-
-    Raises:
-        CheckpointError: there is none, or fer_zoo did not write it.
-    """
+def _read_config(fetch: Fetch, where: str) -> dict[str, Any]:
+    """Return what `config.json` says of the model, as `fer_zoo.save` put it."""
     found = fetch(CONFIG)
     if found is None:
         raise CheckpointError(
             f"{where} has no {CONFIG}, so nothing says which fer_zoo model it is; "
             "fer_zoo.push_to_hub and fer-zoo publish make repositories that load"
         )
-    content = _read_json(_read_small(found), found.path)
-    config = content.get("fer_zoo")
+    config = _read_json(found).get("fer_zoo")
     if not isinstance(config, dict):
         raise CheckpointError(
             f"{found.path}: does not say which fer_zoo model it is; build the model and call "
@@ -99,18 +89,10 @@ def read_repository_config(fetch: Fetch, where: str) -> dict[str, Any]:
 
 
 def fetch_from(folder: Path) -> Fetch:
-    """Return what finds files in a folder.
-
-    Links are refused, but for those of the Hub's cache, which lead to the blobs of the same
-    repository.
-    """
-    # .../models--org--name/snapshots/COMMIT/file leads to .../models--org--name/blobs/SHA256
-    blobs = folder.resolve().parent.parent / "blobs"
+    """Return what finds files in a folder."""
 
     def fetch(name: str) -> Fetched | None:
         path = folder / name
-        if os.path.islink(path) and path.resolve().parent == blobs.resolve():
-            path = path.resolve()
         return Fetched(path) if os.path.lexists(path) else None
 
     if not os.path.isdir(folder):
@@ -155,9 +137,8 @@ def write_repository(
     return main
 
 
-def _parse_index(content: bytes, path: Path) -> tuple[dict[str, str], dict[str, str]]:
+def _parse_index(index: dict[str, Any], path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return the shard of each tensor, and the sha256 of each shard."""
-    index = _read_json(content, path)
     metadata = index.get("metadata", {})
     places: Any = index.get("weight_map")
     sums: Any = metadata.get("sha256", {}) if isinstance(metadata, dict) else None
@@ -172,32 +153,19 @@ def _parse_index(content: bytes, path: Path) -> tuple[dict[str, str], dict[str, 
     return places, sums
 
 
-def _agreed(found: Fetched, expected: str | None) -> str | None:
-    """Return the sha256 a file must have, by whoever says so."""
-    if expected and found.sha256 and expected != found.sha256:
-        raise WeightsError(f"{found.path}: sha256 {found.sha256} is not the recorded {expected}")
-    return expected or found.sha256
-
-
-def _read_small(found: Fetched, expected: str | None = None) -> bytes:
-    with open_regular(found.path) as file:
-        content: bytes = file.read(MAX_HEADER + 1)
-    if len(content) > MAX_HEADER:
-        raise CheckpointError(f"{found.path}: longer than the {MAX_HEADER:,} bytes allowed")
-    digest, wanted = hashlib.sha256(content).hexdigest(), _agreed(found, expected)
-    if wanted and digest != wanted:
-        raise WeightsError(f"{found.path}: sha256 {digest} is not the recorded {wanted}")
-    return content
-
-
-def _read_json(content: bytes, path: Path) -> dict[str, Any]:
+def _read_json(found: Fetched, expected: str | None = None) -> dict[str, Any]:
     def refuse(reason: str) -> NoReturn:
-        raise CheckpointError(f"{path}: {reason}")
+        raise CheckpointError(f"{found.path}: {reason}")
 
-    found = read_json(content, refuse)
-    if not isinstance(found, dict):
+    with open_regular(found.path) as file:
+        content = file.read(MAX_HEADER + 1)
+    if len(content) > MAX_HEADER:
+        refuse(f"longer than the {MAX_HEADER:,} bytes allowed")
+    check_sha256(content, expected or found.sha256, found.path)
+    value = read_json(content, refuse)
+    if not isinstance(value, dict):
         refuse("is no JSON object")
-    return found
+    return value
 
 
 def _write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError
-from fer_zoo.weights.container import DTYPES
+from fer_zoo.errors import ArgumentError, CheckpointError
+from fer_zoo.weights.reading import DTYPES
 
 SCALE = ":scale"
 STORAGE = {
@@ -65,29 +65,28 @@ def pack(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
     return stored
 
 
-def restore(tensor: Tensor, scale: Tensor) -> Tensor:
-    """Return the float32 weight that an int8 tensor and its scales `(channels,)` stand for.
+def unpack(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what `pack` stored as it is once read: int8 with scales is float32.
 
-    Example:
-        >>> restore(torch.tensor([[127, 0]], dtype=torch.int8), torch.tensor([0.5]))
-        tensor([[63.5000,  0.0000]])
-    """
-    return tensor.float().mul_(scale.reshape(-1, *[1] * (tensor.ndim - 1)))
-
-
-def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `pack` stored as it is once read.
+    Raises:
+        CheckpointError: a scale fits no weight, or is none.
 
     Example:
         >>> stored = pack({"weight": torch.eye(2)}, torch.int8)
         >>> unpack(stored)["weight"].tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
-    return {
-        name: restore(tensor, tensors[name + SCALE]) if name + SCALE in tensors else tensor
-        for name, tensor in tensors.items()
-        if not name.endswith(SCALE)
-    }
+    tensors = {name: t for name, t in stored.items() if not name.endswith(SCALE)}
+    for name in (name.removesuffix(SCALE) for name in stored if name.endswith(SCALE)):
+        scale, weight = stored[name + SCALE], tensors.get(name)
+        one_each = weight is not None and weight.ndim > 0 and scale.shape == weight.shape[:1]
+        kinds = scale.dtype, weight.dtype if weight is not None else None
+        if weight is None or not one_each or kinds != (torch.float32, torch.int8):
+            raise CheckpointError(f"{name}{SCALE} fits no int8 weight")
+        if not bool(((scale > 0) & scale.isfinite()).all()):
+            raise CheckpointError(f"{name}{SCALE} holds what is no scale")
+        tensors[name] = weight.float().mul_(scale.reshape(-1, *[1] * (weight.ndim - 1)))
+    return tensors
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
