@@ -1,12 +1,15 @@
 """The table of the zoo, made from the registry, the weight records and the measured speeds."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import fer_zoo
+from fer_zoo.evaluation.figures import FIGURES, interval
+from fer_zoo.evidence import Score
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights import WEIGHTS
@@ -57,18 +60,16 @@ def _rows(name: str, speeds: list[dict]) -> list[list[str]]:
     rows = []
     for address in addresses:
         record = WEIGHTS[address]
-        fusions = dict.fromkeys(row.get("fusion", "") for row in record.metrics)
-        for fusion in fusions:
-            found = [row for row in record.metrics if row.get("fusion", "") == fusion]
+        for fusion, known in record.evidence.items():
             note = f"trained: {record.tag}{f', {fusion}' if fusion else ''}"
             own = what if fusion in ("", record.fusion) else ""
             cells = [
                 f'<code>{name}</code><br><span class="zoo-note">{html.escape(note)}</span>{own}',
                 *fixed,
-                _accuracy(found, "public", 1),
-                _accuracy(found, "public", 10),
-                _accuracy(found, "private", None),
-                _calibration(found),
+                _accuracy(known.scores, "public", 1),
+                _accuracy(known.scores, "public", 10),
+                _accuracy(known.scores, "private", None),
+                _calibration(known.scores),
                 _speed(name, fusion, speeds),
                 f"{_bytes(address) / 1e6:.1f}",
             ]
@@ -86,23 +87,21 @@ def _flops(model: fer_zoo.models.Classifier) -> int:
     return counter.get_total_flops()
 
 
-def _accuracy(rows: list[dict], split: str, views: int | None) -> str:
-    for row in rows:
-        if row["split"] == split and views in (None, row["views"]):
-            low, high = (100 * bound for bound in row["interval"])
-            shown = f"{100 * row['accuracy']:.2f}<br><small>{low:.1f} to {high:.1f}</small>"
-            held_out = row.get("cross_validated_accuracy")
-            if held_out is None:
+def _accuracy(scores: Sequence[Score], split: str, views: int | None) -> str:
+    for score in scores:
+        if score.split == split and views in (None, score.views):
+            shown = f"{FIGURES['accuracy'].of(score)}<br><small>{interval(score.interval)}</small>"
+            if score.cross_validated_accuracy is None:
                 return shown
             # A fusion that was fitted on these faces: what it does on faces it was not fitted on.
-            return f"{100 * held_out:.2f}<br><small>held out; fitted</small><br>{shown}"
+            held_out = FIGURES["cross_validated_accuracy"].of(score)
+            return f"{held_out}<br><small>held out; fitted</small><br>{shown}"
     return "not scored" if split == "private" else "-"
 
 
-def _calibration(rows: list[dict]) -> str:
-    own = (r for r in rows if r["split"] == "public" and r["views"] == 1)
-    held_out = next((r.get("cross_validated_ece") for r in own), None)
-    return "-" if held_out is None else f"{100 * held_out:.1f}"
+def _calibration(scores: Sequence[Score]) -> str:
+    own = [score for score in scores if score.split == "public" and score.views == 1]
+    return FIGURES["cross_validated_ece"].of(own[0]) if own else "-"
 
 
 def _speed(name: str, fusion: str, speeds: list[dict]) -> str:
@@ -122,7 +121,7 @@ def _speed(name: str, fusion: str, speeds: list[dict]) -> str:
 def _bytes(address: str) -> int:
     record = WEIGHTS[address]
     path = Path(record.path)
-    own = path.stat().st_size if path.is_file() else getattr(record, "size", 0)
+    own = path.stat().st_size if path.is_file() else record.size
     return own + sum(map(_bytes, record.members))
 
 

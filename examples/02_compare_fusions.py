@@ -40,7 +40,7 @@ plt.show()
 # Two fusions have parameters, fitted on faces that the members were not trained on. `stacked` gives
 # each class's score its own mixture of all logits.
 
-fer_zoo.plot_fusion(models["stacked"])
+fer_zoo.plots.fusion(models["stacked"])
 
 # %%
 # Whether a fusion is better than another is a question for McNemar's test on the same faces, here

@@ -39,11 +39,11 @@ result
 # %%
 # The best epoch by the validation faces is kept, with its labels: the file is all that is needed.
 
-fer_zoo.plot_history(result.history)
+fer_zoo.plots.history(result.history)
 
 # %%
 
-fer_zoo.plot_confusion(fer_zoo.evaluate(fer_zoo.load(result.checkpoint), val))
+fer_zoo.plots.confusion(fer_zoo.evaluate(fer_zoo.load(result.checkpoint), val))
 
 # %%
 

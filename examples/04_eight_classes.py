@@ -60,4 +60,4 @@ print(result)
 # Two pairs of the drawings differ by few strokes: neutral and contempt, anger and disgust. The
 # matrix shows whether a network keeps them apart.
 
-fer_zoo.plot_confusion(fer_zoo.evaluate(result.model, val))
+fer_zoo.plots.confusion(fer_zoo.evaluate(result.model, val))

@@ -1,6 +1,7 @@
 """`save` and `load`: models to files and back, wherever the files are."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,6 @@ from fer_zoo.weights.address import Address, not_an_address, parse_address
 from fer_zoo.weights.checkpoint import (
     PREFIX,
     Checkpoint,
-    is_finite,
     load_state_dict,
     read_checkpoint,
     unusable,
@@ -243,19 +243,40 @@ def _described(
     if not isinstance(model, Classifier):
         raise ArgumentError(f"a model of the zoo can be saved, not a {type(model).__name__}")
     tensors: dict[str, torch.Tensor] = model.state_dict()
-    floats = {k: t for k, t in tensors.items() if t.is_floating_point()}
     config = model_config(model)
-    if odd := [k for k, t in floats.items() if not is_finite(t)]:
-        fresh = build_model(config, sum(t.numel() for t in tensors.values()))
-        own = fresh.state_dict(keep_vars=True)
-        if bad := [k for k in odd if unusable(k, floats[k], own[k])]:
-            raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
+    fresh = build_model(config, sum(t.numel() for t in tensors.values()))
+    if odd := _replaced(model, fresh):
+        raise ArgumentError(
+            f"{odd} is another layer than {model.name!r} has, and a file names the network only: "
+            "fer_zoo.register_model one that is built like this, and load_state_dict into it"
+        )
+    own = fresh.state_dict(keep_vars=True)
+    if bad := [k for k, t in tensors.items() if k in own and unusable(k, t, own[k])]:
+        raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
     if dtype is None:
         return tensors, config
     stored = storage_dtype(dtype)
     tensors = pack(tensors, stored)
     _note_rounding(model, config, unpack(tensors), str(stored).removeprefix("torch."))
     return tensors, config
+
+
+def _replaced(model: Classifier, fresh: Classifier) -> str:
+    """Return the first layer that a network would not have again, or nothing.
+
+    What only training minds (the share that dropout drops, batch norm's momentum) may differ.
+    """
+
+    def layers(network: Classifier) -> dict[str, str]:
+        return {
+            name: layer if re.search("Dropout|BatchNorm", layer) else f"{layer}({settings})"
+            for name, layer, settings in network.layers
+        }
+
+    here, there = layers(model), layers(fresh)
+    odd = [name for name in here if here[name] != there.get(name)]
+    odd += [name for name in there if name not in here]
+    return f"{odd[0]!r} ({here.get(odd[0], 'gone')})" if odd else ""
 
 
 def _note_rounding(

@@ -48,9 +48,8 @@ def make_card(report: Report, *, command: str = "") -> str:
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
         >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
         >>> print(make_card(report).splitlines()[0])
         # resnet18_025

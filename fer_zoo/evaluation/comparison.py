@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.figures import points
-from fer_zoo.evaluation.metrics import Evaluation
+from fer_zoo.evaluation.metrics import Evaluation, libraries
 from fer_zoo.transforms import PRESETS, Preset
 
 
@@ -25,14 +25,11 @@ class Comparison:
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> one, ten = (fer_zoo.evaluate(model, faces, preset=p)
-        ...             for p in ("fer40_center", "fer40_tencrop"))
-        >>> compare(one, ten).p_value
-        1.0
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> one, ten = fer_zoo.evaluation.measure("resnet18_025", faces).results
+        >>> compare(one, ten).to_dict()["second"]
+        'resnet18_025, fer40_tencrop'
     """
 
     first: str
@@ -63,18 +60,14 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     Example:
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        ...     torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...     labels=fer_zoo.labels.FER2013, name="black")
         >>> a, b = (fer_zoo.evaluate(name, faces) for name in ("resnet18_025", "vgg19_025"))
-        >>> compare(a, b).first
-        'resnet18_025, fer40_center'
+        >>> comparison = compare(a, b)
+        >>> comparison.first, comparison.p_value
+        ('resnet18_025, fer40_center', 1.0)
     """
-    try:
-        from scipy.stats import binomtest
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"McNemar's test needs SciPy ({error}): pip install 'fer-zoo[train]'"
-        ) from None
+    _, stats, _ = libraries()
     if first.faces.fingerprint != second.faces.fingerprint:
         raise ArgumentError(
             f"{first.title} was evaluated on {first.faces} and {second.title} on {second.faces}, "
@@ -90,7 +83,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         difference=(only_second - only_first) / first.n,
         only_first=only_first,
         only_second=only_second,
-        p_value=float(binomtest(only_first, differ).pvalue) if differ else 1.0,
+        p_value=float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0,
     )
 
 

@@ -33,12 +33,7 @@ class Figure(NamedTuple):
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent; `-` where it is not a number.
-
-    Example:
-        >>> percent(0.69295), percent(float("nan"))
-        ('69.30', '-')
-    """
+    """Return a share in per cent; `-` where it is not a number."""
     return f"{100 * share:.2f}" if share == share else "-"
 
 
@@ -94,12 +89,6 @@ CALIBRATION = (
 
 
 def figure_rows(scores: Iterable[Score], names: Sequence[str] = RESULT) -> list[list[str]]:
-    """Return a row for each figure: its title, then the figure of each score.
-
-    Example:
-        >>> import fer_zoo
-        >>> figure_rows(fer_zoo.get_weights("resnet18_025").scores, ["view_count", "accuracy"])
-        [['views', 'one view', 'ten views'], ['accuracy %', '69.30', '70.77']]
-    """
+    """Return a row for each figure: its title, then the figure of each score."""
     scores = list(scores)
     return [[FIGURES[n].title, *(FIGURES[n].of(score) for score in scores)] for n in names]

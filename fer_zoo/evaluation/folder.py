@@ -65,12 +65,13 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
 
     Example:
         >>> import tempfile, torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> report = measure("resnet18_025", faces)
+        >>> faces = fer_zoo.data.FaceDataset(
+        ...     torch.zeros(7, 48, 48).byte(), torch.arange(7), labels=fer_zoo.labels.FER2013,
+        ...     name="black")
+        >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_report(folder, report).name
-        'card.md'
+        ...     print(write_report(folder, report).read_text().splitlines()[0])
+        # resnet18_025
     """
     path, first = prepare_folder(folder), report.results[0]
     mistakes = find_mistakes(first, report.data)
@@ -98,13 +99,12 @@ def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) 
     """Write `comparison.md`, several models side by side; return its path.
 
     Example:
-        >>> import tempfile
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> import tempfile, torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> reports = [fer_zoo.evaluation.measure("resnet18_025", faces)]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_comparison(folder, [measure("resnet18_025", faces)]).name
+        ...     write_comparison(folder, reports).name
         'comparison.md'
     """
     results = [result for report in reports for result in report.results]

@@ -4,8 +4,8 @@ The metrics are scikit-learn's and torchmetrics', the intervals SciPy's.
 """
 
 import hashlib
+import math
 import os
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -61,11 +61,11 @@ class Evaluation(Score):
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> result = evaluate("resnet18_025", faces)
-        >>> result.weights, str(result.faces), result.calibrated_for
-        ('resnet18_025.fer2013', 'black, n = 7', 'fer40_center')
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> result = fer_zoo.evaluate("resnet18_025", faces)
+        >>> sum(result.recall.values()), len(result.detected), result.score.n
+        (1.0, 1, 7)
     """
 
     model: str
@@ -164,16 +164,18 @@ def evaluate(
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> result = evaluate("resnet18_025", faces)
         >>> result.n, round(result.accuracy, 4)     # one of seven classes is right
         (7, 0.1429)
+        >>> result.weights, str(result.faces), result.calibrated_for
+        ('resnet18_025.fer2013', 'black, n = 7', 'fer40_center')
     """
     network = resolve(model)
     if network.labels is None:
         raise LabelError(f"{network.name!r} has no labels: train it or load weights first")
-    _libraries()  # so that a missing package is told before the forward passes, not after
+    libraries()  # so that a missing package is told before the forward passes, not after
     targets = data.targets_for(network.labels)
     if not len(targets):
         raise ArgumentError(f"{data.name} holds no faces to evaluate on")
@@ -228,8 +230,7 @@ def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
 
 
 def _state_of(model: Classifier) -> str:
-    layers = [type(layer).__name__ for layer in model.modules()]  # not all have tensors
-    return hashlib.sha256(repr((model.state, layers)).encode()).hexdigest()
+    return hashlib.sha256(repr((model.state, model.layers)).encode()).hexdigest()
 
 
 def score_metrics(
@@ -242,24 +243,18 @@ def score_metrics(
         >>> score_metrics(scores, targets, ("calm", "tense"))["accuracy"]
         0.75
     """
-    metrics, stats, _ = _libraries()
+    metrics, stats, _ = libraries()
     guesses, truth, indices = scores.argmax(1).numpy(), targets.numpy(), range(len(labels))
-    right, n = guesses == truth, len(truth)
-    recall = metrics.recall_score(
-        truth, guesses, labels=indices, average=None, zero_division=float("nan")
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-        balanced = float(metrics.balanced_accuracy_score(truth, guesses))
-    present = sorted(set(truth.tolist()))
+    right, present = guesses == truth, np.unique(truth)
     f1 = metrics.f1_score(truth, guesses, labels=present, average="macro", zero_division=0.0)
     confusion = metrics.confusion_matrix(truth, guesses, labels=indices).tolist()
+    recall = [row[i] / sum(row) if any(row) else math.nan for i, row in enumerate(confusion)]
     calibrated, exact = tempered(scores, temperature), scores.double()
     return {
-        "accuracy": int(right.sum()) / n,
-        "interval": _wilson(stats, int(right.sum()), n),
+        "accuracy": float(right.mean()),
+        "interval": _wilson(stats, int(right.sum()), len(right)),
         "bootstrap_interval": _bootstrap(stats, right),
-        "balanced_accuracy": balanced,
+        "balanced_accuracy": float(np.nanmean(recall)),
         "macro_f1": float(f1),
         "detection_rate": sum(detected(confusion)) / len(present),
         "nll": float(F.cross_entropy(calibrated, targets)),
@@ -267,7 +262,7 @@ def score_metrics(
         "ece": expected_calibration_error(calibrated, targets),
         "ece_uncalibrated": expected_calibration_error(exact, targets),
         "temperature": temperature,
-        "recall": dict(zip(labels, map(float, recall), strict=True)),
+        "recall": dict(zip(labels, recall, strict=True)),
         "recall_interval": {
             name: _wilson(stats, row[i], sum(row))
             for i, (name, row) in enumerate(zip(labels, confusion, strict=True))
@@ -292,17 +287,10 @@ def detected(confusion: list[list[int]]) -> list[bool]:
 
 
 def expected_calibration_error(scores: Tensor, targets: Tensor) -> float:
-    """Return the mean gap between probability and share of right answers, over 15 equal bins.
-
-    Example:
-        >>> sure_but_half_wrong = torch.tensor([[9.0, 0.0], [9.0, 0.0]])
-        >>> round(expected_calibration_error(sure_but_half_wrong, torch.tensor([0, 1])), 2)
-        0.5
-    """
-    _, _, error = _libraries()
+    """Return the mean gap between probability and share of right answers, over 15 equal bins."""
+    _, _, error = libraries()
     classes = scores.shape[1]
-    found = error(scores.softmax(1), targets, num_classes=classes, n_bins=BINS, norm="l1")
-    return float(found)
+    return float(error(scores.softmax(1), targets, num_classes=classes, n_bins=BINS, norm="l1"))
 
 
 def cross_validated_ece(scores: Tensor, targets: Tensor, split: str | None) -> float | None:
@@ -348,7 +336,8 @@ def _bootstrap(stats: Any, right: np.ndarray) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def _libraries() -> Any:
+def libraries() -> Any:
+    """Return scikit-learn's metrics, SciPy's stats and torchmetrics' calibration error."""
     try:
         from scipy import stats
         from sklearn import metrics

@@ -45,7 +45,7 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> model = fer_zoo.create("resnet18_025", weights="default")
         >>> len(find_mistakes(fer_zoo.evaluate(model, faces), faces))

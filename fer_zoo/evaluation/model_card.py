@@ -68,17 +68,7 @@ def make_model_card(
 
 
 def storage_lines(storage: Storage | None, stored: str = "") -> list[str]:
-    """Return what the stored precision costs, as the lines of a Markdown list.
-
-    Example:
-        >>> from fer_zoo.evidence import Faces, StorageCost
-        >>> faces = Faces(name="FER2013", split="public", n=3589)
-        >>> cost = StorageCost(dtype="int8", against="float32", size=736_880, faces=faces,
-        ...                    preset="p", accuracy=0.7, gain=-0.00056)
-        >>> print(*storage_lines(Storage(dtype="int8", costs=(cost,))))
-        - stored as int8: -0.06 points of accuracy against float32 (`p`, FER2013, split `public`, \
-n = 3,589)
-    """
+    """Return what the stored precision costs, as the lines of a Markdown list."""
     dtype = stored or (storage.dtype if storage else "float32")
     costs = [cost for cost in (storage.costs if storage else ()) if cost.dtype == dtype]
     if not costs:

@@ -27,7 +27,7 @@ class Report:
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> report = measure("resnet18_025", faces)
         >>> [r.preset for r in report.results], report.gain.difference
@@ -75,9 +75,8 @@ def measure(
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
         >>> measure("resnet18_025", faces, preset="fer40_center").results[0].n
         7
     """
@@ -105,16 +104,16 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48, dtype=torch.uint8), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
-        >>> [comparison.n for comparison in compare_all([measure("resnet18_025", faces)])]
-        [7]
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> len(compare_all([measure(name, faces) for name in ("resnet18_025", "vgg19_025")]))
+        4
     """
     found = [report.gain for report in reports if report.gain is not None]
-    same = [r for r in reports if r.results[0].faces == reports[0].results[0].faces]
+    faces = reports[0].results[0].faces.fingerprint
+    same = [r for r in reports if r.results[0].faces.fingerprint == faces]
     for first, second in combinations(same, 2):
         found.append(compare(first.results[0], second.results[0]))
-        others = [a for a in first.results[1:]], [b for b in second.results[1:]]
-        found += [compare(a, b) for a, b in zip(*others, strict=False) if a.views == b.views]
+        others = zip(first.results[1:], second.results[1:], strict=False)
+        found += [compare(a, b) for a, b in others if a.views == b.views]
     return found

@@ -43,7 +43,7 @@ class Classifier(nn.Module, ABC):
         super().__init__()
         self._labels: tuple[str, ...] | None = None
         self._evidence = Evidence()
-        self._layers: list[tuple[str, str, str]] = []
+        self._known_layers: list[tuple[str, str, str]] = []
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -63,6 +63,14 @@ class Classifier(nn.Module, ABC):
         return digest_tensors(tensors)
 
     @property
+    def layers(self) -> list[tuple[str, str, str]]:
+        """Name, type and settings of each layer: one without values can be replaced, too."""
+        return [
+            (name, type(m).__name__, "" if isinstance(m, Classifier) else m.extra_repr())
+            for name, m in self.named_modules()
+        ]
+
+    @property
     def evidence(self) -> Evidence:
         """What is known of the network as it is now.
 
@@ -70,7 +78,7 @@ class Classifier(nn.Module, ABC):
         afterwards, only where the network comes from is left of it.
         """
         held = self._evidence
-        if not held.claims or (held.state == self.state and self._layers == _layers(self)):
+        if not held.claims or (held.state == self.state and self._known_layers == self.layers):
             return held
         return held.of_changed()
 
@@ -82,7 +90,7 @@ class Classifier(nn.Module, ABC):
 
     def _hold(self, evidence: Evidence) -> None:
         """Take evidence whose state is known to be the network's, as from a checked file."""
-        self._evidence, self._layers = evidence, _layers(self)
+        self._evidence, self._known_layers = evidence, self.layers
 
     @property
     def temperature(self) -> dict[str, float]:
@@ -178,14 +186,6 @@ class Classifier(nn.Module, ABC):
         self.num_classes = check_count("num_classes", num_classes)
         self.labels = None
         self._hold(self.evidence.of_changed())
-
-
-def _layers(model: nn.Module) -> list[tuple[str, str, str]]:
-    """Return what stands where in a network: layers without values can be replaced, too."""
-    return [
-        (name, type(m).__name__, "" if isinstance(m, Classifier) else m.extra_repr())
-        for name, m in model.named_modules()
-    ]
 
 
 def check_count(name: str, value: int) -> int:

@@ -70,7 +70,7 @@ def _spread(axes: Any, labels: Sequence[Any], way: int) -> None:
     """Make a figure so large, across (0) or down (1), that no two labels in a line touch."""
     size, panels = axes.figure.get_size_inches(), axes.get_gridspec().get_geometry()[1 - way]
     largest = max(label.get_window_extent().size[way] for label in labels) / axes.figure.dpi
-    size[way] = max(size[way], largest * len(labels) * panels)
+    size[way] = max(size[way], 1.1 * largest * len(labels) * panels)
     axes.figure.set_size_inches(size)
 
 
@@ -103,7 +103,8 @@ def finish(
 def _title(figure: Any, title: str) -> list[Any]:
     if not title:
         return []
-    return [figure.suptitle(title, fontsize=10, wrap=True, parse_math=False)]
+    plain = title.replace("$", r"\$")  # what is wrapped is measured as mathematics all the same
+    return [figure.suptitle(plain, fontsize=10, wrap=True)]
 
 
 def _legend(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> list[Any]:
