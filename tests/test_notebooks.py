@@ -67,8 +67,8 @@ def test_results_are_one_line_with_the_figures(labelled):
     labelled.labels = faces.labels
     result = fer_zoo.evaluate(labelled, faces)
     assert re.fullmatch(
-        r"Evaluation\('test_tiny' on stripes, fer40_center: accuracy .* % \(.* to .*\), "
-        r"macro-F1 .* %, ECE .* %, n = 30\)",
+        r"Evaluation\('test_tiny' on stripes, n = 30, fer40_center: accuracy .* % \(.* to .*\), "
+        r"macro-F1 .* %, ECE .* %\)",
         repr(result),
     )
     assert repr(fer_zoo.compare(result, result)).endswith("+0.00 points, McNemar's p = 1, n = 30)")
