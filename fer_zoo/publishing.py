@@ -33,9 +33,9 @@ class Published:
         files: the size in bytes of each file.
 
     Example:
-        >>> files = {"model.safetensors": 1_417_230}
+        >>> files = {"model.safetensors": 1_417_894}
         >>> Published(address="hf-hub:my-org/resnet18_025.fer2013", files=files).files
-        {'model.safetensors': 1417230}
+        {'model.safetensors': 1417894}
     """
 
     address: str

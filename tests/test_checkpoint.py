@@ -1,7 +1,6 @@
 """Checkpoints: one file that rebuilds everything, or an error that says why not."""
 
 import shlex
-import subprocess
 import threading
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fer_zoo
-from conftest import NETWORKS, TIMM, cli
+from conftest import NETWORKS, TIMM, cli, in_this_process
 from fer_zoo.errors import (
     ArgumentError,
     CheckpointError,
@@ -122,7 +121,7 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path: Path):
         fer_zoo.create("resnet18_025", weights=str(path))
     command = shlex.split(str(caught.value).splitlines()[1])
     assert command[0] == "fer-zoo"
-    done = subprocess.run(cli(*command[1:]), capture_output=True, text=True)
+    done = in_this_process(cli(*command[1:]))
     assert done.returncode == 0, done.stderr
     again = fer_zoo.load(path.with_suffix(".safetensors"))
     x = torch.rand(2, 1, 40, 40)

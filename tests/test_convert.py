@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 import fer_zoo
-from conftest import ROOT, cli
+from conftest import cli, in_this_process
 from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, StateDictError
 from fer_zoo.evidence import Evidence
 from fer_zoo.labels import FER2013, FERPLUS, align
@@ -187,13 +186,13 @@ def test_convert_on_the_command_line(tmp_path: Path):
     torch.save({f"module.{k}": v for k, v in model.state_dict().items()}, path)
     names = ",".join(FER2013)
     command = cli("convert", path, "--model", "vgg19_025", "--labels", names)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = in_this_process(command)
     assert done.returncode == 0, done.stderr
     assert "removed 'module.' from the names" in done.stderr
     again = fer_zoo.load(done.stdout.strip())
     assert again.labels == FER2013
     assert same(again, model)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = in_this_process(command)
     assert done.returncode == 2
     assert "exists: name another with --output" in done.stderr
 

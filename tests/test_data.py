@@ -385,12 +385,13 @@ def test_real_counts_and_pixels(fer2013_root: Path):
 
 @pytest.mark.real_data
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
-def test_the_real_csv_loads_in_seconds_and_under_a_gigabyte(fer2013_root: Path, tmp_path: Path):
+@pytest.mark.slow
+def test_the_real_csv_loads_under_a_gigabyte(fer2013_root: Path, tmp_path: Path):
     code = (
-        "import sys, time, torch, fer_zoo; start = time.perf_counter();"
-        "fer_zoo.data.FER2013(sys.argv[1]); seconds = time.perf_counter() - start;"
+        "import sys, torch, fer_zoo;"
+        "fer_zoo.data.FER2013(sys.argv[1]);"
         "status = open('/proc/self/status').read().split();"
-        "print(seconds, status[status.index('VmHWM:') + 1])"
+        "print(status[status.index('VmHWM:') + 1])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(fer2013_root)],
@@ -399,9 +400,7 @@ def test_the_real_csv_loads_in_seconds_and_under_a_gigabyte(fer2013_root: Path, 
         text=True,
         check=True,
     )
-    seconds, kilobytes = map(float, done.stdout.split())
-    assert seconds < 60
-    assert kilobytes < 1_000_000
+    assert int(done.stdout) < 1_000_000
 
 
 @pytest.mark.real_data

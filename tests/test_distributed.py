@@ -67,6 +67,7 @@ def histories(folder: Path, rank: int = 0) -> list[dict[str, float]]:
 QUIET = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path):
     """Same order, same augmentation, same mixing; unequal shares of the last batch count right."""
     one, two = tmp_path / "one", tmp_path / "two"
@@ -75,7 +76,6 @@ def test_two_processes_do_what_one_does(tmp_path: Path):
             command(tmp_path, folder, "plain_test", processes=processes, epochs=3),
             capture_output=True,
             text=True,
-            timeout=200,
             env=QUIET,
         )
         assert done.returncode == 0, done.stderr
@@ -89,6 +89,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path):
     assert read_checkpoint(two / "last.safetensors")[1]["run"]["processes"] == 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_and_the_run_can_go_on(tmp_path: Path):
     output = tmp_path / "run"
     line = command(tmp_path, output, "test_tiny", processes=2, epochs=4)

@@ -94,6 +94,7 @@ def test_a_run_at_a_constant_rate_can_be_lengthened(tmp_path: Path):
         run(tmp_path / "cosine", schedule="cosine", epochs=3)
 
 
+@pytest.mark.slow
 def test_adamw_is_torchs(tmp_path: Path):
     """Its state survives a resume, and one whole-batch step is torch's own."""
     plain = {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.1}
@@ -178,6 +179,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> fer_zoo.training.TrainR
 
 
 @pytest.mark.parametrize("on", ["views", "faces"])
+@pytest.mark.slow
 def test_a_student_learns_from_its_teacher(tmp_path: Path, teacher, on):
     """From the teacher's answers alone, and from its stored answers in another run."""
     changes = {"distill": 1.0, "distill_on": on, "preset": "fer40_center", "epochs": 6}
@@ -291,6 +293,7 @@ def test_a_teacher_and_distill_go_together(tmp_path: Path):
         run(tmp_path, teacher=fer_zoo.create("test_tiny", num_classes=3))
 
 
+@pytest.mark.slow
 def test_it_learns_from_mixed_faces(tmp_path: Path, teacher):
     mixed = {"mixup": 0.2, "cutmix": 0.2}
     options = {"data": stripes(120), "preset": "fer40_center", "epochs": 8, "augment": mixed}
@@ -299,6 +302,7 @@ def test_it_learns_from_mixed_faces(tmp_path: Path, teacher):
     assert teacher.history[-1].train_loss < result.history[-1].train_loss
 
 
+@pytest.mark.slow
 def test_compile_changes_nothing_but_speed(tmp_path: Path):
     plain = run(tmp_path / "plain", "plain_test", epochs=1)
     fast = run(tmp_path / "fast", "plain_test", epochs=1, compile=True)
@@ -307,6 +311,7 @@ def test_compile_changes_nothing_but_speed(tmp_path: Path):
     assert fer_zoo.load(fast.checkpoint).name == "plain_test"
 
 
+@pytest.mark.slow
 def test_seeds_and_their_soup(tmp_path: Path, teacher):
     data, judge = stripes(60), stripes(33, seed=1)
     options = QUICK | {"output": tmp_path / "cold", "validation": judge}
@@ -336,6 +341,7 @@ def test_seeds_and_their_soup(tmp_path: Path, teacher):
             fer_zoo.train_seeds("test_tiny", data, seeds=seeds, **options)
 
 
+@pytest.mark.slow
 def test_an_ensemble_by_recipe(tmp_path: Path, monkeypatch):
     """Members in folders of their own, the head fitted on validation faces; nothing twice."""
     monkeypatch.setattr("fer_zoo.training.fusing.fit_temperature", lambda *_, **__: 1.5)
@@ -458,6 +464,7 @@ run(Path(sys.argv[1]), epochs=3)
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path):
     """The kernel refuses to let files grow, as a full disk does."""
     script = FULL_DISK.format(tests=str(ROOT / "tests"))
@@ -474,6 +481,7 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path):
     assert len(run(tmp_path, epochs=3).history) == 3
 
 
+@pytest.mark.slow
 def test_finetune_beats_the_same_steps_from_scratch(tmp_path: Path):
     data, judge = stripes(48, noise=100), stripes(60, seed=1, noise=100)
     model = fer_zoo.create("resnet18_025", weights="default")
@@ -486,6 +494,7 @@ def test_finetune_beats_the_same_steps_from_scratch(tmp_path: Path):
     assert tuned.model.evidence.started_from == "resnet18_025.fer2013"
 
 
+@pytest.mark.slow
 def test_the_command_line_of_it_all(tmp_path: Path, monkeypatch):
     from test_training import faces_on_disk
 

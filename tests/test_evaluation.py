@@ -209,6 +209,7 @@ def test_mistakes_are_sorted_and_bound_to_their_faces(labelled):
         find_mistakes(result, noise(70, seed=1))
 
 
+@pytest.mark.slow
 def test_the_report_is_one_folder(labelled, tmp_path: Path):
     faces = noise(60)
     labelled.temperature = {"fer40_center": 1.3}
@@ -440,6 +441,7 @@ def run(*arguments: object) -> Result:
         )
 
 
+@pytest.mark.slow
 def test_cli_compares_models(noise_folder: Path, tmp_path: Path):
     names = ("resnet18_025", "vgg19_025")
     out = tmp_path / "cards"

@@ -24,7 +24,7 @@ from fer_zoo.weights import checkpoint
 from fer_zoo.weights.checkpoint import read_checkpoint
 from fer_zoo.weights.reading import read_safetensors
 
-SECONDS = float(os.environ.get("FER_ZOO_FUZZ_SECONDS", "3"))
+SECONDS = float(os.environ.get("FER_ZOO_FUZZ_SECONDS", "1"))
 """For each of the tests."""
 
 

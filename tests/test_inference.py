@@ -18,22 +18,13 @@ from scipy.stats import norm
 from sklearn import metrics
 
 import fer_zoo
-from conftest import cli, stripes
+from conftest import run, stripes
 from fer_zoo.data import FER2013, FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError
 from fer_zoo.factory import resolve
 from fer_zoo.inference import images, predict_scores
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
-
-
-def run(*arguments: object, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        cli(*arguments), capture_output=True, text=True, timeout=240, env={**os.environ, **env}
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture
@@ -186,6 +177,7 @@ def test_a_stream_answers_at_once_where_images_come_slowly(labelled):
         assert len([*predict.stream(camera(0))]) == 6
 
 
+@pytest.mark.slow
 def test_a_script_of_ones_own_is_typed(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -444,6 +436,7 @@ def test_cli_list_info_recipes():
     assert "thesis_20" in run("recipes").stdout
 
 
+@pytest.mark.slow
 def test_both_ways_to_call_the_command_are_one():
     script = Path(sys.executable).with_name("fer-zoo")
     if not script.exists():
@@ -453,6 +446,7 @@ def test_both_ways_to_call_the_command_are_one():
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_cli_evaluates_on_real_faces(fer2013_root: Path, tmp_path: Path):
     arguments = ("ensemble_r18_vgg19_025", "--data", fer2013_root, "--split", "public")
     report = ("--limit", 300, "--report", tmp_path / "deep" / "card")

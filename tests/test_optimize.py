@@ -179,6 +179,7 @@ def test_int8_is_scaled_for_the_faces_it_is_given(gray):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_int8_costs_little_on_real_faces(real_public, fer2013_root):
     """No more than 0.3 points on PublicTest, scaled on Training."""
     train = fer_zoo.data.FER2013(fer2013_root, "train").subset(512)

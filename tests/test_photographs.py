@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ import torch
 from PIL import Image
 
 import fer_zoo
-from conftest import ROOT, cli
+from conftest import ROOT, cli, in_this_process
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
 from fer_zoo.inference import Photo, crop_faces, detector as detectors, photographs
@@ -423,7 +422,7 @@ def test_the_command_line_labels_every_face_of_photographs(tmp_path: Path):
     photograph(("drawn_sad.png", 40, 60, 150), ("drawn_happy.png", 300, 60, 200)).save(two)
     photograph().save(tmp_path / "none.png")
     command = cli("predict", tmp_path, "--detect", "--model", NAME)
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    done = in_this_process([*command, "--json"])
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(Path(x["source"]).name, len(x["faces"])) for x in lines] == [
@@ -431,7 +430,7 @@ def test_the_command_line_labels_every_face_of_photographs(tmp_path: Path):
         ("two.png", 2),
     ]
     assert [face["label"] for face in lines[1]["faces"]] == ["happy", "sad"]
-    shown = subprocess.run(command, capture_output=True, text=True)
+    shown = in_this_process(command)
     assert f"no face in {tmp_path / 'none.png'}" in shown.stderr
     assert shown.stdout.count(" %") == 2
 
@@ -440,7 +439,7 @@ def test_the_command_line_counts_photographs_that_cannot_be_used(tmp_path: Path)
     photograph(("drawn_happy.png", 40, 60, 150)).save(tmp_path / "good.png")
     (tmp_path / "broken.png").write_bytes(b"no image")
     command = cli("predict", tmp_path, "--detect", "--model", NAME, "--json")
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = in_this_process(command)
     assert done.returncode == 1
     assert "1 of 2 files could not be used" in done.stderr
     broken, good = (json.loads(line) for line in done.stdout.splitlines())

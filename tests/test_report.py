@@ -1,7 +1,6 @@
 """The data report finds what was planted, names it, and finds nothing else."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 import fer_zoo
-from conftest import cli
+from conftest import cli, in_this_process
 from fer_zoo.cli import main
 from fer_zoo.data import FER2013, report as module
 from fer_zoo.data.ferplus import COLUMNS
@@ -244,7 +243,7 @@ def test_errors_say_what_to_do(root: Path, tmp_path: Path, monkeypatch):
     with pytest.raises(ArgumentError, match="near_bits must be 0 to 16"):
         data_report(root, near_bits=17)
     (tmp_path / "file").write_text("")
-    done = subprocess.run(cli("data", "report", tmp_path), capture_output=True, text=True)
+    done = in_this_process(cli("data", "report", tmp_path))
     assert done.returncode == 2
     assert "must hold one folder of images per class" in done.stderr
     assert "Traceback" not in done.stderr

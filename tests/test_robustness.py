@@ -187,6 +187,7 @@ def test_one_face_under_everything(faces):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_trained_weights_lose_under_corruption(real_public: FER2013):
     """Covering eyes or mouth, or blur by 3 px, costs over ten points; the mildest blur little."""
     model = fer_zoo.create("resnet18_025", weights="default")

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import fer_zoo
-from conftest import cli, stripes
+from conftest import cli, in_this_process, stripes
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
 from fer_zoo.evidence import Evidence
@@ -147,6 +147,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumes_exactly(tmp_path: Path):
     """Interrupted in its third epoch, killed in its fourth: the end is that of one whole run."""
     train_faces, val_faces = faces_on_disk(tmp_path)
@@ -164,7 +165,7 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path):
 
     def call(*start: object) -> subprocess.CompletedProcess[str]:
         line = [*map(str, start), *map(str, command)]
-        return subprocess.run(line, capture_output=True, text=True, timeout=200)
+        return subprocess.run(line, capture_output=True, text=True)
 
     done = call(sys.executable, "-c", KILLED, 15, int(signal.SIGINT))
     assert done.returncode == 130
@@ -619,11 +620,12 @@ def test_training_leaves_the_callers_random_state_alone(tmp_path: Path):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_the_main_job_on_real_faces(fer2013_root: Path, tmp_path: Path):
     """Train two members on a subset, fuse, fit, save, load, evaluate and predict, by command."""
 
     def run(*arguments: object) -> str:
-        done = subprocess.run(cli(*arguments), capture_output=True, text=True, timeout=280)
+        done = in_this_process(cli(*arguments))
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -157,7 +157,7 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
         >>> get_weights("resnet18_025").labels[3]
         'happy'
         >>> get_weights("resnet18_025.fer2013").size
-        1417230
+        1417894
     """
     if tag == "default" and model in WEIGHTS:
         return WEIGHTS[model]
