@@ -228,7 +228,7 @@ def held_out_scores(model: Classifier, found: Scores, targets: Tensor) -> Scores
     }
 
 
-def has_parameters(fusion: fer_zoo.Fusion) -> bool:
+def has_parameters(fusion: fer_zoo.fusion.Fusion) -> bool:
     """Whether a fusion is fitted."""
     return any(True for _ in fusion.parameters())
 

@@ -16,7 +16,7 @@ import fer_zoo
 
 
 @fer_zoo.register_fusion("by_confidence")
-class ByConfidence(fer_zoo.Fusion):
+class ByConfidence(fer_zoo.fusion.Fusion):
     """Members averaged with weights that fall with the entropy of what each says of the face."""
 
     def __init__(self, num_members: int, num_classes: int, *, sharpness: float = 2.0) -> None:

@@ -26,10 +26,9 @@ from .factory import (
     create_ensemble as create_ensemble,
     create_transform as create_transform,
 )
-from .fusion import Fusion as Fusion, register_fusion as register_fusion
+from .fusion import register_fusion as register_fusion
 from .inference import (
     FaceDetector as FaceDetector,
-    Optimized as Optimized,
     PhotoPredictor as PhotoPredictor,
     Prediction as Prediction,
     Predictor as Predictor,
@@ -37,24 +36,19 @@ from .inference import (
     export as export,
     optimize as optimize,
 )
-from .models import ModelSpec as ModelSpec
-from .publishing import publish as publish, push_to_hub as push_to_hub
+from .publishing import push_to_hub as push_to_hub
 from .saving import load as load, save as save
 from .training import (
-    Recipe as Recipe,
     fit_fusion as fit_fusion,
     train as train,
     train_ensemble as train_ensemble,
     train_seeds as train_seeds,
 )
-from .transforms import Augmentation as Augmentation, Preset as Preset
 from .weights import (
-    get_weights as get_weights,
     list_weights as list_weights,
     load_state_dict as load_state_dict,
 )
 from .weights.convert import convert as convert
-from .weights.imagenet import load_imagenet as load_imagenet
 
 __all__: list[str]
 __version__: str

@@ -67,7 +67,7 @@ def register_model(spec: ModelSpec) -> ModelSpec:
         ['resnet18_doc']
     """
     if not isinstance(spec, ModelSpec):
-        raise ArgumentError(f"register_model takes a fer_zoo.ModelSpec, got {spec!r:.80}")
+        raise ArgumentError(f"expected a fer_zoo.models.ModelSpec, got {spec!r:.80}")
     _ = PRESETS[spec.preset], FUSIONS[spec.fusion]
     # What timm has is looked up when it is built: timm takes a second to import.
     own = [name for name in spec.members if not str(name).startswith("timm/")]
@@ -88,5 +88,5 @@ def register_preset(preset: Preset) -> Preset:
         ['px64_doc']
     """
     if not isinstance(preset, Preset):
-        raise ArgumentError(f"register_preset takes a fer_zoo.Preset, got {preset!r:.80}")
+        raise ArgumentError(f"expected a fer_zoo.transforms.Preset, got {preset!r:.80}")
     return PRESETS.register(preset.name, preset)

@@ -113,7 +113,7 @@ class Training:
 
     Attributes:
         model: its name then.
-        recipe: the settings, as `fer_zoo.Recipe.to_dict` returns them.
+        recipe: the settings, as `fer_zoo.training.Recipe.to_dict` returns them.
         faces: what it was trained on.
         validation: what the epoch was chosen on.
         epoch: the one that was kept; None for a mean of several runs.

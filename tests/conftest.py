@@ -91,7 +91,7 @@ class Plain(fer_zoo.models.Classifier):
 
 for _name in ("plain_test", "other_plain_test"):
     fer_zoo.register_model(
-        fer_zoo.ModelSpec(name=_name, build=Plain, description="for tests", source="tests")
+        fer_zoo.models.ModelSpec(name=_name, build=Plain, description="for tests", source="tests")
     )
 
 

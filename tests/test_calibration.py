@@ -172,7 +172,7 @@ def test_a_temperature_is_a_number_that_merges_no_scores(labelled, wrong):
 
 def test_another_fusion_is_uncalibrated(tmp_path: Path):
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
-    record = fer_zoo.get_weights("ensemble_r18_vgg19_025")
+    record = fer_zoo.weights.get_weights("ensemble_r18_vgg19_025")
     assert model.temperature == record.evidence["average"].calibration.temperature
     for fusion in ("weighted", "stacked"):
         other = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion=fusion)
@@ -190,7 +190,7 @@ def test_another_fusion_is_uncalibrated(tmp_path: Path):
 
 @pytest.mark.parametrize("address", fer_zoo.list_weights())
 def test_bundled_weights_are_calibrated(address, tmp_path: Path):
-    record = fer_zoo.get_weights(*address.rsplit(".", 1))
+    record = fer_zoo.weights.get_weights(*address.rsplit(".", 1))
     for known in record.evidence.values():
         assert known.calibration.faces.split == "public"
         for score in known.scores:

@@ -248,7 +248,7 @@ def test_an_unregistered_network_cannot_be_saved(tmp_path: Path):
 
 @pytest.mark.parametrize("address", fer_zoo.list_weights())
 def test_bundled_weights_are_the_recorded_ones(address):
-    record = fer_zoo.get_weights(*address.rsplit(".", 1))
+    record = fer_zoo.weights.get_weights(*address.rsplit(".", 1))
     model = fer_zoo.create(record.model, weights=record.tag)
     assert model.labels == record.labels == fer_zoo.labels.FER2013
     assert model.preset == record.preset
@@ -276,7 +276,7 @@ def test_the_bundled_ensemble_under_each_fusion(fusion):
 
 
 def test_other_bytes_than_recorded_are_refused(tmp_path: Path, monkeypatch):
-    record = fer_zoo.get_weights("resnet18_025")
+    record = fer_zoo.weights.get_weights("resnet18_025")
     copy = tmp_path / record.file
     content = bytearray(record.path.read_bytes())
     content[-1] ^= 1

@@ -174,7 +174,7 @@ def test_no_name_is_cut_on_a_narrow_terminal_nor_in_a_pipe(tmp_path: Path):
     boxed = on_a_terminal("predict", ROOT / "examples/photographs", "--detect", columns=130)
     assert "disgust" not in boxed  # a box stands behind each name
     assert max(map(len, re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", boxed).splitlines())) <= 130
-    sha256 = fer_zoo.get_weights("resnet18_025").sha256
+    sha256 = fer_zoo.weights.get_weights("resnet18_025").sha256
     assert sha256 in on_a_terminal("info", "resnet18_025", columns=60)
 
 

@@ -110,7 +110,7 @@ def test_what_is_quoted_is_quoted_from_one_place():
     assert f"{100 * new['accuracy']:.2f} % of the {new['n']:,} faces that are new" in page
     for path in (ROOT / "docs").glob("*.md"):
         assert f"{100 * peer['accuracy']:.2f}" not in path.read_text(), path  # by {{ peer }} only
-    record = fer_zoo.get_weights(new["model"])
+    record = fer_zoo.weights.get_weights(new["model"])
     assert {score.n for score in record.scores} == {peer["n"]}
 
 
@@ -167,7 +167,7 @@ def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
         name for name in fer_zoo.list_models(exclude="test_*")
     }
     (mine,) = (line for name, line in shown.items() if name.startswith("resnet18_025 "))
-    record = fer_zoo.get_weights("resnet18_025")
+    record = fer_zoo.weights.get_weights("resnet18_025")
     assert f"{100 * record.scores[0].accuracy:.2f}<br>" in mine[3]
     assert mine[1] == "0.70"
     assert mine[2] == "0.11"  # 0.055 G multiplications with an addition each
@@ -175,7 +175,7 @@ def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
     assert "a chip, 2 cores" in table
     (fitted,) = (line for name, line in shown.items() if "stacked" in name)
     assert "held out; fitted" in fitted[3]
-    ensemble = fer_zoo.get_weights("ensemble_r18_vgg19_025")
+    ensemble = fer_zoo.weights.get_weights("ensemble_r18_vgg19_025")
     (stacked,) = (score for score in ensemble.evidence["stacked"].scores if score.views == 1)
     shown_ece = fitted[list(zoo_table.HEAD).index("ECE held out %")]
     assert shown_ece == f"{100 * stacked.cross_validated_ece:.1f}"
@@ -194,7 +194,7 @@ def test_the_commands_print_what_the_zoo_page_says(capsys):
         return json.loads(capsys.readouterr().out)
 
     name = "ensemble_r18_vgg19_025"
-    record = fer_zoo.get_weights(name)
+    record = fer_zoo.weights.get_weights(name)
     (row,) = (row for row in printed("list")["models"] if row["name"] == name)
     assert row["weights"] == [record.address]
     found = printed("info", name)

@@ -387,7 +387,7 @@ def test_what_is_uploaded_in_another_type_has_the_figures_of_that(name, reports,
 
 def test_every_figure_has_one_name_and_one_form():
     """In the card, in the Hub's card and on the terminal."""
-    score = fer_zoo.get_weights("resnet18_025").scores[0]
+    score = fer_zoo.weights.get_weights("resnet18_025").scores[0]
     rows = dict(figure_rows([score], FIGURES))
     assert len(rows) == len(FIGURES)
     assert rows["accuracy %"] == "69.30"
@@ -408,7 +408,7 @@ def test_what_is_piped_is_as_wide_as_its_content(arguments):
     assert len(shown) < 8000
     assert all(line == line.rstrip() for line in shown.splitlines())
     if arguments[0] == "info":
-        record = fer_zoo.get_weights("resnet18_025")
+        record = fer_zoo.weights.get_weights("resnet18_025")
         assert str(record.scores[0].faces.fingerprint) in shown
         assert record.sha256 in shown
 

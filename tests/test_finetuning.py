@@ -45,7 +45,7 @@ def test_rates_are_timms(name):
             self.group_matcher = lambda coarse: model.group_matcher(coarse=True)
 
     model = fer_zoo.create(name)
-    recipe = fer_zoo.Recipe(name="x", layer_decay=0.5)
+    recipe = fer_zoo.training.Recipe(name="x", layer_decay=0.5)
     ours = {id(p): g["scale"] for g in parameter_groups(model, recipe) for p in g["params"]}
     theirs = param_groups_layer_decay(Coarse(model), layer_decay=0.5)
     expected = {id(p): g["lr_scale"] for g in theirs for p in g["params"]}
@@ -171,7 +171,7 @@ def test_what_cannot_be_frozen_is_refused():
     with pytest.raises(ArgumentError, match="has 0 stages"):
         freeze(fer_zoo.create("plain_test"), 1)
     with pytest.raises(ArgumentError, match="layer_decay must be"):
-        fer_zoo.Recipe(name="x", layer_decay=1.5)
+        fer_zoo.training.Recipe(name="x", layer_decay=1.5)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])

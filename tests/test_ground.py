@@ -53,7 +53,7 @@ def test_a_registry_is_a_mapping():
 def test_what_a_spec_names_must_be_there(changes, says):
     values = {"name": "misspelt", "description": "", "source": "", "members": ("test_tiny",)}
     with pytest.raises((ArgumentError, UnknownNameError), match=says):
-        fer_zoo.register_model(fer_zoo.ModelSpec(**(values | changes)))
+        fer_zoo.register_model(fer_zoo.models.ModelSpec(**(values | changes)))
     assert "misspelt" not in MODELS
 
 
@@ -161,7 +161,7 @@ CALLS = [
     ),
     (fer_zoo.fit_fusion, {"model": None, "data": JUDGE}, "model data folds"),
     (get_recipe, {"recipe": "strong"}, "recipe changes"),
-    (fer_zoo.Recipe, {"name": "x"}, "name preset augment lr schedule targets epochs"),
+    (fer_zoo.training.Recipe, {"name": "x"}, "name preset augment lr schedule targets epochs"),
     (read_history, {}, "path"),
     (FaceDataset, vars(DATA) | {"votes": None}, "images targets labels name split votes"),
     (fer_zoo.data.FER2013, {}, "root"),

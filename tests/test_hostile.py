@@ -233,7 +233,7 @@ def test_a_file_cannot_pose_as_another_model(tmp_path: Path):
         model.name = name
         with pytest.raises(fer_zoo.errors.ArgumentError, match=f"is not '{name}'"):
             fer_zoo.save(model, path)
-    heads = fer_zoo.get_weights("ensemble_r18_vgg19_025").path
+    heads = fer_zoo.weights.get_weights("ensemble_r18_vgg19_025").path
     with pytest.raises(CheckpointError, match="names no model but holds heads of an ensemble"):
         fer_zoo.load(heads)
 

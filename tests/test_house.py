@@ -122,13 +122,13 @@ def plugin(tmp_path: Path) -> Path:
         "import fer_zoo\n"
         "from fer_zoo.models import ResNet\n"
         "from functools import partial\n"
-        "fer_zoo.register_model(fer_zoo.ModelSpec(name='throwaway_net', \n"
+        "fer_zoo.register_model(fer_zoo.models.ModelSpec(name='throwaway_net', \n"
         "    build=partial(ResNet, width=4), description='mine', source='me',\n"
         "    first_conv='conv1.weight', classifier='fc'))\n"
-        "fer_zoo.register_preset(fer_zoo.Preset(name='throwaway_preset', resize=32, size=32,\n"
-        "    views='plain'))\n"
+        "fer_zoo.register_preset(fer_zoo.transforms.Preset(name='throwaway_preset',\n"
+        "    resize=32, size=32, views='plain'))\n"
         "@fer_zoo.register_fusion('throwaway_fusion')\n"
-        "class First(fer_zoo.Fusion):\n"
+        "class First(fer_zoo.fusion.Fusion):\n"
         "    def forward(self, member_logits):\n"
         "        return member_logits[0]\n"
     )
@@ -170,7 +170,7 @@ def test_a_broken_plugin_is_named_and_does_not_stop_the_rest(plugin, monkeypatch
 
 def test_registering_the_wrong_thing_is_refused():
     with pytest.raises(ArgumentError, match="either a build or members"):
-        fer_zoo.ModelSpec(name="x", description="", source="")
+        fer_zoo.models.ModelSpec(name="x", description="", source="")
     with pytest.raises(ArgumentError, match="ModelSpec"):
         fer_zoo.register_model("resnet18")
     with pytest.raises(ArgumentError, match="Preset"):

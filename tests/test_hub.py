@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from safetensors.torch import load as to_tensors
 
 import fer_zoo
+import fer_zoo.publishing
 from conftest import ROOT, cli, in_this_process
 from fer_zoo.errors import CheckpointError, HubError, WeightsError
 from fer_zoo.evidence import Evidence
@@ -164,7 +165,7 @@ def test_nothing_else_touches_the_network(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
     fer_zoo.load("vgg19_025.fer2013")
-    fer_zoo.publish("me", "resnet18_025.*")
+    fer_zoo.publishing.publish("me", "resnet18_025.*")
     assert hub.log == []
 
 
@@ -197,10 +198,10 @@ for name in sys.argv[1:]:
 
 def test_the_card_has_the_records_figures(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "writer")
-    [done] = fer_zoo.publish("me", "vgg19_025.*", dry_run=False, endpoint=hub.url)
+    [done] = fer_zoo.publishing.publish("me", "vgg19_025.*", dry_run=False, endpoint=hub.url)
     files = files_of(hub, "me/vgg19_025.fer2013")
     card = huggingface_hub.ModelCard(files["README.md"].decode())
-    record = fer_zoo.get_weights("vgg19_025.fer2013")
+    record = fer_zoo.weights.get_weights("vgg19_025.fer2013")
     found = {
         (r.metric_type, r.metric_args["preset"]): r.metric_value for r in card.data.eval_results
     }
@@ -222,7 +223,7 @@ def test_publish_does_nothing_by_default(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     for wrong in ("bad org!!", "a/b", "-me"):
         with pytest.raises(fer_zoo.errors.ArgumentError, match="is no org/name"):
-            fer_zoo.publish(wrong, dry_run=False)
+            fer_zoo.publishing.publish(wrong, dry_run=False)
     done = in_this_process(cli("publish", "me"))
     assert done.returncode == 0, done.stderr
     assert all(f"hf-hub:me/{a}" in done.stdout for a in fer_zoo.list_weights("*_025"))

@@ -474,7 +474,7 @@ def test_cli_says_that_private_is_for_reporting(tmp_path: Path):
 @pytest.mark.real_data
 def test_recorded_figures_are_reproduced(real_public: FER2013):
     """The record of the quickest weights, measured again on all of PublicTest."""
-    record = fer_zoo.get_weights("vgg19_025")
+    record = fer_zoo.weights.get_weights("vgg19_025")
     (row,) = [r for r in record.metrics if r["preset"] == "fer40_center"]
     model = fer_zoo.create("vgg19_025", weights="default")
     result = fer_zoo.evaluate(model, real_public, preset="fer40_center")

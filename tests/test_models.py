@@ -165,7 +165,7 @@ def test_imagenet_state_dicts_load(ours, theirs):
             m.running_var.uniform_(0.5, 1.5)
     gray = fer_zoo.create(ours).eval()
     head = gray.get_classifier().weight.clone()
-    fer_zoo.load_imagenet(gray, published)  # the published files have no batch counters
+    fer_zoo.weights.load_imagenet(gray, published)  # which has no batch counters
     x = torch.rand(2, 1, 64, 64)
     body = rgb.features if theirs == "vgg19_bn" else nn.Sequential(*list(rgb.children())[:-2])
     with torch.no_grad():
@@ -180,9 +180,9 @@ def test_imagenet_of_another_shape_is_refused():
 
     state = torchvision.models.resnet18(weights=None).state_dict()
     with pytest.raises(StateDictError, match=r"conv1.weight has shape"):
-        fer_zoo.load_imagenet(fer_zoo.create("resnet18"), state)
+        fer_zoo.weights.load_imagenet(fer_zoo.create("resnet18"), state)
     with pytest.raises(StateDictError, match="features"):
-        fer_zoo.load_imagenet(fer_zoo.create("vgg19_025"), state)
+        fer_zoo.weights.load_imagenet(fer_zoo.create("vgg19_025"), state)
 
 
 def test_rgb_stem_and_dtype():
@@ -290,7 +290,7 @@ def test_repr_says_what_it_is():
     assert "(layer4): Sequential(" in str(fer_zoo.create("resnet18_025"))
     assert "(0): ResNet('resnet18_025', weights='resnet18_025.fer2013', 0.70 M" in str(model)
     assert repr(fer_zoo.create("test_tiny", num_classes=3)).endswith("(gray), num_classes=3)")
-    record = fer_zoo.get_weights("resnet18_025")
+    record = fer_zoo.weights.get_weights("resnet18_025")
     assert re.fullmatch(r"WeightsRecord\('resnet18_025.fer2013', 7 classes, .* %.*\)", repr(record))
     spec = fer_zoo.models.get_spec("resnet18_025")
     assert repr(spec).startswith("ModelSpec('resnet18_025', preset='fer40_center': ")

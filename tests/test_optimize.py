@@ -430,7 +430,9 @@ def test_an_onnx_file_without_the_transform(gray, tmp_path: Path, channels, capf
 def test_a_preset_of_ones_own_comes_with_the_file(labelled, gray, tmp_path: Path):
     """A process that never registered it labels by the file alone."""
     fer_zoo.register_preset(
-        fer_zoo.Preset(name="own44", resize=46, size=44, views="center", mean=0.5, std=0.25)
+        fer_zoo.transforms.Preset(
+            name="own44", resize=46, size=44, views="center", mean=0.5, std=0.25
+        )
     )
     labelled.preset = "own44"
     path = fer_zoo.export(labelled, tmp_path / "own.onnx")

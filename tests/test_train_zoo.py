@@ -47,7 +47,7 @@ stages = ["first", "students"]
 """
 
 fer_zoo.register_model(
-    fer_zoo.ModelSpec(
+    fer_zoo.models.ModelSpec(
         name="pair_test",
         description="for tests",
         source="tests",

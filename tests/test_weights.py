@@ -122,8 +122,8 @@ def test_one_grammar_everywhere(tmp_path: Path):
 
 @pytest.mark.parametrize("address", fer_zoo.list_weights())
 def test_records_are_whole(address):
-    record = fer_zoo.get_weights(address)
-    assert record == fer_zoo.get_weights(record.model, record.tag)
+    record = fer_zoo.weights.get_weights(address)
+    assert record == fer_zoo.weights.get_weights(record.model, record.tag)
     content = record.path.read_bytes()
     assert (record.size, record.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert (record.source, record.revision) == ("bundled", "")
@@ -143,12 +143,12 @@ def test_records_are_whole(address):
 
 def test_what_is_unknown_is_said():
     with pytest.raises(UnknownNameError, match="no weights 'fer2014', only"):
-        fer_zoo.get_weights("vgg19_025", "fer2014")
+        fer_zoo.weights.get_weights("vgg19_025", "fer2014")
     with pytest.raises(WeightsError, match="has no trained weights here"):
-        fer_zoo.get_weights("vgg19_025.fer2014")
+        fer_zoo.weights.get_weights("vgg19_025.fer2014")
     for pattern in ("*", "vgg*"):
         with pytest.raises(WeightsError, match="has no trained weights here"):
-            fer_zoo.get_weights(pattern)
+            fer_zoo.weights.get_weights(pattern)
     with pytest.raises(UnknownNameError, match="timm has no 'resnet10t' tagged 'foo', only"):
         fer_zoo.create("timm/resnet10t.foo")
 
@@ -165,7 +165,7 @@ def test_what_is_unknown_is_said():
     ],
 )
 def test_a_record_that_is_wrong_is_refused(tmp_path: Path, change, says):
-    record = fer_zoo.get_weights("vgg19_025.fer2013")
+    record = fer_zoo.weights.get_weights("vgg19_025.fer2013")
     values = json.loads(record.path.with_suffix(".json").read_text())
     path = tmp_path / "r.json"
     path.write_text(json.dumps(values))
@@ -176,7 +176,7 @@ def test_a_record_that_is_wrong_is_refused(tmp_path: Path, change, says):
 
 
 def test_bundled_records_come_first():
-    bundled = fer_zoo.get_weights("vgg19_025.fer2013")
+    bundled = fer_zoo.weights.get_weights("vgg19_025.fer2013")
     values = {f: getattr(bundled, f) for f in bundled.__dataclass_fields__}
     hub = {"tag": "a", "source": "hf-hub:me/x", "revision": "0" * 40}
     other = WeightsRecord(**values | hub)
@@ -184,7 +184,7 @@ def test_bundled_records_come_first():
 
     WEIGHTS.register(other.address, other)
     try:
-        assert fer_zoo.get_weights("vgg19_025") == bundled
+        assert fer_zoo.weights.get_weights("vgg19_025") == bundled
         assert other.place == f"hf-hub:me/x@{'0' * 40}#sha256={bundled.sha256}"
     finally:
         del WEIGHTS._entries[other.address]
@@ -246,7 +246,7 @@ def test_unknown_storage_is_refused(tmp_path: Path, dtype):
 def test_the_card_states_the_cost():
     model = fer_zoo.create("vgg19_025", weights="default")
     card = make_model_card(model, "me/faces", stored="int8")
-    for cost in fer_zoo.get_weights("vgg19_025.fer2013").evidence[""].storage.costs:
+    for cost in fer_zoo.weights.get_weights("vgg19_025.fer2013").evidence[""].storage.costs:
         assert f"int8: {100 * cost.gain:+.2f} points of accuracy against float16" in card
     assert "stored as bfloat16; its cost: not measured" in make_model_card(
         model, "me/faces", stored="bfloat16"

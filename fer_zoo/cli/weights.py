@@ -9,6 +9,7 @@ import fer_zoo
 from fer_zoo.cli.inputs import check_new
 from fer_zoo.cli.options import MODEL_NAMES, PRESET_NAMES, json_option, main
 from fer_zoo.cli.show import print_json
+from fer_zoo.publishing import publish as publish_bundled
 
 
 @main.command(short_help="Turn a pickled state dict into a checkpoint.")
@@ -72,7 +73,7 @@ def publish(
 
     Example: fer-zoo publish my-org
     """
-    plans = fer_zoo.publish(
+    plans = publish_bundled(
         organisation, pattern, dry_run=not upload, private=private, endpoint=endpoint
     )
     if as_json:

@@ -17,7 +17,7 @@ class Figure(NamedTuple):
 
     Example:
         >>> import fer_zoo
-        >>> score = fer_zoo.get_weights("resnet18_025").scores[0]
+        >>> score = fer_zoo.weights.get_weights("resnet18_025").scores[0]
         >>> FIGURES["accuracy"].title, FIGURES["accuracy"].of(score)
         ('accuracy %', '69.30')
     """

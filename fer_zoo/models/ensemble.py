@@ -156,7 +156,7 @@ def assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
         classes = members[0].num_classes if members else 1
         fusion = create_fusion(fusion, max(len(members), 1), classes)
     if not isinstance(fusion, Fusion):
-        raise ArgumentError(f"fusion must be a name or a fer_zoo.Fusion, got {fusion!r:.80}")
+        raise ArgumentError(f"fusion must be a name or a fer_zoo.fusion.Fusion, got {fusion!r:.80}")
     return Ensemble(members, fusion)
 
 

@@ -223,7 +223,7 @@ def get_recipe(recipe: RecipeLike, changes: Mapping[str, Any] | None = None) -> 
     if not isinstance(recipe, Recipe):
         if not isinstance(recipe, str | os.PathLike):
             raise ArgumentError(
-                f"a recipe is a name, a .toml file or a fer_zoo.Recipe, got {recipe!r:.80}"
+                f"a recipe is a name, a .toml file or a fer_zoo.training.Recipe, got {recipe!r:.80}"
             )
         name = os.fspath(recipe)
         recipe = read_recipe(Path(name)) if name.endswith(".toml") else RECIPES[name]

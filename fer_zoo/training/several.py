@@ -144,7 +144,7 @@ def train_ensemble(
         >>> def noise(n):
         ...     images = torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8)
         ...     return FaceDataset(images, torch.arange(n) % 2, labels=("a", "b"), name="noise")
-        >>> spec = fer_zoo.ModelSpec(name="pair_doc", description="two", source="me",
+        >>> spec = fer_zoo.models.ModelSpec(name="pair_doc", description="two", source="me",
         ...                          members=("test_tiny", "test_tiny"), fusion="stacked")
         >>> spec = fer_zoo.register_model(spec)
         >>> with tempfile.TemporaryDirectory() as folder:
