@@ -4,8 +4,8 @@ import hashlib
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,24 +22,6 @@ from fer_zoo.weights.repository import SHARD_SIZE
 from fer_zoo.weights.storage import storage_dtype
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A repository, made or planned.
-
-    Attributes:
-        address: where; with the commit and the sha256 of the weights once it is uploaded.
-        files: the size in bytes of each file.
-
-    Example:
-        >>> files = {"model.safetensors": 1_417_894}
-        >>> Published(address="hf-hub:my-org/resnet18_025.fer2013", files=files).files
-        {'model.safetensors': 1417894}
-    """
-
-    address: str
-    files: dict[str, int] = field(default_factory=dict)
 
 
 def push_to_hub(
@@ -105,48 +87,42 @@ def publish(
     private: bool = False,
     endpoint: str | None = None,
     token: str | None = None,
-) -> list[Published]:
-    """Upload the bundled weights to `organisation/model.tag` each, or show what would be.
+) -> list[str]:
+    """Upload the bundled weights to `organisation/model.tag` each, or say where they would be.
 
     Args:
         organisation: or user, on the Hub.
         pattern: which of `list_weights()`, with wildcards.
-        dry_run: write the files to see that it works, and upload nothing; no network is used.
+        dry_run: upload nothing; no network is used.
         private: whether new repositories are; those that are there stay as they are.
         endpoint: of the Hub.
         token: one that may write.
+
+    Returns:
+        Their addresses; with the commit and the sha256 of the weights once they are uploaded.
 
     Raises:
         ArgumentError: no weights match, or the Hub has no such names.
         HubError: one could not be uploaded; those before it, each logged, are.
 
     Example:
-        >>> [plan] = publish("me", "resnet18_025.*")
-        >>> plan.address, sorted(plan.files)
-        ('hf-hub:me/resnet18_025.fer2013', ['README.md', 'config.json', 'model.safetensors'])
+        >>> publish("me", "resnet18_025.*")
+        ['hf-hub:me/resnet18_025.fer2013']
     """
     records = [WEIGHTS[a] for a in WEIGHTS.names(pattern) if WEIGHTS[a].bundled]
     if not records:
         raise ArgumentError(f"no bundled weights match {pattern!r}: fer_zoo.list_weights()")
-    for record in records:
-        parse_address(f"{HUB}{organisation}/{record.address}")
+    addresses = [f"{HUB}{organisation}/{record.address}" for record in records]
+    places = [parse_address(address).place for address in addresses]
+    if dry_run:
+        return addresses
     done = []
-    for record in records:
-        place = f"{organisation}/{record.address}"
-        model = create(record.model, weights=record.tag)
+    for record, place in zip(records, places, strict=True):
         storage = record.evidence[record.fusion].storage
-        dtype = storage.dtype if storage else None
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            _write(model, folder, place, (), dtype, SHARD_SIZE)
-            files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-        where = f"{HUB}{place}"
-        if not dry_run:
-            where = push_to_hub(
-                model, place, dtype=dtype, private=private, endpoint=endpoint, token=token
-            )
-        log.info("%s: %s", "planned" if dry_run else "published", where)
-        done.append(Published(address=where, files=files))
+        how: Any = {"private": private, "endpoint": endpoint, "token": token}
+        how["dtype"] = storage.dtype if storage else None
+        done.append(push_to_hub(create(record.model, weights=record.tag), place, **how))
+        log.info("published: %s", done[-1])
     return done
 
 

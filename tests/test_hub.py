@@ -211,7 +211,7 @@ def test_the_card_has_the_records_figures(hub: Hub, monkeypatch):
         assert f"{100 * score.accuracy:.2f}" in card.text
     assert (card.data.library_name, card.data.license) == ("fer_zoo", "apache-2.0")
     assert {r.dataset_split for r in card.data.eval_results} == {"PublicTest"}
-    model = load(hub, done.address)
+    model = load(hub, done)
     assert same(model, fer_zoo.create("vgg19_025", weights="default"))
     stored = {t.dtype for t in to_tensors(files["model.safetensors"]).values() if t.ndim > 1}
     assert stored == {getattr(torch, record.evidence[""].storage.dtype)}

@@ -1,6 +1,5 @@
 """The commands about weights: converting others' files, and publishing."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -73,15 +72,12 @@ def publish(
 
     Example: fer-zoo publish my-org
     """
-    plans = publish_bundled(
+    addresses = publish_bundled(
         organisation, pattern, dry_run=not upload, private=private, endpoint=endpoint
     )
     if as_json:
-        print_json({"uploaded": upload, "repositories": [asdict(done) for done in plans]})
+        print_json({"uploaded": upload, "repositories": addresses})
         return
-    for done in plans:
-        click.echo(done.address)
-        for name, size in done.files.items():
-            click.echo(f"  {size:>12,} bytes  {name}")
+    click.echo("\n".join(addresses))
     if not upload:
         click.echo("nothing was uploaded: fer-zoo publish ... --upload does it", err=True)
