@@ -194,13 +194,13 @@ def _untrained(
 def _trained(spec: ModelSpec, where: Address, fusion: str | Fusion | None) -> Classifier:
     """Return the model with the weights at an address, if they are of this model."""
     if where.kind in ("tag", "record"):
-        model_name = spec.name if where.kind == "tag" else where.place
-        record = get_weights(model_name, where.place if where.kind == "tag" else "default")
+        model_name = spec.name if where.kind == "tag" else where.location
+        record = get_weights(model_name, where.location if where.kind == "tag" else "default")
         if record.model != spec.name:
             raise _other_model(str(where), record.model, spec.name)
         return load_record(record, fusion)
-    if where.kind == "file" and any(where.place.endswith(suffix) for suffix in PICKLES):
-        refuse_pickle(where.place, spec.name)
+    if where.kind == "file" and any(where.location.endswith(suffix) for suffix in PICKLES):
+        refuse_pickle(where.location, spec.name)
     model = load_address(where)
     if model.name != spec.name:
         raise _other_model(str(where), model.name, spec.name)

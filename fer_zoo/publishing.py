@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def push_to_hub(
     model: Classifier,
-    place: str,
+    repo_id: str,
     *,
     results: Sequence[Evaluation] = (),
     dtype: str | torch.dtype | None = None,
@@ -40,7 +40,7 @@ def push_to_hub(
 
     Args:
         model: a network or an ensemble that `save` takes.
-        place: `org/name`; made if there is none.
+        repo_id: `org/name`; made if there is none.
         results: evaluations for the card, of exactly what is uploaded; what the model's evidence
             says if not given.
         dtype: what the weights are stored in; see `save`. Where that rounds them, what was measured
@@ -66,17 +66,17 @@ def push_to_hub(
 org/name); write one of
         ...
     """
-    where = parse_address(HUB + place)
+    where = parse_address(HUB + repo_id)
     if where.revision or where.sha256:
-        raise ArgumentError(f"{place!r}: a commit is made on main; leave the revision out")
+        raise ArgumentError(f"{repo_id!r}: a commit is made on main; leave the revision out")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        digest = _write(model, folder, place, results, dtype, shard_size)
+        digest = _write(model, folder, repo_id, results, dtype, shard_size)
         message = message or f"{model.name} by fer_zoo"
         commit = upload(
-            folder, place, message=message, private=private, endpoint=endpoint, token=token
+            folder, repo_id, message=message, private=private, endpoint=endpoint, token=token
         )
-    return str(Address("hub", place, commit, digest))
+    return str(Address("hub", repo_id, commit, digest))
 
 
 def publish(
@@ -113,15 +113,15 @@ def publish(
     if not records:
         raise ArgumentError(f"no bundled weights match {pattern!r}: fer_zoo.list_weights()")
     addresses = [f"{HUB}{organisation}/{record.address}" for record in records]
-    places = [parse_address(address).place for address in addresses]
+    places = [parse_address(address).location for address in addresses]
     if dry_run:
         return addresses
     done = []
-    for record, place in zip(records, places, strict=True):
+    for record, repo_id in zip(records, places, strict=True):
         storage = record.evidence[record.fusion].storage
         how: Any = {"private": private, "endpoint": endpoint, "token": token}
         how["dtype"] = storage.dtype if storage else None
-        done.append(push_to_hub(create(record.model, weights=record.tag), place, **how))
+        done.append(push_to_hub(create(record.model, weights=record.tag), repo_id, **how))
         log.info("published: %s", done[-1])
     return done
 
@@ -129,7 +129,7 @@ def publish(
 def _write(
     model: Classifier,
     folder: Path,
-    place: str,
+    repo_id: str,
     results: Sequence[Evaluation],
     dtype: str | torch.dtype | None,
     shard_size: int | str,
@@ -140,7 +140,7 @@ def _write(
     """
     main = save_repository(model, folder, dtype=dtype, shard_size=shard_size)
     stored = "" if dtype is None else str(storage_dtype(dtype)).removeprefix("torch.")
-    card = make_model_card(load(folder), place, results=results, stored=stored)
+    card = make_model_card(load(folder), repo_id, results=results, stored=stored)
     (folder / "README.md").write_text(card, encoding="utf-8")
     with main.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -138,7 +138,7 @@ def load(
             address, "a tag needs its model: fer_zoo.create(model, weights=...), or model.tag"
         )
     if where.kind == "record":
-        return to_device(load_record(get_weights(where.place)), device, None)
+        return to_device(load_record(get_weights(where.location)), device, None)
     return to_device(load_address(where, endpoint=endpoint, token=token), device, None)
 
 
@@ -151,13 +151,13 @@ def load_address(
 
         checkpoint, commit = read_hub(where, endpoint=endpoint, token=token, cached=cached)
         model = _from_checkpoint(checkpoint, str(where))
-        known = replace(model._evidence, weights=str(Address("hub", where.place, commit)))
+        known = replace(model._evidence, weights=str(Address("hub", where.location, commit)))
         if known.state:
             model._hold(known)
         else:
             model.evidence = known
         return model
-    return _from_checkpoint(_read_local(where), where.place)
+    return _from_checkpoint(_read_local(where), where.location)
 
 
 def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Classifier:
@@ -168,11 +168,12 @@ def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Cl
     """
     if not record.bundled:
         try:
-            model = load_address(parse_address(record.place), cached=True)
+            model = load_address(parse_address(record.location), cached=True)
         except WeightsError as error:
             raise WeightsError(
                 f"{record.address} did not come with the package, and models are built without "
-                f"the network. This downloads it, once:\n  fer_zoo.load({record.place!r})\n{error}"
+                "the network. This downloads it, once:\n"
+                f"  fer_zoo.load({record.location!r})\n{error}"
             ) from None
         if fusion is not None:
             return with_fusion(model, fusion)
@@ -209,13 +210,13 @@ def _fused(record: WeightsRecord, fusion: str | Fusion) -> Classifier:
 
 
 def _read_local(where: Address) -> Checkpoint:
-    run = [Path(where.place, name) for name in RUN_FILES]
+    run = [Path(where.location, name) for name in RUN_FILES]
     if where.kind == "folder" and (files := [path for path in run if os.path.exists(path)]):
         return read_checkpoint(files[0], sha256=where.sha256)
     if where.kind == "folder":
-        folder = Path(where.place)
+        folder = Path(where.location)
         return read_repository(fetch_from(folder), str(folder), where.sha256)
-    return read_checkpoint(where.place, sha256=where.sha256)
+    return read_checkpoint(where.location, sha256=where.sha256)
 
 
 def _read_bundled(record: WeightsRecord) -> Checkpoint:

@@ -185,7 +185,7 @@ def test_bundled_records_come_first():
     WEIGHTS.register(other.address, other)
     try:
         assert fer_zoo.weights.get_weights("vgg19_025") == bundled
-        assert other.place == f"hf-hub:me/x@{'0' * 40}#sha256={bundled.sha256}"
+        assert other.location == f"hf-hub:me/x@{'0' * 40}#sha256={bundled.sha256}"
     finally:
         del WEIGHTS._entries[other.address]
 

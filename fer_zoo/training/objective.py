@@ -167,9 +167,9 @@ def read_teacher(
         return deepcopy(teacher)  # the caller's stays where it is, in its mode and precision
     named = isinstance(teacher, str | os.PathLike) and is_address(teacher)
     where = parse_address(teacher) if named else None
-    if where is None or where.kind != "file" or "scores_for" not in read_config(where.place):
+    if where is None or where.kind != "file" or "scores_for" not in read_config(where.location):
         return resolve(teacher)
-    tensors, config = read_checkpoint(where.place, sha256=where.sha256)
+    tensors, config = read_checkpoint(where.location, sha256=where.sha256)
     if config["scores_for"] != data.fingerprint:
         raise TrainingError(f"{teacher} holds a teacher's scores of other faces than these")
     labels: Any = config["labels"]

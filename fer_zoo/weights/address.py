@@ -34,19 +34,19 @@ class Address:
     """Where weights are.
 
     Attributes:
-        kind: what sort of place.
-        place: the tag, the record's address, the path, or `org/name`.
+        kind: what sort of location.
+        location: the tag, the record's address, the path, or `org/name`.
         revision: of a repository: a commit, tag or branch.
         sha256: what the weights must have.
     """
 
     kind: Kind
-    place: str
+    location: str
     revision: str = ""
     sha256: str | None = None
 
     def __str__(self) -> str:
-        text = f"{HUB}{self.place}" if self.kind == "hub" else self.place
+        text = f"{HUB}{self.location}" if self.kind == "hub" else self.location
         text += f"@{self.revision}" if self.revision else ""
         return text + (f"#sha256={self.sha256}" if self.sha256 else "")
 
@@ -59,7 +59,7 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
 
     Example:
         >>> parse_address("hf-hub:me/faces@v1")
-        Address(kind='hub', place='me/faces', revision='v1', sha256=None)
+        Address(kind='hub', location='me/faces', revision='v1', sha256=None)
         >>> parse_address("runs/best.safetensors").kind, parse_address("fer2013").kind
         ('file', 'tag')
     """

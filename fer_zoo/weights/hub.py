@@ -58,11 +58,11 @@ class Repository:
         from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
         asked = self.commit or self.address.revision or "main"
-        before = try_to_load_from_cache(self.address.place, name, revision=asked)
+        before = try_to_load_from_cache(self.address.location, name, revision=asked)
         with _explained(str(self.address)):
             try:
                 found = self.api.hf_hub_download(
-                    self.address.place, name, revision=asked, local_files_only=self.cached
+                    self.address.location, name, revision=asked, local_files_only=self.cached
                 )
             except RemoteEntryNotFoundError:
                 return None
@@ -79,7 +79,7 @@ class Repository:
             warnings.warn(
                 f"{self.address} moved: it was {old[:12]} when it was cached and is "
                 f"{self.commit[:12]} now. To stay with one, name it: "
-                f"{HUB}{self.address.place}@{self.commit}",
+                f"{HUB}{self.address.location}@{self.commit}",
                 stacklevel=2,
             )
         path = Path(found).resolve()
@@ -150,7 +150,7 @@ def read_hub(
 
 def upload(
     folder: Path,
-    place: str,
+    repo_id: str,
     *,
     message: str,
     private: bool = False,
@@ -165,11 +165,11 @@ def upload(
         HubError: it could not be uploaded; the repository is as it was, or new and empty.
     """
     api = client(endpoint, token)
-    with _explained(f"{HUB}{place}"):
-        api.create_repo(place, private=private, exist_ok=True)
+    with _explained(f"{HUB}{repo_id}"):
+        api.create_repo(repo_id, private=private, exist_ok=True)
         try:
             done = api.upload_folder(
-                repo_id=place,
+                repo_id=repo_id,
                 folder_path=folder,
                 commit_message=message,
                 delete_patterns=["*.safetensors", "*.safetensors.index.json"],
@@ -178,7 +178,7 @@ def upload(
             # The commit is made, but 1.0 reads its URL as one of huggingface.co.
             if "repo ID" not in str(error):
                 raise
-            return str(api.model_info(place).sha)
+            return str(api.model_info(repo_id).sha)
     return str(done.oid)
 
 

@@ -72,7 +72,7 @@ class WeightsRecord:
         return self.source == BUNDLED_SOURCE
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The address of the bytes themselves, their revision and sha256 in it."""
         return (
             str(self.path)
