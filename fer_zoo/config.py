@@ -174,7 +174,7 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
 
 
 def read_evidence(config: Mapping[str, Any]) -> Evidence:
-    """Return the evidence in a config; in one from before there was any, what it says all the same.
+    """Return the evidence in a config; in one from before there was any, what a run says of itself.
 
     Raises:
         ArgumentError: it is none.
@@ -182,19 +182,19 @@ def read_evidence(config: Mapping[str, Any]) -> Evidence:
     if "evidence" in config:
         return from_plain(Evidence, config["evidence"], "evidence")
     known, temperature = config["provenance"], config.get("temperature", {})
-    faces = {key: _old_faces(known.get(key)) for key in ("data", "validation", "calibration")}
+    faces = {key: _old_faces(known.get(key)) for key in ("data", "validation")}
     names = ("recipe", "epoch", "val_accuracy", "selection", "start", "teacher", "processes")
-    training = None
-    if faces["data"] and faces["validation"]:
-        run = {name: known[name] for name in names if name in known}
-        run |= {"model": config["name"], "faces": faces["data"], "validation": faces["validation"]}
-        training = from_plain(Training, run | {"frozen": known.get("frozen", ())}, "provenance")
+    origin = str(known.get("weights") or known.get("started_from") or "")
+    if not (faces["data"] and faces["validation"] and "epoch" in known):
+        return Evidence(started_from=origin)  # nothing vouches for what else it says
+    run = {name: known[name] for name in names if name in known}
+    run |= {"model": config["name"], "faces": faces["data"], "validation": faces["validation"]}
+    run["frozen"] = known.get("frozen", ())
     calibration = None
     if temperature:
-        fitted = faces["calibration"] or faces["validation"]
-        read = {"temperature": temperature, **({"faces": fitted} if fitted else {})}
-        calibration = from_plain(Calibration, read, "temperature")
-    origin = str(known.get("weights") or known.get("started_from") or "")
+        fitted = {"temperature": temperature, "faces": faces["validation"]}
+        calibration = from_plain(Calibration, fitted, "temperature")
+    training = from_plain(Training, run, "provenance")
     return Evidence(training=training, calibration=calibration, started_from=origin)
 
 

@@ -296,7 +296,9 @@ class Evidence:
     def __repr__(self) -> str:
         known = ("weights", "scores", "training", "calibration", "fusion_fit", "licence")
         parts = [name for name in known if getattr(self, name)]
-        told = {"origin": self.origin} if parts else {"started_from": self.started_from}
+        told = {"origin": self.origin}
+        if self.origin is None:
+            told = {"started_from": self.started_from}
         shown = [f"{key}={value!r}" for key, value in told.items() if value]
         return f"Evidence({', '.join(shown + [name for name in parts if name != 'weights'])})"
 
@@ -307,16 +309,19 @@ class Evidence:
 
     @property
     def origin(self) -> str | None:
-        """The address of the tensors, or what they come from in words; None if nothing is known."""
+        """What these tensors are: the address that has them, or the run that made them, in words.
+
+        None if that is not known, or only what they started from.
+        """
         if self.weights or self.training is None:
-            return self.weights or self.started_from or None
+            return self.weights or None
         text = f"{self.training}, started from {self.started_from}"
         text = text.removesuffix(", started from ")
         return f"{text}, stored as {self.storage.dtype}" if self.storage else text
 
     def of_changed(self) -> "Evidence":
         """Return what is left of it for a network that changed since."""
-        return Evidence(started_from=self.origin or "")
+        return Evidence(started_from=self.origin or self.started_from)
 
     def of_rounded(self, state: str, dtype: str) -> "Evidence":
         """Return what is left of it where the tensors were rounded to be stored.
@@ -326,9 +331,9 @@ class Evidence:
         """
         costs = self.storage.costs if self.storage else ()
         kept = Storage(dtype=dtype, costs=tuple(c for c in costs if c.dtype == dtype))
-        origin = "" if self.training else f"{self.origin or 'unknown weights'}, stored as {dtype}"
+        before = self.started_from if self.training else self.weights or self.started_from
         rounded = replace(self, state=state, weights="", scores=(), fusion_fit=None, storage=kept)
-        return replace(rounded, started_from=origin or self.started_from)
+        return replace(rounded, started_from=before)
 
 
 def check_temperature(values: Mapping[str, float]) -> dict[str, float]:

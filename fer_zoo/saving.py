@@ -1,8 +1,8 @@
 """`save` and `load`: models to files and back, wherever the files are."""
 
 import os
-import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,7 +185,7 @@ def load_record(record: WeightsRecord, fusion: str | Fusion | None = None) -> Cl
     if named is None or isinstance(fusion, Fusion):
         named = Evidence(started_from=record.address)
     model.preset = record.preset
-    model._hold(named)
+    model._hold(deepcopy(named))
     return model
 
 
@@ -252,6 +252,11 @@ def _described(
             "fer_zoo.register_model one that is built like this, and load_state_dict into it"
         )
     own = fresh.state_dict(keep_vars=True)
+    if odd_names := sorted(own.keys() ^ tensors.keys()):
+        raise ArgumentError(
+            f"{model.name!r} as its name builds it has other tensors: {odd_names[:3]}; undo what "
+            "renamed them (pruning, a parametrization) before it is saved"
+        )
     if bad := [k for k, t in tensors.items() if k in own and unusable(k, t, own[k])]:
         raise ArgumentError(f"{bad[:3]} hold NaN or infinity: such a file would not load again")
     if dtype is None:
@@ -263,18 +268,11 @@ def _described(
 
 
 def _replaced(model: Classifier, fresh: Classifier) -> str:
-    """Return the first layer that a network would not have again, or nothing.
-
-    What only training minds (the share that dropout drops, batch norm's momentum) may differ.
-    """
-
-    def layers(network: Classifier) -> dict[str, str]:
-        return {
-            name: layer if re.search("Dropout|BatchNorm", layer) else f"{layer}({settings})"
-            for name, layer, settings in network.layers
-        }
-
-    here, there = layers(model), layers(fresh)
+    """Return the first layer that a network would not have again, or nothing."""
+    here, there = (
+        {name: f"{kind}({settings})" for name, kind, settings in network.form[0]}
+        for network in (model, fresh)
+    )
     odd = [name for name in here if here[name] != there.get(name)]
     odd += [name for name in there if name not in here]
     return f"{odd[0]!r} ({here.get(odd[0], 'gone')})" if odd else ""

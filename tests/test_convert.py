@@ -66,7 +66,9 @@ def test_common_key_styles_convert(tmp_path: Path, style, name):
     made = fer_zoo.convert(path, name, labels=["a", "b", "c", "d", "e"], preset="fer44_tencrop")
     assert same(made.model, model)
     assert (made.model.labels, made.model.preset) == (("a", "b", "c", "d", "e"), "fer44_tencrop")
-    assert re.match(r"old\.pth \(sha256 [0-9a-f]{64}\), converted", made.model.evidence.origin)
+    assert re.match(
+        r"old\.pth \(sha256 [0-9a-f]{64}\), converted", made.model.evidence.started_from
+    )
     told = "\n".join(made.notes)
     assert all(text in told for text in says), told
     assert len(made.notes) == len(says), told

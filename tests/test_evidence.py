@@ -5,9 +5,11 @@ import json
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
 import fer_zoo
+from fer_zoo.config import read_evidence
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evidence import Calibration, Evidence, Faces, Score, Training
 from fer_zoo.plain import canonical_json, digest_tensors, from_plain, to_plain
@@ -63,6 +65,8 @@ CHANGES = {
     "another stride": other_stride,
     ".data": behind_autograd,
     "bfloat16()": lambda m: m.bfloat16(),
+    "other labels": lambda m: setattr(m, "labels", m.labels[::-1]),
+    "batch norm's eps": lambda m: setattr(first(m).bn1, "eps", 0.5),
     "reset_classifier": lambda m: m.reset_classifier(7),
 }
 
@@ -85,7 +89,7 @@ def test_a_changed_network_says_only_what_it_started_from(name, change, untouche
     assert f"weights=None, started from '{ADDRESS[name]}'" in repr(model)
     assert f"started from '{NETWORK}.fer2013'" in repr(first(model))
     path = tmp_path / "a.safetensors"
-    if change in (replace_activation, other_stride):
+    if change in (replace_activation, other_stride, CHANGES["batch norm's eps"]):
         with pytest.raises(ArgumentError, match=r"is another layer than .*register_model"):
             fer_zoo.save(model, path)
         assert not path.exists()
@@ -100,6 +104,8 @@ def test_what_changes_no_value_changes_no_evidence(name, untouched, tmp_path):
     known = model.evidence
     assert known.weights == ADDRESS[name]
     model.to(memory_format=torch.channels_last).train().eval()
+    model.labels = ["happiness" if name == "happy" else name for name in model.labels]
+    first(model).bn1.momentum = 0.5
     assert model.double().evidence == known
     assert model.float().half().evidence == known  # what is bundled is float16
     model.float().load_state_dict(untouched[name].state_dict())
@@ -146,8 +152,9 @@ def test_each_fusion_has_evidence_of_its_own():
             m, "fusion", fer_zoo.fusion.create_fusion("average", 2, 7, space="logit")
         ),
         lambda m: m.members.__setitem__(1, copy.deepcopy(m.members[0])),
+        lambda m: setattr(m.members[1], "labels", m.members[1].labels[::-1]),
     ],
-    ids=["another fusion", "another option", "another member"],
+    ids=["another fusion", "another option", "another member", "another order of classes"],
 )
 def test_fusion_and_members_are_part_of_an_ensembles_state(change, untouched):
     model = copy.deepcopy(untouched[ENSEMBLE])
@@ -165,7 +172,7 @@ def test_rounding_keeps_training_and_temperatures_and_drops_figures(untouched, t
     assert {cost.dtype for cost in again.evidence.storage.costs} == {"int8"}
     assert again.evidence.origin.endswith("(seed 0) on FER2013, stored as int8")
     again.bfloat16()
-    assert again.evidence.origin.endswith("stored as int8")
+    assert again.evidence.started_from.endswith("stored as int8")
     assert again.temperature == {}
 
 
@@ -181,6 +188,49 @@ def test_a_temperature_belongs_to_the_tensors_it_was_given_for(labelled):
     assert labelled.temperature == {}
     with pytest.raises(ArgumentError, match=r"from 0\.001 to 1000, got 0 for 'x'"):
         labelled.temperature = {"x": 0}
+
+
+def test_calibrating_a_changed_network_does_not_bring_old_claims_back(untouched, tmp_path):
+    model = copy.deepcopy(untouched[NETWORK])
+    sgd_step(model)
+    model.temperature = {model.preset: 2.0}
+    for known in (model, fer_zoo.load(fer_zoo.save(model, tmp_path / "a.safetensors"))):
+        assert (known.evidence.weights, known.evidence.origin) == ("", None)
+        assert f"weights=None, started from '{ADDRESS[NETWORK]}'" in repr(known)
+    half = fer_zoo.load(fer_zoo.save(model, tmp_path / "b.safetensors", dtype="float16"))
+    assert (half.evidence.origin, half.evidence.started_from) == (None, ADDRESS[NETWORK])
+    assert half.temperature == {model.preset: 2.0}
+
+
+def test_evidence_of_one_state_cannot_be_given_to_another(untouched):
+    model = copy.deepcopy(untouched[NETWORK])
+    known = model.evidence
+    sgd_step(model)
+    with pytest.raises(ArgumentError, match="speaks of another state than 'resnet18_025' has now"):
+        model.evidence = known
+
+
+def test_what_a_record_knows_cannot_be_changed_by_its_models():
+    one = fer_zoo.create(NETWORK, weights="default")
+    one.evidence.calibration.temperature["fer40_center"] = 5.0
+    one.evidence.training.recipe["lr"] = 99.0
+    other = fer_zoo.create(NETWORK, weights="default")
+    assert other.temperature["fer40_center"] == 0.93094
+    assert other.evidence.training.recipe["lr"] == 0.1
+
+
+def test_a_pruned_network_is_refused_before_it_is_written(untouched, tmp_path):
+    model = copy.deepcopy(untouched[NETWORK])
+    torch.nn.utils.prune.l1_unstructured(model.conv1, "weight", 0.5)
+    with pytest.raises(ArgumentError, match=r"has other tensors: \['conv1.weight"):
+        fer_zoo.save(model, tmp_path / "a.safetensors")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_files_from_before_evidence_say_what_they_started_from(untouched):
+    known = {"weights": "resnet18_025.fer2013", "recipe": {"lr": 0.1}, "metrics": []}
+    config = {"name": NETWORK, "provenance": known, "temperature": {"fer40_center": 0.9}}
+    assert read_evidence(config) == Evidence(started_from="resnet18_025.fer2013")
 
 
 def test_a_file_cannot_lend_evidence_to_other_tensors(untouched, labelled, tmp_path):

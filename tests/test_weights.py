@@ -305,7 +305,9 @@ def test_imagenet_by_torchvision(files, tmp_path: Path, monkeypatch, name):
         torch.testing.assert_close(stem, state[key].sum(1, keepdim=True))
         assert model.num_classes == 5
         assert model.labels is None
-        assert f"torchvision {enum}.IMAGENET1K_V1 (stem summed to gray" in model.evidence.origin
+        assert (
+            f"torchvision {enum}.IMAGENET1K_V1 (stem summed to gray" in model.evidence.started_from
+        )
         rgb = fer_zoo.create(name, weights="imagenet", in_channels=3)
         assert torch.equal(rgb.state_dict()[key], state[key])
         object.__setattr__(entry.value, "url", f"{url}/net-00000000.pth")
@@ -344,7 +346,7 @@ def test_imagenet_by_timm(tmp_path: Path, monkeypatch):
         if key != stem and not key.startswith("fc."):
             assert torch.equal(ours[key], value)
     assert model.num_classes == 3
-    assert "ImageNet: timm resnet10t" in model.evidence.origin
+    assert "ImageNet: timm resnet10t" in model.evidence.started_from
 
 
 def test_imagenet_where_there_is_none():

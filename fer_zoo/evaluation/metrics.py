@@ -230,7 +230,7 @@ def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
 
 
 def _state_of(model: Classifier) -> str:
-    return hashlib.sha256(repr((model.state, model.layers)).encode()).hexdigest()
+    return hashlib.sha256(repr((model.state, model.form)).encode()).hexdigest()
 
 
 def score_metrics(

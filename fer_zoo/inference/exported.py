@@ -92,6 +92,7 @@ def export(
         "input": entry,
         "shape": ["batch", *example.shape[1:]],
         "origin": network.evidence.origin,
+        "started_from": network.evidence.started_from,
     }
     metadata = {"fer_zoo": json.dumps(about)}
     with replacing(target) as temporary, torch.inference_mode():

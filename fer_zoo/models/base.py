@@ -1,15 +1,17 @@
 """What every network of the zoo can do: timm's dialect, plus labels and a preset."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evidence import Calibration, Evidence
-from fer_zoo.labels import check_labels
+from fer_zoo.labels import canonical, check_labels
 from fer_zoo.plain import digest_tensors
 
 
@@ -43,7 +45,8 @@ class Classifier(nn.Module, ABC):
         super().__init__()
         self._labels: tuple[str, ...] | None = None
         self._evidence = Evidence()
-        self._known_layers: list[tuple[str, str, str]] = []
+        self._known_form: Any = None
+        self._seen: Any = None
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -63,34 +66,46 @@ class Classifier(nn.Module, ABC):
         return digest_tensors(tensors)
 
     @property
-    def layers(self) -> list[tuple[str, str, str]]:
-        """Name, type and settings of each layer: one without values can be replaced, too."""
-        return [
-            (name, type(m).__name__, "" if isinstance(m, Classifier) else m.extra_repr())
-            for name, m in self.named_modules()
-        ]
+    def form(self) -> tuple[Any, ...]:
+        """What else than values decides the answers: the layers with their settings, the labels."""
+        layers = [(name, type(m).__name__, _settings(m)) for name, m in self.named_modules()]
+        return layers, None if self.labels is None else tuple(map(canonical, self.labels))
 
     @property
     def evidence(self) -> Evidence:
         """What is known of the network as it is now.
 
-        Setting it binds it to the present state. Whatever changes a value or replaces a layer
-        afterwards, only where the network comes from is left of it.
+        Setting it binds it to the present state. Whatever changes a value, a layer or a label
+        afterwards, only where the network comes from is left of it. (Hooks, and methods that were
+        replaced, are not looked at.)
+
+        Raises:
+            ArgumentError: what is set is no `Evidence`, or it speaks of another state.
         """
         held = self._evidence
-        if not held.claims or (held.state == self.state and self._known_layers == self.layers):
-            return held
-        return held.of_changed()
+        if held.claims and (seen := self._glance()) != self._seen:
+            if self._known_form != self.form or held.state != self.state:
+                return held.of_changed()
+            self._seen = seen
+        return held
 
     @evidence.setter
     def evidence(self, evidence: Evidence) -> None:
         if not isinstance(evidence, Evidence):
             raise ArgumentError(f"evidence is a fer_zoo.evidence.Evidence, got {evidence!r:.80}")
-        self._hold(replace(evidence, state=self.state if evidence.claims else ""))
+        state = self.state if evidence.claims else ""
+        if evidence.claims and evidence.state not in ("", state):
+            raise ArgumentError(f"{evidence!r} speaks of another state than {self.name!r} has now")
+        self._hold(replace(evidence, state=state))
 
     def _hold(self, evidence: Evidence) -> None:
         """Take evidence whose state is known to be the network's, as from a checked file."""
-        self._evidence, self._known_layers = evidence, self.layers
+        self._evidence, self._known_form, self._seen = evidence, self.form, None
+
+    def _glance(self) -> Any:
+        """Return what tells cheaply whether anything changed since the last look."""
+        tensors = self.state_dict(keep_vars=True).values()
+        return self.form, [(t.data_ptr(), _version(t), _sum_of_bits(t)) for t in tensors]
 
     @property
     def temperature(self) -> dict[str, float]:
@@ -150,7 +165,7 @@ class Classifier(nn.Module, ABC):
     def __repr__(self) -> str:
         """Say what one wants to know of a model; `print(model)` lists its layers or members."""
         known = self.evidence
-        weights = known.origin if known.claims else None
+        weights = known.origin
         before = known.started_from if weights is None else ""
         channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
         parts = [
@@ -186,6 +201,26 @@ class Classifier(nn.Module, ABC):
         self.num_classes = check_count("num_classes", num_classes)
         self.labels = None
         self._hold(self.evidence.of_changed())
+
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _settings(module: nn.Module) -> str:
+    """Return the settings of a layer that matter in evaluation."""
+    if isinstance(module, Classifier | nn.modules.dropout._DropoutNd):
+        return ""
+    return re.sub("momentum=[^,]*,? ?", "", module.extra_repr())
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+@torch.no_grad()
+def _sum_of_bits(tensor: Tensor) -> int:
+    bits = tensor.detach().view(_BITS[tensor.element_size()])
+    return int(bits.sum(dtype=torch.int64))
 
 
 def check_count(name: str, value: int) -> int:

@@ -95,6 +95,11 @@ class Ensemble(Classifier):
         of_fusion = hashlib.sha256(canonical_json(fusion)).hexdigest()
         return hashlib.sha256((digest_tensors(tensors) + of_fusion).encode()).hexdigest()
 
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """As of any network; and which output of each member is which class."""
+        return *super().form, label_orders(self.members)
+
     def forward_members(self, x: Tensor) -> Tensor:
         """Return the logits of each member, in the order of `labels`: `(M, B, K)`."""
         return self._stack([member(x) for member in self.members])

@@ -1,12 +1,14 @@
 """Fitting the fusion of an ensemble on faces that its members were not trained on."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset, check_faces
 from fer_zoo.errors import ArgumentError
-from fer_zoo.evidence import Calibration, Evidence, FusionFit
+from fer_zoo.evidence import Calibration, FusionFit
 from fer_zoo.fusion import Average, Fusion
 from fer_zoo.inference import fit_temperature, member_scores
 from fer_zoo.inference.calibration import LEAST_FACES, unseen_targets
@@ -79,9 +81,8 @@ def fit_fusion(
     calibration = None
     if temperature is not None:
         calibration = Calibration(temperature={model.preset: temperature}, faces=data.faces)
-    model.evidence = Evidence(
-        fusion_fit=fit, calibration=calibration, started_from=model.evidence.origin or ""
-    )
+    before = model.evidence.of_changed()
+    model.evidence = replace(before, fusion_fit=fit, calibration=calibration)
     return fit
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from fer_zoo._files import check_writable
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, CheckpointError, TrainingError
-from fer_zoo.evidence import Calibration, Evidence, Training
+from fer_zoo.evidence import Calibration, Training
 from fer_zoo.factory import create
 from fer_zoo.inference import fit_temperature, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
@@ -336,9 +336,8 @@ class Run:
             val_accuracy=self.best.val_accuracy,
             frozen=tuple(self.identity.get("frozen", ())),
         )
-        model.evidence = Evidence(
-            training=training, calibration=calibration, started_from=self.start.origin or ""
-        )
+        before = self.start.of_changed()
+        model.evidence = replace(before, training=training, calibration=calibration)
         save(model, self.folder / "best.safetensors")
 
     def _calibration(self, scores: Tensor) -> Calibration | None:
