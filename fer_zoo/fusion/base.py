@@ -1,5 +1,6 @@
 """What a fusion is: member logits in, one set of scores out."""
 
+import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -44,8 +45,12 @@ class Fusion(nn.Module, ABC):
         """Return scores `(B, K)` for member logits `(M, B, K)`."""
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments, beside M and K, that build this fusion again."""
-        return {}
+        """Return the keyword arguments, beside M and K, that build this fusion again.
+
+        They are the attributes that have the names of the keywords of its class.
+        """
+        keywords = inspect.getfullargspec(type(self)).kwonlyargs
+        return {name: getattr(self, name) for name in keywords if hasattr(self, name)}
 
     def fresh(self, num_classes: int | None = None) -> "Fusion":
         """Return an unfitted fusion of this kind, for as many members, registered or not."""

@@ -1,7 +1,6 @@
 """Stacking: a linear head on the members' outputs, the thesis' ensemble."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +38,6 @@ class Stacked(Fusion):
         """Return scores `(B, K)` for member logits `(M, B, K)`."""
         self.check(member_logits)
         return self.linear(member_logits.transpose(0, 1).flatten(1))  # type: ignore[no-any-return]
-
-    def options(self) -> dict[str, Any]:
-        """Return the keyword arguments that build this fusion again."""
-        return {"l2": self.l2}
 
     def reset_parameters(self) -> None:
         """Make the head average logits."""

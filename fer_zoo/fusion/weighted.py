@@ -1,13 +1,11 @@
 """A convex combination whose weights are fitted."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError
-from fer_zoo.fusion.average import Space, check_space
 from fer_zoo.fusion.base import Fusion, register_fusion
+from fer_zoo.fusion.fixed import Space, check_space
 
 
 @register_fusion("weighted")
@@ -60,10 +58,6 @@ class Weighted(Fusion):
         if self.space == "logit":
             return (self.theta.softmax(0)[:, None] * log_p).sum(0)
         return (self.theta.log_softmax(0)[:, None] + log_p).logsumexp(0)
-
-    def options(self) -> dict[str, Any]:
-        """Return the keyword arguments that build this fusion again."""
-        return {"space": self.space, "per_class": self.per_class}
 
     def extra_repr(self) -> str:
         """Say the weight of each member; where they differ by class, its mean."""

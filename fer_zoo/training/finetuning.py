@@ -13,12 +13,6 @@ def stages(model: Classifier) -> dict[str, int]:
     """Return the stage of each parameter by name: 0 is the stem, the last one the head.
 
     Stages are the groups of `model.group_matcher(coarse=True)`.
-
-    Example:
-        >>> import fer_zoo
-        >>> found = stages(fer_zoo.create("resnet18_025"))
-        >>> found["conv1.weight"], found["layer4.1.bn2.bias"], found["fc.weight"]
-        (0, 4, 5)
     """
     from timm.models import group_parameters
 

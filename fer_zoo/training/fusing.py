@@ -43,8 +43,7 @@ def fit_fusion(
         >>> faces = FaceDataset(torch.randint(0, 256, (40, 48, 48), dtype=torch.uint8),
         ...                     torch.arange(40) % 7, labels=fer_zoo.labels.FER2013,
         ...                     name="noise", split="public")
-        >>> members = [fer_zoo.create(n, weights="default") for n in ("resnet18_025", "vgg19_025")]
-        >>> model = fer_zoo.create_ensemble(members, fusion="weighted")
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="weighted")
         >>> fit = fit_fusion(model, faces)
         >>> fit.report.loss_after <= fit.report.loss_before
         True
