@@ -84,9 +84,8 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
 
     Example:
         >>> import tempfile, torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48).byte(), torch.arange(7), labels=fer_zoo.labels.FER2013,
-        ...     name="black")
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
         >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     print(write_report(folder, report).read_text().splitlines()[0])

@@ -66,9 +66,8 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(
-        ...     torch.zeros(7, 48, 48).byte(), torch.arange(7),
-        ...     labels=fer_zoo.labels.FER2013, name="black")
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> a, b = (fer_zoo.evaluate(name, faces) for name in ("resnet18_025", "vgg19_025"))
         >>> comparison = compare(a, b)
         >>> comparison.first, comparison.p_value

@@ -96,15 +96,8 @@ def cross_validate(
 ) -> Tensor:
     """Return fused scores `(N, K)`, each face's by a fusion fitted on the other folds.
 
-    Args:
-        fusion: what kind to fit; it is left as it is.
-        scores: member scores `(M, N, K)`.
-        targets: `(N,)`.
-        split: where the faces come from.
-        folds: number of parts, drawn at random with a fixed seed.
-        allow: fit on the training split all the same.
-        apply_to: other member scores `(M, N, K)` of the same faces, e.g. of more views, to fuse by
-            what was fitted on `scores`.
+    The folds are drawn at random with a fixed seed. `scores` are the members', `(M, N, K)`;
+    `apply_to` may hold others of the same faces, e.g. of more views, to fuse instead of them.
     """
     if type(folds) is not int or not 2 <= folds <= len(targets):
         raise ArgumentError(f"folds must be from 2 to the number of faces, got {folds!r:.80}")

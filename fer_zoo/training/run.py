@@ -319,7 +319,13 @@ class Run:
         if not self.workers.chief:
             return
         if self.best is self.history[-1]:
-            self._save_best(self.kept, self._calibration(scores))
+            calibration = None
+            if len(scores) >= LEAST_FACES:
+                with may_stay_uncalibrated("the model", self.uncalibrated):
+                    fitted = fit_temperature(scores, self.val_targets, split="validation faces")
+                    found = {self.preset.name: fitted}
+                    calibration = Calibration(temperature=found, faces=self.validation.faces)
+            self._save_best(self.kept, calibration)
             # The best epoch's figures are the file's; the caller's network goes on changing.
             self.kept.evidence = self.start.of_changed()
         config = {"run": self.identity, "history": [asdict(e) for e in self.history]}
@@ -344,15 +350,6 @@ class Run:
         )
         save(model, self.folder / "best.safetensors")
 
-    def _calibration(self, scores: Tensor) -> Calibration | None:
-        if len(scores) >= LEAST_FACES:
-            with may_stay_uncalibrated("the model", self.uncalibrated):
-                fitted = fit_temperature(scores, self.val_targets, split="validation faces")
-                return Calibration(
-                    temperature={self.preset.name: fitted}, faces=self.validation.faces
-                )
-        return None
-
     def _resume(self) -> None:
         path, best = self.folder / "last.safetensors", self.folder / "best.safetensors"
         tensors, config = read_checkpoint(path)
@@ -375,24 +372,20 @@ class Run:
                 f"{self.folder} has lost its best.safetensors; "
                 "start again with resume=False (--fresh)"
             )
-        training = load(best).evidence.training
+        model = load(best)
+        training = model.evidence.training
         if training is None or training.start != own["start"]:
             raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
         unpack(tensors, self.model, self.average, self.optimizer)
         self.history = history
-        if self.workers.chief:
-            self._restate(own, history)
-            log.info("resuming %s after epoch %d", self.folder, len(history))
-
-    def _restate(self, earlier: dict[str, Any], history: list[Epoch]) -> None:
-        """Let the best model say how long the run is now; write a csv that may be lost."""
-        best = self.folder / "best.safetensors"
+        if not self.workers.chief:
+            return
         try:
-            if earlier != self.identity:
-                model = load(best)
+            if own != self.identity:  # the best model says how long the run is now
                 self._save_best(model, model.evidence.calibration)
-            write_history(self.folder / "history.csv", history)
+            write_history(self.folder / "history.csv", history)  # it may be lost
         except (OSError, CheckpointError) as error:
             raise TrainingError(
                 f"{self.folder} cannot be written to ({error}); what it holds is unchanged"
             ) from None
+        log.info("resuming %s after epoch %d", self.folder, len(history))

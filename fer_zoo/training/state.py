@@ -28,11 +28,7 @@ log = logging.getLogger("fer_zoo.training")
 
 
 def check_splits(data: FaceDataset, validation: FaceDataset) -> int:
-    """Raise unless training and choosing on these faces keeps the numbers honest.
-
-    Returns:
-        How many of the validation faces are training faces too.
-    """
+    """Return how many validation faces are training faces too; refuse what is not honest."""
     if check_faces(data).split == "private" or check_faces(validation).split == "private":
         raise SplitError(
             "PrivateTest is scored once, for reporting: train on split='train' and choose on "
