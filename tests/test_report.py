@@ -97,8 +97,8 @@ def test_everything_planted_is_found_and_nothing_else(root: Path):
     found = data_report(root, progress=False)
     _, targets = planted()
     assert found.constant == (
-        Face(3, "train", LABELS[targets[3]]),
-        Face(41, "public", LABELS[targets[41]]),
+        Face(row=3, split="train", label=LABELS[targets[3]]),
+        Face(row=41, split="public", label=LABELS[targets[41]]),
     )
     assert rows(found.exact) == [[5, 20], [6, 45]]
     assert rows(found.near) == [[7, 22], [8, 46], [42, 53]]

@@ -145,7 +145,7 @@ def test_markdown_has_a_row_for_each(model):
 
 
 def test_unusable_choices_are_refused(model):
-    with pytest.raises(UnknownNameError, match=r"\['fog'\]; there are \['occlude_eyes'"):
+    with pytest.raises(UnknownNameError, match="unknown corruption 'fog'"):
         robustness(model, stripes(9), corruptions=["fog"])
     for choice in ({"severities": [0, 1]}, {"severities": []}, {"corruptions": []}):
         with pytest.raises(ArgumentError, match="severities from 1 to 5"):

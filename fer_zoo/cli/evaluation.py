@@ -28,7 +28,7 @@ from fer_zoo.cli.show import (
 )
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.evaluation import compare_all, measure, write_comparison, write_report
-from fer_zoo.evaluation.folder import prepare_folder, to_json
+from fer_zoo.evaluation.card import prepare_folder, to_json
 from fer_zoo.factory import resolve
 from fer_zoo.transforms import PRESETS
 

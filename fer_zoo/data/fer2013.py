@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -121,6 +122,9 @@ def load_arrays(root: Path) -> Arrays:
 
     Usage is 0 Training, 1 PublicTest, 2 PrivateTest, 3 one of the last two.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file, save_file
+
     if not root.exists():
         raise DataError(f"{root} does not exist: give fer2013.csv or a folder that holds it")
     source = find_csv(root)
@@ -129,50 +133,23 @@ def load_arrays(root: Path) -> Arrays:
             f"{root} holds neither {' nor '.join(_CSV_NAMES)} nor the folders train/ and test/"
         )
     files = [] if source else _folder_files(root)
-    stamp = _fingerprint([source] if source else files)
-    cache = _cache_folder() / f"fer2013-{stamp[:16]}.safetensors"
-    cached = _read_cache(cache, stamp)
-    if cached is not None:
-        return cached
+    stamp = hashlib.sha256()
+    for path in [source] if source else files:
+        stat = path.stat()
+        stamp.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    folder = Path(os.environ.get("FER_ZOO_CACHE") or Path.home() / ".cache" / "fer_zoo")
+    cache = folder / f"fer2013-{stamp.hexdigest()[:16]}.safetensors"
+    with suppress(OSError, SafetensorError):
+        return load_file(cache)
     arrays = _read_csv(source) if source else _read_folder(root, files)
     try:
-        _write_cache(cache, arrays, stamp)
+        with replacing(cache) as temporary:
+            save_file(arrays, temporary)
     except OSError as error:
         warnings.warn(
             f"cannot write the cache {cache}: {error}; parsing again next time", stacklevel=3
         )
     return arrays
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("FER_ZOO_CACHE") or Path.home() / ".cache" / "fer_zoo")
-
-
-def _fingerprint(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        stat = path.stat()
-        digest.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _read_cache(path: Path, stamp: str) -> Arrays | None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            if (file.metadata() or {}).get("source") != stamp:
-                return None
-            return {name: file.get_tensor(name) for name in ("images", "targets", "usage")}
-    except (OSError, SafetensorError):
-        return None
-
-
-def _write_cache(path: Path, arrays: Arrays, stamp: str) -> None:
-    from safetensors.numpy import save_file
-
-    with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata={"source": stamp})
 
 
 def _read_csv(path: Path) -> Arrays:

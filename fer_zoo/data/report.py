@@ -230,7 +230,14 @@ def data_report(
     """
     if type(near_bits) is not int or not 0 <= near_bits <= 16:
         raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits!r:.80}")
-    imagehash, components = _libraries()
+    try:
+        import imagehash
+        import scipy.sparse.csgraph
+        from PIL import Image
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the data report needs ImageHash ({error}): pip install 'fer-zoo[train]'"
+        ) from None
     name, labels, images, faces, notes = _read(as_path(root))
     votes, vote_notes = _votes(as_path(root), faces)
     deviation = np.array([image.std() for image in images])
@@ -238,10 +245,12 @@ def data_report(
     for row in np.flatnonzero(deviation >= BLANK).tolist():
         copies.setdefault(hashlib.blake2b(images[row].tobytes()).digest(), []).append(row)
     firsts = np.array([rows[0] for rows in copies.values()], dtype=np.int64)
-    hashes = _hashes(imagehash, images[firsts], progress)
+    shown = tqdm(images[firsts], desc="hashing", unit="face", disable=None if progress else True)
+    found = [imagehash.phash(Image.fromarray(image)).hash.ravel() for image in shown]
+    hashes = np.packbits(np.array(found, bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
     i, j, bits, likeness = _near_pairs(images[firsts], hashes, near_bits, progress)
-    linked = components.csr_array((np.ones(len(i)), (i, j)), shape=(len(firsts),) * 2)
-    member = components.csgraph.connected_components(linked, directed=False)[1]
+    linked = scipy.sparse.csr_array((np.ones(len(i)), (i, j)), shape=(len(firsts),) * 2)
+    member = scipy.sparse.csgraph.connected_components(linked, directed=False)[1]
     families: dict[int, list[list[int]]] = {}
     for rows, family in zip(copies.values(), member.tolist(), strict=True):
         families.setdefault(family, []).append(rows)
@@ -319,15 +328,6 @@ def _votes(root: Path, faces: list[Face]) -> tuple[tuple[list[int], list[int]] |
     return (np.flatnonzero(most).tolist(), np.flatnonzero(any_vote).tolist()), []
 
 
-def _hashes(imagehash: Any, images: np.ndarray, progress: bool) -> np.ndarray:
-    """Return a perceptual hash of 64 bits for each image."""
-    from PIL import Image
-
-    shown = tqdm(images, desc="hashing", unit="face", disable=None if progress else True)
-    bits = [imagehash.phash(Image.fromarray(image)).hash.ravel() for image in shown]
-    return np.packbits(np.array(bits, bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
-
-
 def _near_pairs(
     images: np.ndarray, hashes: np.ndarray, near_bits: int, progress: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -388,14 +388,3 @@ def _shared(groups: tuple[Group, ...], split: str, other: str) -> tuple[int, int
         total += len(ours) if theirs else 0
         differ += sum(bool(theirs - {face.label}) for face in ours)
     return total, differ
-
-
-def _libraries() -> tuple[Any, Any]:
-    try:
-        import imagehash
-        import scipy.sparse.csgraph
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the data report needs ImageHash ({error}): pip install 'fer-zoo[train]'"
-        ) from None
-    return imagehash, scipy.sparse

@@ -1,7 +1,6 @@
 """Evaluation: metrics with their evidence, comparisons, pictures and the card."""
 
-from fer_zoo.evaluation.card import make_card
-from fer_zoo.evaluation.comparison import Comparison, compare, counterpart
+from fer_zoo.evaluation.card import make_card, write_comparison, write_report
 from fer_zoo.evaluation.corruptions import (
     CORRUPTIONS,
     Corruption,
@@ -9,10 +8,17 @@ from fer_zoo.evaluation.corruptions import (
     corrupted_examples,
     robustness,
 )
-from fer_zoo.evaluation.folder import write_comparison, write_report
 from fer_zoo.evaluation.metrics import Evaluation, evaluate, score_metrics
-from fer_zoo.evaluation.mistakes import Mistake, find_mistakes
-from fer_zoo.evaluation.report import Report, compare_all, measure
+from fer_zoo.evaluation.report import (
+    Comparison,
+    Mistake,
+    Report,
+    compare,
+    compare_all,
+    counterpart,
+    find_mistakes,
+    measure,
+)
 
 __all__ = [
     "CORRUPTIONS",

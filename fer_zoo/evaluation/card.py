@@ -1,12 +1,19 @@
-"""The card: the published evidence for one set of weights, as Markdown."""
+"""The card, the published evidence for one set of weights, and the folder that it stands in."""
 
+import csv
+import json
+import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+from fer_zoo import plots
+from fer_zoo._files import check_writable, replacing
 from fer_zoo._tables import markdown
-from fer_zoo.evaluation.comparison import Comparison
+from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.figures import (
     CALIBRATION,
     RESULT,
@@ -17,10 +24,10 @@ from fer_zoo.evaluation.figures import (
     points,
 )
 from fer_zoo.evaluation.metrics import Evaluation, check_results, selections
-from fer_zoo.evaluation.mistakes import find_mistakes
-from fer_zoo.evaluation.report import Report
+from fer_zoo.evaluation.report import Comparison, Mistake, Report, compare_all, find_mistakes
 from fer_zoo.models import Classifier, Ensemble, count_parameters
 
+DPI = 130
 PACKAGES = ("fer-zoo", "torch", "torchmetrics", "scikit-learn", "scipy", "numpy")
 LIMITS = """\
 - A label says what a face looks like to whoever labelled it, not what a person feels. People \
@@ -32,6 +39,99 @@ little too high.
 - The intervals say how far the figures would move with other faces of the same kind. They do not \
 cover other cameras, other crops, or another training run.
 - Nothing here is broken down by age, sex or skin colour, which the data does not name."""
+
+
+def to_json(
+    reports: Sequence[Report], comparisons: Sequence[Comparison], command: str = ""
+) -> dict[str, Any]:
+    """Return everything as plain values.
+
+    `results` holds the evaluations in the order of the models, `comparisons` McNemar's tests,
+    `robustness` what was measured of it, `command` and `versions` how to measure it again.
+    """
+    return {
+        "results": [result.to_dict() for report in reports for result in report.results],
+        "comparisons": [comparison.to_dict() for comparison in comparisons],
+        "robustness": [r.robustness.to_dict() for r in reports if r.robustness is not None],
+        "command": command,
+        "versions": versions(),
+    }
+
+
+def prepare_folder(folder: str | os.PathLike[str]) -> Path:
+    """Make a folder and see that it can be written to, before the long work."""
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise ArgumentError(f"{folder} cannot be written to: {error}") from None
+    return Path(folder)
+
+
+def write_report(folder: str | os.PathLike[str], report: Report, *, command: str = "") -> Path:
+    """Write the card, its figures as JSON, pictures and the list of errors; return the card.
+
+    The files are `card.md`, `evaluation.json`, `confusion.png`, `reliability.png`, `recalls.png`,
+    `errors.csv` and `errors.png`, and `robustness.png` where that was measured. Each appears whole
+    or not at all, and replaces the one of an earlier report.
+
+    Args:
+        folder: where to; made if it is not there.
+        report: what `measure` returned.
+        command: what measures all of it again, for the card.
+
+    Raises:
+        ArgumentError: the folder cannot be written to.
+
+    Example:
+        >>> import tempfile, torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(write_report(folder, report).read_text().splitlines()[0])
+        # resnet18_025
+    """
+    path, first = prepare_folder(folder), report.results[0]
+    mistakes = find_mistakes(first, report.data)
+    pictures = {
+        "confusion.png": plots.confusion(first),
+        "reliability.png": plots.reliability(first),
+        "recalls.png": plots.recalls(report.results),
+        "errors.png": plots.mistakes(mistakes, report.data) if mistakes else None,
+        "robustness.png": plots.robustness(report.robustness) if report.robustness else None,
+    }
+    for name, figure in pictures.items():
+        if figure is None:
+            (path / name).unlink(missing_ok=True)  # it would be an earlier report's
+            continue
+        with replacing(path / name) as temporary:
+            figure.savefig(temporary, dpi=DPI)
+    with replacing(path / "errors.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
+        writer.writeheader()
+        writer.writerows(map(asdict, mistakes))
+    comparisons = [] if report.gain is None else [report.gain]
+    _write(path / "evaluation.json", json.dumps(to_json([report], comparisons, command), indent=1))
+    _write(path / "card.md", make_card(report, command=command))
+    return path / "card.md"
+
+
+def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) -> Path:
+    """Write `comparison.md`, several models side by side; return its path.
+
+    Example:
+        >>> import tempfile, torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> reports = [fer_zoo.evaluation.measure("resnet18_025", faces)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_comparison(folder, reports).name
+        'comparison.md'
+    """
+    results = [result for report in reports for result in report.results]
+    path = Path(folder) / "comparison.md"
+    _write(path, make_comparison(results, compare_all(reports)))
+    return path
 
 
 def make_card(report: Report, *, command: str = "") -> str:
@@ -251,3 +351,8 @@ def _mistakes(report: Report) -> list[str]:
         markdown(rows),
         "![Most confident errors](errors.png)",
     ]
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")

@@ -7,10 +7,9 @@ and perturbations" (arXiv 1903.12261): each corruption in five severities, alway
 import io
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,14 @@ from tqdm import tqdm
 
 from fer_zoo._tables import markdown
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, UnknownNameError
+from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evaluation.metrics import Evaluation, evaluate
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.models import Classifier
 from fer_zoo.plots import contact_sheet
+from fer_zoo.registry import Registry
 from fer_zoo.transforms import Preset
 
 SIDE = 48
@@ -144,23 +144,23 @@ _CONTRAST = "times the contrast", partial(_apply, "adjust_contrast")
 _EYES = f"px high, a bar {EYES[2]} px wide over the eyes", partial(_bar, centre=EYES)
 _MOUTH = f"px high, a bar {MOUTH[2]} px wide over the mouth", partial(_bar, centre=MOUTH)
 _NOISE = "gray levels standard deviation, Gaussian", _noise
-CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
-    {
-        "occlude_eyes": Corruption((4, 7, 10, 13, 16), *_EYES),
-        "occlude_mouth": Corruption((4, 7, 10, 13, 16), *_MOUTH),
-        "occlude_half": Corruption(
-            (10, 20, 30, 40, 50), "% of the width covered, from the left", _half
-        ),
-        "rotate": Corruption((10, 20, 30, 45, 60), "degrees counter-clockwise", _rotate),
-        "darken": Corruption((0.7, 0.5, 0.35, 0.25, 0.15), *_BRIGHTNESS),
-        "brighten": Corruption((1.3, 1.6, 2.0, 2.5, 3.0), *_BRIGHTNESS),
-        "low_contrast": Corruption((0.6, 0.4, 0.25, 0.15, 0.08), *_CONTRAST),
-        "blur": Corruption((0.6, 1.0, 1.5, 2.0, 3.0), "px standard deviation of a Gaussian", _blur),
-        "noise": Corruption((8, 16, 28, 40, 60), *_NOISE),
-        "jpeg": Corruption((50, 30, 20, 10, 5), "JPEG quality", _jpeg),
-        "small": Corruption((32, 24, 16, 12, 8), "px side, scaled back to 48", _small),
-    }
-)
+CORRUPTIONS: Registry[Corruption] = Registry("corruption", "fer_zoo.evaluation.CORRUPTIONS")
+for _name, _corruption in {
+    "occlude_eyes": Corruption((4, 7, 10, 13, 16), *_EYES),
+    "occlude_mouth": Corruption((4, 7, 10, 13, 16), *_MOUTH),
+    "occlude_half": Corruption(
+        (10, 20, 30, 40, 50), "% of the width covered, from the left", _half
+    ),
+    "rotate": Corruption((10, 20, 30, 45, 60), "degrees counter-clockwise", _rotate),
+    "darken": Corruption((0.7, 0.5, 0.35, 0.25, 0.15), *_BRIGHTNESS),
+    "brighten": Corruption((1.3, 1.6, 2.0, 2.5, 3.0), *_BRIGHTNESS),
+    "low_contrast": Corruption((0.6, 0.4, 0.25, 0.15, 0.08), *_CONTRAST),
+    "blur": Corruption((0.6, 1.0, 1.5, 2.0, 3.0), "px standard deviation of a Gaussian", _blur),
+    "noise": Corruption((8, 16, 28, 40, 60), *_NOISE),
+    "jpeg": Corruption((50, 30, 20, 10, 5), "JPEG quality", _jpeg),
+    "small": Corruption((32, 24, 16, 12, 8), "px side, scaled back to 48", _small),
+}.items():
+    CORRUPTIONS.register(_name, _corruption)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,36 +267,29 @@ def robustness(
         >>> print(result.to_markdown().splitlines()[2])
         | corruption | unit | 3 | mean |
     """
-    names = _known(corruptions)
-    if not names or not severities or not set(severities) <= {1, 2, 3, 4, 5}:
+    names = CORRUPTIONS if corruptions is None else corruptions
+    chosen = {name: CORRUPTIONS[name] for name in names}
+    if not chosen or not severities or not set(severities) <= {1, 2, 3, 4, 5}:
         raise ArgumentError(
-            f"give one corruption or more, and severities from 1 to 5; got {names} and "
+            f"give one corruption or more, and severities from 1 to 5; got {list(chosen)} and "
             f"{list(severities)}"
         )
     network = resolve(model)
     clean = evaluate(network, data, preset=preset, batch_size=batch_size)
     targets = clean.targets
     accuracy: dict[str, tuple[float, ...]] = {}
-    total = len(names) * len(severities)
+    total = len(chosen) * len(severities)
     with tqdm(total=total, desc="corruptions", disable=None if progress else True) as bar:
-        for name in names:
+        for name, corruption in chosen.items():
             shares = []
             for severity in severities:
-                images = CORRUPTIONS[name](data.images, severity)
+                images = corruption(data.images, severity)
                 members = member_scores(network, images, preset=preset, batch_size=batch_size)
                 right = fuse(network, members).argmax(1) == targets
                 shares.append(float(right.double().mean()))
                 bar.update()
             accuracy[name] = tuple(shares)
     return Robustness(clean=clean, severities=tuple(severities), accuracy=accuracy)
-
-
-def _known(names: Sequence[str] | None) -> list[str]:
-    chosen = list(CORRUPTIONS) if names is None else list(names)
-    unknown = [name for name in chosen if name not in CORRUPTIONS]
-    if unknown:
-        raise UnknownNameError(f"unknown corruptions {unknown}; there are {list(CORRUPTIONS)}")
-    return chosen
 
 
 def corrupted_examples(image: Tensor, *, corruptions: Sequence[str] | None = None) -> Any:
@@ -308,7 +301,7 @@ def corrupted_examples(image: Tensor, *, corruptions: Sequence[str] | None = Non
         12
     """
     images, captions = [], []
-    for name in _known(corruptions):
+    for name in CORRUPTIONS if corruptions is None else corruptions:
         corruption = CORRUPTIONS[name]
         images += [image, *(corruption(image[None], s)[0] for s in range(1, 6))]
         captions += [name, *(f"{value:g}" for value in corruption.severities)]

@@ -46,6 +46,13 @@ def make_model_card(
     check_results(model, results)
     scores = results or model.evidence.scores
     labels = ", ".join(model.labels) if model.labels else f"{model.num_classes} unnamed classes"
+    name, call = ("predict", "Predictor") if model.labels else ("model", "load")
+    then = '\nprint(predict("face.png").label)' if model.labels else ""
+    evidence = "No figures are recorded for these weights."
+    if scores:
+        rules = dict.fromkeys(score.selection or "not recorded" for score in scores)
+        table = markdown([*zip(*figure_rows(scores, SHOWN), strict=True)])
+        evidence = f"{table}\n\nSelection: {'; '.join(rules)}."
     parts = [
         f"---\n{_metadata(model, place, scores)}\n---",
         f"# {place.rpartition('/')[2]}",
@@ -53,9 +60,9 @@ def make_model_card(
         f"crops: `{model.name}` of fer_zoo (`pip install fer-zoo`), transform "
         f"`{model.preset}`, classes {labels}.",
         "## Use",
-        _usage(model, place),
+        f'```python\nimport fer_zoo\n\n{name} = fer_zoo.{call}("hf-hub:{place}"){then}\n```',
         "## Evidence",
-        _table(scores) if scores else "No figures are recorded for these weights.",
+        evidence,
         "## Storage",
         "\n".join(storage_lines(model.evidence.storage, stored)),
         "## Where it comes from",
@@ -109,15 +116,3 @@ def _metadata(model: Classifier, place: str, scores: Sequence[Score]) -> str:
         eval_results=results or None,
     )
     return data.to_yaml().strip()
-
-
-def _usage(model: Classifier, place: str) -> str:
-    name, call = ("predict", "Predictor") if model.labels else ("model", "load")
-    then = '\nprint(predict("face.png").label)' if model.labels else ""
-    return f'```python\nimport fer_zoo\n\n{name} = fer_zoo.{call}("hf-hub:{place}"){then}\n```'
-
-
-def _table(scores: Sequence[Score]) -> str:
-    rules = dict.fromkeys(score.selection or "not recorded" for score in scores)
-    rows = [*zip(*figure_rows(scores, SHOWN), strict=True)]
-    return f"{markdown(rows)}\n\nSelection: {'; '.join(rules)}."

@@ -1,18 +1,115 @@
-"""Everything that is measured of a model, with one view and with ten."""
+"""Everything that is measured of a model, its errors, and one model against another."""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
 from fer_zoo.data import FaceDataset
-from fer_zoo.evaluation.comparison import Comparison, compare, counterpart
+from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.corruptions import Robustness, robustness
-from fer_zoo.evaluation.metrics import Evaluation, evaluate
+from fer_zoo.evaluation.figures import points
+from fer_zoo.evaluation.metrics import Evaluation, evaluate, libraries
 from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two evaluations on the same faces, and McNemar's exact test of their accuracies.
+
+    Attributes:
+        first: model and preset of one.
+        second: model and preset of the other.
+        n: faces.
+        difference: accuracy of the second minus that of the first, from -1 to 1.
+        only_first: faces that only the first labels right.
+        only_second: faces that only the second labels right.
+        p_value: two-sided; how often chance alone would split the faces on which exactly one is
+            right as unevenly, if both were equally good (McNemar 1947, exact binomial).
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                                  labels=fer_zoo.labels.FER2013, name="black")
+        >>> one, ten = fer_zoo.evaluation.measure("resnet18_025", faces).results
+        >>> compare(one, ten).to_dict()["second"]
+        'resnet18_025, fer40_tencrop'
+    """
+
+    first: str
+    second: str
+    n: int
+    difference: float
+    only_first: int
+    only_second: int
+    p_value: float
+
+    def __repr__(self) -> str:
+        return (
+            f"Comparison({self.second!r} against {self.first!r}: {points(self.difference)} "
+            f"points, McNemar's p = {self.p_value:.3g}, n = {self.n})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+def compare(first: Evaluation, second: Evaluation) -> Comparison:
+    """Compare two evaluations face by face.
+
+    Raises:
+        ArgumentError: they are not of the same faces in the same order.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                     labels=fer_zoo.labels.FER2013, name="black")
+        >>> a, b = (fer_zoo.evaluate(name, faces) for name in ("resnet18_025", "vgg19_025"))
+        >>> comparison = compare(a, b)
+        >>> comparison.first, comparison.p_value
+        ('resnet18_025, fer40_center', 1.0)
+    """
+    _, stats, _ = libraries()
+    if first.faces.fingerprint != second.faces.fingerprint:
+        raise ArgumentError(
+            f"{first.title} was evaluated on {first.faces} and {second.title} on {second.faces}, "
+            "which are not the same faces: evaluate both on one dataset"
+        )
+    only_first = int((first.correct & ~second.correct).sum())
+    only_second = int((second.correct & ~first.correct).sum())
+    differ = only_first + only_second
+    return Comparison(
+        first=f"{first.title}, {first.preset}",
+        second=f"{second.title}, {second.preset}",
+        n=first.n,
+        difference=(only_second - only_first) / first.n,
+        only_first=only_first,
+        only_second=only_second,
+        p_value=float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0,
+    )
+
+
+def counterpart(preset: Preset | str) -> Preset | None:
+    """Return the registered preset with ten crops where `preset` has one view, or the reverse.
+
+    Both scale alike, cut the same size and normalise alike; None where no such preset is
+    registered.
+
+    Example:
+        >>> counterpart("fer40_center").name, counterpart("thesis40")
+        ('fer40_tencrop', None)
+    """
+    own = preset if isinstance(preset, Preset) else PRESETS[preset]
+    arithmetic = (own.resize, own.size, own.mean, own.std)
+    for other in PRESETS.values():
+        alike = (other.resize, other.size, other.mean, other.std) == arithmetic
+        if alike and (other.num_views > 1) != (own.num_views > 1):
+            return other
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,3 +214,69 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
         others = zip(first.results[1:], second.results[1:], strict=False)
         found += [compare(a, b) for a, b in others if a.views == b.views]
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """One face that was labelled wrong.
+
+    Attributes:
+        index: of the face in the data.
+        source: its file, or its place among all rows of FER2013 (0 is the one below the header).
+        true: the class it is labelled as in the data.
+        predicted: the class the model says.
+        probability: what the model gives to that.
+        true_probability: what the model gives to the class in the data.
+
+    Example:
+        >>> Mistake(index=7, source="row 7", true="fear", predicted="happy", probability=0.9,
+        ...         true_probability=0.05).predicted
+        'happy'
+    """
+
+    index: int
+    source: str
+    true: str
+    predicted: str
+    probability: float
+    true_probability: float
+
+
+def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
+    """Return all faces that were labelled wrong, the most confident first.
+
+    Raises:
+        ArgumentError: `data` is not what was evaluated.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                     labels=fer_zoo.labels.FER2013, name="black")
+        >>> model = fer_zoo.create("resnet18_025", weights="default")
+        >>> len(find_mistakes(fer_zoo.evaluate(model, faces), faces))
+        6
+    """
+    if data.fingerprint != evaluation.faces.fingerprint:
+        raise ArgumentError(f"{data.faces} is not what was evaluated: {evaluation.faces}")
+    probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
+    wrong = (~evaluation.correct).nonzero()[:, 0]
+    order = probabilities[wrong, guesses[wrong]].argsort(descending=True, stable=True)
+    triples = ((i, int(evaluation.targets[i]), int(guesses[i])) for i in wrong[order].tolist())
+    return [
+        Mistake(
+            index=i,
+            source=_source(data, i),
+            true=evaluation.labels[true],
+            predicted=evaluation.labels[guess],
+            probability=float(probabilities[i, guess]),
+            true_probability=float(probabilities[i, true]),
+        )
+        for i, true, guess in triples
+    ]
+
+
+def _source(data: FaceDataset, index: int) -> str:
+    files, rows = getattr(data, "files", None), getattr(data, "rows", None)
+    if files is not None:
+        return str(files[index])
+    return f"row {int(rows[index])}" if rows is not None else ""

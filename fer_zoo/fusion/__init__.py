@@ -1,12 +1,9 @@
 """Fusion: from the logits of several members to one probability per class."""
 
 from fer_zoo.evidence import FitReport
-from fer_zoo.fusion.average import Average
 from fer_zoo.fusion.base import FUSIONS, Fusion, create_fusion, register_fusion
-from fer_zoo.fusion.maximum import Maximum
-from fer_zoo.fusion.stacked import Stacked
-from fer_zoo.fusion.vote import Vote
-from fer_zoo.fusion.weighted import Weighted
+from fer_zoo.fusion.fitted import Stacked, Weighted
+from fer_zoo.fusion.fixed import Average, Maximum, Vote
 
 __all__ = [
     "FUSIONS",

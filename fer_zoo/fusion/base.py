@@ -1,8 +1,9 @@
 """What a fusion is: member logits in, one set of scores out."""
 
+import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -44,8 +45,12 @@ class Fusion(nn.Module, ABC):
         """Return scores `(B, K)` for member logits `(M, B, K)`."""
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments, beside M and K, that build this fusion again."""
-        return {}
+        """Return the keyword arguments, beside M and K, that build this fusion again.
+
+        They are the attributes that have the names of the keywords of its class.
+        """
+        keywords = inspect.getfullargspec(type(self)).kwonlyargs
+        return {name: getattr(self, name) for name in keywords if hasattr(self, name)}
 
     def fresh(self, num_classes: int | None = None) -> "Fusion":
         """Return an unfitted fusion of this kind, for as many members, registered or not."""
@@ -110,15 +115,31 @@ class Fusion(nn.Module, ABC):
         device, dtype = home.device, home.dtype
         self.cpu().double()
         self.reset_parameters()
+        optimizer = torch.optim.LBFGS(
+            self.parameters(),
+            max_iter=1000,
+            history_size=20,
+            tolerance_grad=1e-9,
+            tolerance_change=1e-14,
+            line_search_fn="strong_wolfe",
+        )
 
         def objective() -> Tensor:
-            return F.cross_entropy(self(logits), targets) + self.penalty()
+            optimizer.zero_grad()
+            loss = F.cross_entropy(self(logits), targets) + self.penalty()
+            loss.backward()
+            return loss
 
         try:
             with torch.enable_grad():
                 before = float(objective().detach())
-                after, gradient = _minimise(list(self.parameters()), objective)
+                optimizer.step(objective)
+                after = float(objective().detach())
+            gradient = max(
+                float(p.grad.abs().max()) for p in self.parameters() if p.grad is not None
+            )
         finally:
+            optimizer.zero_grad()
             self.to(device, dtype)
         return FitReport(
             fusion=self.name,
@@ -216,29 +237,3 @@ def check_fit_split(split: str, allow_training_split: bool = False) -> None:
             "fusion to learn from. Fit on split='public', or pass allow_training_split=True if "
             "these logits are out-of-fold."
         )
-
-
-def _minimise(
-    parameters: Sequence[nn.Parameter], objective: Callable[[], Tensor]
-) -> tuple[float, float]:
-    """Run L-BFGS to convergence; return the loss and the largest gradient entry."""
-    optimizer = torch.optim.LBFGS(
-        list(parameters),
-        max_iter=1000,
-        history_size=20,
-        tolerance_grad=1e-9,
-        tolerance_change=1e-14,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = objective()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    loss = float(closure().detach())
-    gradient = max(float(p.grad.abs().max()) for p in parameters if p.grad is not None)
-    optimizer.zero_grad()
-    return loss, gradient

@@ -24,10 +24,16 @@ Example:
     ['resnet18_025', 'vgg19_025']
 """
 
-from fer_zoo.plots.epochs import history
-from fer_zoo.plots.heads import fusion
-from fer_zoo.plots.scores import confusion, recalls, reliability, robustness
-from fer_zoo.plots.sheets import contact_sheet, mistakes
+from fer_zoo.plots.charts import (
+    confusion,
+    contact_sheet,
+    fusion,
+    history,
+    mistakes,
+    recalls,
+    reliability,
+    robustness,
+)
 
 __all__ = [
     "confusion",

@@ -35,11 +35,7 @@ def bar_look(i: int) -> dict[str, Any]:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return a `matplotlib.figure.Figure` whose axes take so many inches; `finish` adds the rest.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
+    """Return a matplotlib figure whose axes take so many inches; `finish` adds the rest."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -77,11 +73,7 @@ def _spread(axes: Any, labels: Sequence[Any], way: int) -> None:
 def finish(
     figure: Any, *, title: str = "", handles: Sequence[Any] = (), names: Sequence[str] = ()
 ) -> Any:
-    """Put a title above and a legend below, and make the figure larger by all that stands around.
-
-    Returns:
-        The figure.
-    """
+    """Put a title above and a legend below, make room for all that stands around, and return it."""
     around: tuple[dict[Any, float], dict[Any, float]] = ({}, {})
     for axes in figure.axes:
         outer, inner, cell = axes.get_tightbbox(), axes.get_window_extent(), axes.get_subplotspec()
@@ -93,18 +85,15 @@ def finish(
             sizes[place] = max(sizes.get(place, 0), value / figure.dpi)
     width, height = figure.get_size_inches() + [sum(s.values()) + 0.1 * len(s) for s in around]
     figure.set_size_inches(width, height)
-    for artist in (*_legend(figure, handles, names), *_title(figure, title)):
+    artists = _legend(figure, handles, names)
+    if title:
+        plain = title.replace("$", r"\$")  # what is wrapped is measured as mathematics all the same
+        artists.append(figure.suptitle(plain, fontsize=10, wrap=True))
+    for artist in artists:
         size = artist.get_window_extent().size / figure.dpi
         figure.set_figwidth(max(figure.get_figwidth(), size[0] + 0.1))
         figure.set_figheight(figure.get_figheight() + size[1] + 0.1)
     return figure
-
-
-def _title(figure: Any, title: str) -> list[Any]:
-    if not title:
-        return []
-    plain = title.replace("$", r"\$")  # what is wrapped is measured as mathematics all the same
-    return [figure.suptitle(plain, fontsize=10, wrap=True)]
 
 
 def _legend(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> list[Any]:

@@ -22,12 +22,7 @@ from fer_zoo.errors import ArgumentError
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes of one run, seen from one of them.
-
-    Attributes:
-        rank: which one this is.
-        count: how many there are.
-    """
+    """The processes of one run, seen from one of them."""
 
     rank: int = 0
     count: int = 1

@@ -13,12 +13,6 @@ def stages(model: Classifier) -> dict[str, int]:
     """Return the stage of each parameter by name: 0 is the stem, the last one the head.
 
     Stages are the groups of `model.group_matcher(coarse=True)`.
-
-    Example:
-        >>> import fer_zoo
-        >>> found = stages(fer_zoo.create("resnet18_025"))
-        >>> found["conv1.weight"], found["layer4.1.bn2.bias"], found["fc.weight"]
-        (0, 4, 5)
     """
     from timm.models import group_parameters
 
@@ -31,9 +25,6 @@ def freeze(model: Classifier, count: int) -> list[nn.Module]:
 
     Returns:
         The batch norms of which no parameter learns: they must stay in evaluation mode.
-
-    Raises:
-        ArgumentError: the network has no more stages than that.
     """
     where = stages(model) if count else {}
     last = max(where.values(), default=0)
@@ -53,9 +44,6 @@ def parameter_groups(model: Classifier, recipe: Recipe) -> list[dict[str, Any]]:
     """Return an optimizer's groups of what learns; `scale` is a group's share of the rate.
 
     The head has 1, each stage before it `layer_decay` times the next one's (arXiv 2003.10555).
-
-    Raises:
-        ArgumentError: everything is frozen.
     """
     learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     if not learning:

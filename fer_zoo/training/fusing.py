@@ -45,8 +45,7 @@ def fit_fusion(
         >>> faces = FaceDataset(torch.randint(0, 256, (40, 48, 48), dtype=torch.uint8),
         ...                     torch.arange(40) % 7, labels=fer_zoo.labels.FER2013,
         ...                     name="noise", split="public")
-        >>> members = [fer_zoo.create(n, weights="default") for n in ("resnet18_025", "vgg19_025")]
-        >>> model = fer_zoo.create_ensemble(members, fusion="weighted")
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="weighted")
         >>> fit = fit_fusion(model, faces)
         >>> fit.report.loss_after <= fit.report.loss_before
         True
@@ -98,15 +97,8 @@ def cross_validate(
 ) -> Tensor:
     """Return fused scores `(N, K)`, each face's by a fusion fitted on the other folds.
 
-    Args:
-        fusion: what kind to fit; it is left as it is.
-        scores: member scores `(M, N, K)`.
-        targets: `(N,)`.
-        split: where the faces come from.
-        folds: number of parts, drawn at random with a fixed seed.
-        allow: fit on the training split all the same.
-        apply_to: other member scores `(M, N, K)` of the same faces, e.g. of more views, to fuse by
-            what was fitted on `scores`.
+    The folds are drawn at random with a fixed seed. `scores` are the members', `(M, N, K)`;
+    `apply_to` may hold others of the same faces, e.g. of more views, to fuse instead of them.
     """
     if type(folds) is not int or not 2 <= folds <= len(targets):
         raise ArgumentError(f"folds must be from 2 to the number of faces, got {folds!r:.80}")

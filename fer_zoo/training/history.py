@@ -73,31 +73,12 @@ def read_history(path: str | os.PathLike[str]) -> list[Epoch]:
         raise ArgumentError(f"{path} is no history of a training run: {error}") from None
 
 
-class Board:
-    """TensorBoard's writer for one run, in its folder `tensorboard`; does nothing if not wanted."""
-
-    def __init__(self, folder: Path, wanted: bool, done: int) -> None:
-        self.writer: Any = None
-        if not wanted:
-            return
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise MissingDependencyError(
-                "TensorBoard is not installed: pip install 'fer-zoo[tensorboard]'"
-            ) from None
-        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
-
-    def add(self, epoch: Epoch) -> None:
-        """Write one epoch's figures."""
-        if self.writer is None:
-            return
-        for name, value in asdict(epoch).items():
-            if name != "epoch":
-                self.writer.add_scalar(name.replace("_", "/", 1), value, epoch.epoch)
-        self.writer.flush()
-
-    def close(self) -> None:
-        """End the file."""
-        if self.writer is not None:
-            self.writer.close()
+def open_board(folder: Path, done: int) -> Any:
+    """Return TensorBoard's writer for the run in a folder, of which so many epochs are done."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingDependencyError(
+            "TensorBoard is not installed: pip install 'fer-zoo[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)

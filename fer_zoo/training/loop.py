@@ -2,7 +2,7 @@
 
 import logging
 import os
-from contextlib import closing
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.models import Classifier
 from fer_zoo.training.distributed import joined
-from fer_zoo.training.history import Board
+from fer_zoo.training.history import open_board
 from fer_zoo.training.objective import Teacher
 from fer_zoo.training.recipe import RecipeLike, get_recipe
 from fer_zoo.training.run import Run, TrainResult
@@ -94,9 +94,8 @@ def train(
         run.progress = progress and workers.chief
         try:
             run.begin(resume=resume)
-            with closing(
-                Board(run.folder, tensorboard and workers.chief, len(run.history))
-            ) as board:
+            wanted = tensorboard and workers.chief
+            with open_board(folder, len(run.history)) if wanted else nullcontext() as board:
                 return run.finish(board)
         finally:
             for parameter in run.learning:  # what `freeze` froze is the caller's again

@@ -28,15 +28,7 @@ Teacher = Classifier | str | os.PathLike[str]
 
 
 class Objective:
-    """The loss of a recipe on these faces.
-
-    Args:
-        recipe: the settings.
-        data: the training faces.
-        labels: the model's class names.
-        device: where the batches are.
-        teacher: a model, or the path of a checkpoint or of stored scores; see `read_teacher`.
-    """
+    """The loss of a recipe on these faces, as indices into the model's labels."""
 
     def __init__(
         self,
@@ -106,14 +98,7 @@ class Objective:
     def views(
         self, x: Tensor, rows: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return the batch, mixed if the recipe says so, and its targets.
-
-        Args:
-            x: augmented faces `(B, C, S, S)`.
-            rows: which faces they are, `(B,)`.
-            augmentation: its `mixup` and `cutmix` are used.
-            generator: source of all randomness, on the CPU.
-        """
+        """Return the augmented faces `x`, mixed if the recipe says so, and their targets."""
         shares = [self.targets[rows]]
         if self.answers is not None:
             shares.append((self.answers[rows] / self.recipe.distill_temperature).softmax(1))
@@ -127,12 +112,9 @@ class Objective:
     def losses(
         self, logits: Tensor, shares: list[Tensor], teacher_logits: Tensor | None = None
     ) -> Tensor:
-        """Return the loss of each row `(B,)` in nats.
+        """Return the loss of each row `(B,)` in nats for logits `(B, K)`.
 
-        Args:
-            logits: the network's, float32 `(B, K)`.
-            shares: targets, as `views` returned them.
-            teacher_logits: as `ask` returned them.
+        The targets are those that `views` returned, the teacher's logits those of `ask`.
         """
         recipe = self.recipe
         own = F.cross_entropy(
@@ -158,11 +140,7 @@ def write_answers(
 def read_teacher(
     teacher: Teacher, data: FaceDataset
 ) -> Classifier | tuple[Tensor, tuple[str, ...]]:
-    """Return a teacher as a model, or its stored scores `(N, K)` and their labels.
-
-    Raises:
-        TrainingError: the scores are of other faces than `data`.
-    """
+    """Return a teacher as a model, or its stored scores `(N, K)` of `data` and their labels."""
     if isinstance(teacher, Classifier):
         return deepcopy(teacher)  # the caller's stays where it is, in its mode and precision
     named = isinstance(teacher, str | os.PathLike) and is_address(teacher)

@@ -1,19 +1,19 @@
 """Recipes: the full settings of one training run, as files that can be read and diffed."""
 
-import json
 import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fer_zoo.errors import ArgumentError
+from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms import PRESETS
 
@@ -98,18 +98,12 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
-            if get_origin(f.type) is Literal:
-                if value not in get_args(f.type):
-                    raise ArgumentError(f"{f.name} must be one of {get_args(f.type)}: {value!r}")
-            elif f.type is float and isinstance(value, int) and not isinstance(value, bool):
-                object.__setattr__(self, f.name, float(value))
-            elif isinstance(f.type, type) and type(value) is not f.type:
-                raise ArgumentError(f"recipe setting {f.name} must be {f.type.__name__}: {value!r}")
+            kind: Any = f.type
+            object.__setattr__(self, f.name, from_plain(kind, getattr(self, f.name), f.name))
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise ArgumentError(f"{name} must be {low} to {high}, got {getattr(self, name)}")
-        if not 0 < self.lr < math.inf or (self.nesterov and not self.momentum):
+        if not self.lr > 0 or (self.nesterov and not self.momentum):
             raise ArgumentError("lr must be above 0, and nesterov needs momentum")
         if self.optimizer == "adamw" and self.nesterov:
             raise ArgumentError("nesterov is SGD's: set nesterov=false for AdamW")
@@ -167,8 +161,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
+        return {f.name: to_plain(getattr(self, f.name)) for f in fields(self)}
 
 
 _AUGMENT = "augment."

@@ -1,6 +1,5 @@
 """One run: data resident on the device, batches augmented there, every epoch kept."""
 
-import json
 import logging
 import math
 import time
@@ -25,7 +24,7 @@ from fer_zoo.models import Classifier
 from fer_zoo.saving import load, save
 from fer_zoo.training.distributed import Workers
 from fer_zoo.training.finetuning import freeze
-from fer_zoo.training.history import Board, Epoch, write_history
+from fer_zoo.training.history import Epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import (
@@ -178,8 +177,8 @@ class Run:
         kept: Any = self.model if self.average is None else self.average.module
         return kept  # type: ignore[no-any-return]
 
-    def finish(self, board: Board) -> TrainResult:
-        """Run the epochs that are missing and return the best model."""
+    def finish(self, board: Any = None) -> TrainResult:
+        """Run the epochs that are missing, tell TensorBoard's writer, and return the best model."""
         for number in range(len(self.history) + 1, self.recipe.epochs + 1):
             try:
                 epoch, scores = self._epoch(number)
@@ -205,7 +204,11 @@ class Run:
                 ) from None
             if not self.workers.chief:
                 continue
-            board.add(epoch)
+            if board is not None:
+                for name, value in asdict(epoch).items():
+                    if name != "epoch":
+                        board.add_scalar(name.replace("_", "/", 1), value, number)
+                board.flush()
             log.info(
                 "epoch %d/%d  loss %.4f  accuracy %.2f %%  val loss %.4f  val accuracy %.2f %%"
                 "  %.1f s%s",
@@ -316,7 +319,13 @@ class Run:
         if not self.workers.chief:
             return
         if self.best is self.history[-1]:
-            self._save_best(self.kept, self._calibration(scores))
+            calibration = None
+            if len(scores) >= LEAST_FACES:
+                with may_stay_uncalibrated("the model", self.uncalibrated):
+                    fitted = fit_temperature(scores, self.val_targets, split="validation faces")
+                    found = {self.preset.name: fitted}
+                    calibration = Calibration(temperature=found, faces=self.validation.faces)
+            self._save_best(self.kept, calibration)
             # The best epoch's figures are the file's; the caller's network goes on changing.
             self.kept.evidence = self.start.of_changed()
         config = {"run": self.identity, "history": [asdict(e) for e in self.history]}
@@ -340,15 +349,6 @@ class Run:
         model.evidence = replace(before, training=training, calibration=calibration)
         save(model, self.folder / "best.safetensors")
 
-    def _calibration(self, scores: Tensor) -> Calibration | None:
-        if len(scores) >= LEAST_FACES:
-            with may_stay_uncalibrated("the model", self.uncalibrated):
-                fitted = fit_temperature(scores, self.val_targets, split="validation faces")
-                return Calibration(
-                    temperature={self.preset.name: fitted}, faces=self.validation.faces
-                )
-        return None
-
     def _resume(self) -> None:
         path, best = self.folder / "last.safetensors", self.folder / "best.safetensors"
         tensors, config = read_checkpoint(path)
@@ -358,37 +358,33 @@ class Run:
             earlier |= {"recipe": Recipe(name="").to_dict() | earlier["recipe"]}
             for faces in (earlier["data"], earlier["validation"]):
                 faces.pop("name", None)  # runs took their folder's name for a part of it once
+            own = lengthened(self.identity, earlier)
         except (AttributeError, KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
-        own = lengthened(json.loads(json.dumps(self.identity)), earlier)
         if changed := differences(earlier, own):
             raise TrainingError(
                 f"{self.folder} holds a run with other settings: {changed}; "
                 "use another output folder, or resume=False (--fresh) to start again"
             )
-        training = load(best).evidence.training if best.is_file() else None
-        if best.is_file() and (training is None or training.start != own["start"]):
-            raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
-        unpack(tensors, self.model, self.average, self.optimizer)
         if not best.is_file():
             raise TrainingError(
                 f"{self.folder} has lost its best.safetensors; "
                 "start again with resume=False (--fresh)"
             )
+        model = load(best)
+        training = model.evidence.training
+        if training is None or training.start != own["start"]:
+            raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
+        unpack(tensors, self.model, self.average, self.optimizer)
         self.history = history
-        if self.workers.chief:
-            self._restate(own, history)
-            log.info("resuming %s after epoch %d", self.folder, len(history))
-
-    def _restate(self, earlier: dict[str, Any], history: list[Epoch]) -> None:
-        """Let the best model say how long the run is now; write a csv that may be lost."""
-        best = self.folder / "best.safetensors"
+        if not self.workers.chief:
+            return
         try:
-            if earlier != json.loads(json.dumps(self.identity)):
-                model = load(best)
+            if own != self.identity:  # the best model says how long the run is now
                 self._save_best(model, model.evidence.calibration)
-            write_history(self.folder / "history.csv", history)
+            write_history(self.folder / "history.csv", history)  # it may be lost
         except (OSError, CheckpointError) as error:
             raise TrainingError(
                 f"{self.folder} cannot be written to ({error}); what it holds is unchanged"
             ) from None
+        log.info("resuming %s after epoch %d", self.folder, len(history))

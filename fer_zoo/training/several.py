@@ -156,10 +156,8 @@ def train_ensemble(
     spec, folder = get_spec(model), as_path(output)
     if not spec.members:
         raise ArgumentError(f"{model!r} is a single network: fer_zoo.train trains it")
-    kind, recipes = (
-        FUSIONS[spec.fusion if fusion is None else fusion],
-        _recipes(spec.members, recipe, changes),
-    )
+    kind = FUSIONS[spec.fusion if fusion is None else fusion]
+    recipes = _recipes(spec.members, recipe, changes)
     check_splits(data, validation)
     if len(validation) < FOLDS:
         raise ArgumentError(

@@ -28,11 +28,7 @@ log = logging.getLogger("fer_zoo.training")
 
 
 def check_splits(data: FaceDataset, validation: FaceDataset) -> int:
-    """Raise unless training and choosing on these faces keeps the numbers honest.
-
-    Returns:
-        How many of the validation faces are training faces too.
-    """
+    """Return how many validation faces are training faces too; refuse what is not honest."""
     if check_faces(data).split == "private" or check_faces(validation).split == "private":
         raise SplitError(
             "PrivateTest is scored once, for reporting: train on split='train' and choose on "
@@ -98,8 +94,8 @@ def may_stay_uncalibrated(what: str, told: set[str] | None = None) -> Iterator[N
 
 def describe(data: FaceDataset) -> dict[str, Any]:
     """Return what tells these faces from any others; the name of their folder is not part of it."""
-    names = ("split", "labels", "fingerprint")
-    return {name: getattr(data, name) for name in names} | {"n": len(data)}
+    known = {"split": data.split, "labels": list(data.labels), "n": len(data)}
+    return known | {"fingerprint": data.fingerprint}
 
 
 def hash_state(model: Classifier, *, head: bool = False) -> str:
@@ -204,9 +200,10 @@ def unpack(
     optimizer: torch.optim.Optimizer,
 ) -> None:
     """Put what `pack` returned back in place."""
-    load_state_dict(model, under("model.", tensors))
-    if average is not None:
-        load_state_dict(average, under("average.", tensors))
+    for prefix, module in (("model.", model), ("average.", average)):
+        if module is not None:
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            load_state_dict(module, own)
     for name, parameter in model.named_parameters():
         for key in ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"):
             value = tensors.get(f"optimizer.{key}.{name}")
@@ -216,24 +213,16 @@ def unpack(
                 optimizer.state[parameter][key] = value
 
 
-def lengthened(run: dict[str, Any], earlier: Any) -> dict[str, Any]:
+def lengthened(run: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
     """Return `run` as if it were `earlier` where the two differ only in how long they go on.
 
     At a constant rate the first epochs of a longer run are those of a shorter one.
     """
-    try:
-        recipe, before = run["recipe"], earlier["recipe"]
-        if recipe["schedule"] != "cosine" and recipe["epochs"] >= before["epochs"]:
-            names = ("name", "description", "epochs")
-            return run | {"recipe": recipe | {name: before[name] for name in names}}
-    except (KeyError, TypeError):
-        pass
-    return run
-
-
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names start with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    recipe, before = run["recipe"], earlier["recipe"]
+    if recipe["schedule"] == "cosine" or recipe["epochs"] < before["epochs"]:
+        return run
+    names = ("name", "description", "epochs")
+    return run | {"recipe": recipe | {name: before[name] for name in names}}
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], where: str = "") -> str:
