@@ -16,13 +16,13 @@ from fer_zoo.errors import (
     ArgumentError,
     CheckpointError,
     LabelError,
-    OptimizeError,
     UnknownNameError,
     WeightsError,
 )
 from fer_zoo.factory import resolve
-from fer_zoo.inference.programs import Package, Pipeline, Program, Session, to_onnx
-from fer_zoo.inference.runtime import TOLERANCE, Optimized, smooth_faces
+from fer_zoo.inference.engines import Pipeline
+from fer_zoo.inference.programs import Package, Program, Session, to_onnx
+from fer_zoo.inference.runtime import Optimized, check_answers, smooth_faces
 from fer_zoo.labels import check_labels
 from fer_zoo.models import Classifier
 from fer_zoo.plain import to_plain
@@ -80,7 +80,8 @@ def export(
     if like.device.type != "cpu" or like.dtype != torch.float32:
         raise ArgumentError("export takes a float32 model on the CPU: model.cpu().float() first")
     pipeline = Pipeline(network, preset, transform=transform).eval()
-    example = preset.square(smooth_faces(4)).mul(255).round().byte()
+    faces = preset.square(smooth_faces(7)).mul(255).round().byte()
+    example = faces[:4]
     if not transform:
         example = preset.evaluation_views(example).flatten(0, 1)[:4]
         example = example.expand(-1, network.in_channels, -1, -1).contiguous()
@@ -100,17 +101,11 @@ def export(
             temporary.write_bytes(to_onnx(pipeline, example, names=names, metadata=metadata))
         else:
             _package(pipeline, example, temporary, metadata)
-        expected = pipeline(example)
-        read = partial(_read, temporary, "")
-        call = Session(read) if kind == ".onnx" else Package(read, str(target))
-        for rows in (example, example[:1], example.repeat(3, 1, 1, 1)[:7]):
-            answers = call(rows)
-            difference = float((answers - expected.repeat(2, 1)[: len(rows)]).abs().max())
-            if not difference <= TOLERANCE[torch.float32]:
-                raise OptimizeError(
-                    f"{target} would differ from {network.name!r} by {difference:.2g} in a "
-                    "probability, so it was not written"
-                )
+        written = open_exported(temporary, allow_code=True)
+        for n in (4, 1, 7):
+            check_answers(
+                network, written, faces[:n], dtype=torch.float32, otherwise="so it was not written"
+            )
     return target
 
 

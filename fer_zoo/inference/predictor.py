@@ -19,10 +19,11 @@ from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
+from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.exported import is_exported, open_exported
 from fer_zoo.inference.images import Image, many_of, runs_of
 from fer_zoo.inference.prediction import Prediction, Predictions
-from fer_zoo.inference.runtime import Engine, Optimized, as_it_is, optimize, smooth_faces
+from fer_zoo.inference.runtime import Engine, Optimized, optimize, smooth_faces
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
@@ -272,4 +273,4 @@ def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
         if engine != "torch":
             raise
         log.warning("%s is used as it is: %s", model.name, error)
-        return as_it_is(model, preset)
+        return Optimized(model.name, model.labels, preset, TorchEngine(model, preset))
