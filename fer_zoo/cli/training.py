@@ -19,17 +19,19 @@ from fer_zoo.cli.inputs import (
     parse_setting,
 )
 from fer_zoo.cli.options import (
-    FUSION_NAMES,
-    MODEL_NAMES,
-    PRESET_NAMES,
-    WEIGHTS_TAGS,
+    FUSION,
+    MODEL,
+    PATH,
+    PRESET,
+    WEIGHTS,
+    Name,
     data_option,
     device_option,
+    fusion_option,
     json_option,
     limit_option,
     main,
     model_argument,
-    names,
 )
 from fer_zoo.cli.show import print_json, print_table
 from fer_zoo.data.fer2013 import Split
@@ -54,38 +56,30 @@ from fer_zoo.weights.address import IMAGENET, is_address
 @main.command(short_help="Train a network or an ensemble by a recipe.")
 @model_argument
 @data_option
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option("--output", required=True, type=PATH, help="Folder.")
 @click.option(
     "--recipe",
     default="thesis_20",
     show_default=True,
+    type=Name("recipe", lambda: RECIPES),
     help="A name of fer-zoo recipes, or a .toml file.",
-    shell_complete=names(lambda: RECIPES),
 )
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option(
     "--validation",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
 )
 @click.option(
     "--weights",
+    type=WEIGHTS,
     help="Start from weights: default, a tag, a file, hf-hub:..., imagenet.",
-    shell_complete=WEIGHTS_TAGS,
 )
 @click.option("--new-head", is_flag=True, help="With --weights: other classes than theirs.")
 @click.option("--ferplus", is_flag=True, help="FER+'s eight classes: fer2013new.csv by the csv.")
-@click.option(
-    "--teacher",
-    help="Trained model to learn from: --set distill=0.5.",
-    shell_complete=MODEL_NAMES,
-)
+@click.option("--teacher", type=MODEL, help="Trained model to learn from: --set distill=0.5.")
 @click.option("--seeds", help="Several runs, 0-4 or 0,3,7: mean, deviation and soup.")
-@click.option(
-    "--fusion",
-    help="For an ensemble, another fusion than its own.",
-    shell_complete=FUSION_NAMES,
-)
+@fusion_option
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on.")
 @limit_option
@@ -179,7 +173,6 @@ def train(
 
 
 def _facts(run: TrainResult) -> dict[str, Any]:
-    """Return what a program wants to know of a run."""
     history = [asdict(epoch) for epoch in run.history]
     return {"checkpoint": str(run.checkpoint), "best": asdict(run.best), "history": history}
 
@@ -226,27 +219,23 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
 
 
 @main.command(short_help="Make an ensemble of models and fit its fusion.")
-@click.argument("members", nargs=-1, required=True, shell_complete=MODEL_NAMES)
+@click.argument("members", nargs=-1, required=True, type=MODEL)
 @click.option(
     "--fusion",
     default="average",
     show_default=True,
+    type=FUSION,
     help="fer-zoo list names them.",
-    shell_complete=FUSION_NAMES,
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="New .safetensors.")
+@click.option("--output", required=True, type=PATH, help="New .safetensors.")
 @click.option(
     "--data",
     "root",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Faces the members were not trained on, to fit the fusion and the temperature; of "
     "FER2013, PublicTest.",
 )
-@click.option(
-    "--preset",
-    help="What the ensemble sees, if the members' presets differ.",
-    shell_complete=PRESET_NAMES,
-)
+@click.option("--preset", type=PRESET, help="The ensemble's, if the members' presets differ.")
 @limit_option
 @device_option
 @json_option

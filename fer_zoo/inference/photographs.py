@@ -166,12 +166,10 @@ def search_photographs(
     Files are read ahead in threads. The detector is not called there: it may not bear that, or keep
     a state, as trackers do.
     """
-    ahead: deque[tuple[int, str | None, Callable[[], Pixels] | str]] = deque()
+    ahead: deque[tuple[int, str | None, Callable[[], Pixels]]] = deque()
 
     def search() -> tuple[str | None, list[Crop] | str]:
         _, source, read = ahead.popleft()
-        if isinstance(read, str):
-            return source, read
         try:
             rgb, gray = read()
         except InputError as error:
@@ -185,21 +183,15 @@ def search_photographs(
     with ThreadPoolExecutor(DECODERS) as threads:
         for image in images:
             source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-            size, read = 0, None
             try:
                 opened = open_photograph(image)
-                size = _size(opened)
-                read = partial(read_pixels, opened, image, channels)
-            except InputError as error:
-                failed = str(error)
+                size, read = _size(opened), partial(read_pixels, opened, image, channels)
+            except InputError:  # it is said when its turn comes
+                size, read = 0, partial(read_pixels, None, image, channels)
             while ahead and (len(ahead) == DECODERS or sum(n for n, *_ in ahead) + size > AHEAD):
                 yield search()
-            if read is None:
-                ahead.append((0, source, failed))
-            elif source is None:  # one PIL image may stand here twice
-                ahead.append((size, source, read))
-            else:
-                ahead.append((size, source, threads.submit(read).result))
+            # One PIL image may stand here twice; files do not mind.
+            ahead.append((size, source, read if source is None else threads.submit(read).result))
         while ahead:
             yield search()
 

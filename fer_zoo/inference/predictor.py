@@ -225,9 +225,16 @@ class Predictor(Labeller[Prediction]):
 
     def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[Prediction]:
         most = max(1, self.batch_size // self.preset.num_views)
+
+        def begin(run: list[Any], image: Any) -> Callable[[], Tensor | str]:
+            # Of files only: a PIL image that stands twice must not be decoded twice at once.
+            if len(run) > 1 and isinstance(image, str | os.PathLike):
+                return threads.submit(self._square, image, channels).result
+            return partial(self._square, image, channels)
+
         with ThreadPoolExecutor(DECODERS) as threads:
             runs = map(list, runs_of(images, most))
-            parts = ((run, self._reading(run, channels, threads)) for run in runs)
+            parts = ((run, [begin(run, image) for image in run]) for run in runs)
             if isinstance(images, Sized):  # the next files are read while these are labelled
                 parts = (part for part, _ in pairwise(chain(parts, [([], [])])))
             for run, reading in parts:
@@ -239,21 +246,6 @@ class Predictor(Labeller[Prediction]):
                         yield Prediction(source=source, error=face)
                     else:
                         yield replace(next(labelled), source=source)
-
-    def _reading(
-        self, run: list[Any], channels: Channels, threads: ThreadPoolExecutor
-    ) -> list[Callable[[], Tensor | str]]:
-        """Return what gives the square of each image, files of several being read in threads.
-
-        Nothing else is: a PIL image that stands in a list twice must not be decoded twice at once.
-        """
-        calls: list[Callable[[], Tensor | str]] = []
-        for image in run:
-            if len(run) > 1 and isinstance(image, str | os.PathLike):
-                calls.append(threads.submit(self._square, image, channels).result)
-            else:
-                calls.append(partial(self._square, image, channels))
-        return calls
 
 
 def _check_labels(name: str, labels: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -65,17 +65,7 @@ class Program:
 def onnx_program(
     model: Classifier, preset: Preset, example: Tensor, *, int8: bool = False
 ) -> Program:
-    """Return a float32 model on the CPU in onnxruntime.
-
-    Args:
-        model: a network or an ensemble.
-        preset: the one transform it answers under.
-        example: faces `(N, 1, H, W)`.
-        int8: store weights per channel and compute layers in 8 bits, scaled for the example.
-
-    Raises:
-        OptimizeError: the model cannot be exported.
-    """
+    """Return a float32 model on the CPU in onnxruntime, for int8 scaled for the example."""
     squares = preset.square(example)
     try:
         pipeline = Pipeline(model, preset, softmax=False).eval()
@@ -99,10 +89,6 @@ class Session(Inherited):
     Args:
         read: returns the serialised ONNX model, whenever it is opened.
         where: what errors call it.
-
-    Raises:
-        MissingDependencyError: onnxruntime is not installed.
-        ArgumentError: onnxruntime cannot read the model.
     """
 
     def __init__(self, read: Callable[[], bytes], where: str = "the exported model") -> None:

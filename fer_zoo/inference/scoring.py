@@ -117,9 +117,6 @@ def in_parts(
         batch_size: largest number of views at once.
         views: of one image.
         done: is told of how many images each finished part had.
-
-    Raises:
-        Exception: of `run`, where it is not for want of memory, or one image does not fit.
     """
     results: list[Tensor] = []
     at = 0
