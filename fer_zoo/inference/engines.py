@@ -46,18 +46,17 @@ if hasattr(os, "register_at_fork"):
 
 
 class Pipeline(nn.Module):
-    """Everything between faces and probabilities as one module.
+    """Everything between faces and scores as one module.
 
     Args:
         model: a trained model; its own mode stays as it is.
         preset: makes the views and combines what the members say of them.
         networks: what computes in place of the model's own.
         transform: whether faces come in; else views, each a face of its own.
-        softmax: whether probabilities come out; else scores whose softmax they are.
 
     Shape:
-        faces, uint8 or float in [0, 1], `(B, 1, H, W)`; or views, float `(B, C, S, S)`. Out comes
-        `(B, K)`.
+        faces, uint8 or float in [0, 1], `(B, 1, H, W)`; or views, float `(B, C, S, S)`. Out come
+        scores `(B, K)`, whose softmax are the probabilities.
     """
 
     def __init__(
@@ -67,10 +66,9 @@ class Pipeline(nn.Module):
         *,
         networks: list[nn.Module] | None = None,
         transform: bool = True,
-        softmax: bool = True,
     ) -> None:
         super().__init__()
-        self.preset, self.transform, self.softmax = preset, transform, softmax
+        self.preset, self.transform = preset, transform
         self.channels, self.temperature = model.in_channels, model.temperature
         self.elsewhere = self.temperature.get(model.preset, 1.0)
         self.fusion: Fusion | None = None
@@ -81,9 +79,8 @@ class Pipeline(nn.Module):
         self.networks = nn.ModuleList(networks or map(in_evaluation, networks_of(model)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return probabilities or scores."""
-        scores = self.fused(x, self.preset) / self.temperature_for(self.preset)
-        return scores.softmax(1) if self.softmax else scores
+        """Return calibrated scores."""
+        return self.fused(x, self.preset) / self.temperature_for(self.preset)
 
     def fused(self, x: Tensor, preset: Preset) -> Tensor:
         """Return uncalibrated scores."""

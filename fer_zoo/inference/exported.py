@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fer_zoo._files import replacing
 from fer_zoo.errors import (
@@ -79,7 +79,7 @@ def export(
     preset, like = PRESETS[network.preset], next(network.parameters())
     if like.device.type != "cpu" or like.dtype != torch.float32:
         raise ArgumentError("export takes a float32 model on the CPU: model.cpu().float() first")
-    pipeline = Pipeline(network, preset, transform=transform).eval()
+    pipeline = nn.Sequential(Pipeline(network, preset, transform=transform), nn.Softmax(1)).eval()
     faces = preset.square(smooth_faces(7)).mul(255).round().byte()
     example = faces[:4]
     if not transform:
@@ -116,7 +116,7 @@ def is_exported(model: Any) -> TypeGuard[str | os.PathLike[str]]:
     return os.fspath(model).partition(PIN)[0].lower().endswith(SUFFIXES)
 
 
-def _package(pipeline: Pipeline, example: Tensor, path: Path, metadata: dict[str, str]) -> None:
+def _package(pipeline: nn.Module, example: Tensor, path: Path, metadata: dict[str, str]) -> None:
     from torch._inductor import aoti_compile_and_package
 
     batch = torch.export.Dim("batch", min=1)

@@ -68,7 +68,7 @@ def onnx_program(
     """Return a float32 model on the CPU in onnxruntime, for int8 scaled for the example."""
     squares = preset.square(example)
     try:
-        pipeline = Pipeline(model, preset, softmax=False).eval()
+        pipeline = Pipeline(model, preset).eval()
         program = to_onnx(pipeline, squares, names=("faces", "scores"))
         read = partial(bytes, _quantized(program, squares) if int8 else program)
         return Program(Session(read), preset, "faces")
