@@ -136,40 +136,37 @@ def train(
             raise ArgumentError(f"{name} is for one network; train the members one by one")
     if fusion and not is_ensemble:
         raise ArgumentError(f"--fusion is for an ensemble, {model!r} is one network")
-
-    def say(text: str, facts: dict[str, Any]) -> None:
-        if os.environ.get("RANK", "0") != "0":
-            return
-        if as_json:
-            print_json(facts)
-        else:
-            click.echo(text)
-
+    runs: Any
+    fit: FusionFit | None = None
     if is_ensemble:
         result = train_ensemble(model, data, fusion=fusion, **options)
-        _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
-        facts = {"checkpoint": str(result.checkpoint), "fit": to_plain(result.fit)}
-        facts["members"] = {k: _facts(run) for k, run in result.members.items()}
-        fitted = f"{result.fit!r}\n" if result.fit else ""
-        say(f"{fitted}{result.checkpoint}", facts)
-        return
-    start = _start(model, weights, data.labels, new_head, settings.seed)
-    if seeds is not None:
+        runs, fit = {name: run.history for name, run in result.members.items()}, result.fit
+        facts: dict[str, Any] = {"checkpoint": str(result.checkpoint), "fit": to_plain(fit)}
+        facts["members"] = {name: _facts(run) for name, run in result.members.items()}
+        text = f"{fit!r}\n{result.checkpoint}" if fit else str(result.checkpoint)
+    elif seeds is not None:
         if any(parse_setting(c)[0] == "seed" for c in changes):
             raise ArgumentError("--seeds says which seeds: leave --set seed out")
+        start = _start(model, weights, data.labels, new_head, settings.seed)
         several = train_seeds(start, data, seeds=parse_seeds(seeds), teacher=teacher, **options)
-        _draw({f"seed {s}": run.history for s, run in several.runs.items()}, None, output)
+        runs = {f"seed {seed}": run.history for seed, run in several.runs.items()}
         facts = several.to_dict() | {"soup": str(several.soup)}
-        say(f"{several!r}\n{several.soup}", facts)
+        text = f"{several!r}\n{several.soup}"
+    else:
+        start = _start(model, weights, data.labels, new_head, settings.seed)
+        run = fer_zoo.train(start, data, teacher=teacher, **options)
+        runs, facts, best = run.history, _facts(run), run.best
+        text = (
+            f"best epoch {best.epoch} of {len(runs)}: validation accuracy "
+            f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}"
+        )
+    if os.environ.get("RANK", "0") != "0":
         return
-    run = fer_zoo.train(start, data, teacher=teacher, **options)
-    _draw(run.history, None, output)
-    best = run.best
-    say(
-        f"best epoch {best.epoch} of {len(run.history)}: validation accuracy "
-        f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}",
-        _facts(run),
-    )
+    _draw(runs, fit, output)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(text)
 
 
 def _facts(run: TrainResult) -> dict[str, Any]:
@@ -192,9 +189,7 @@ def _start(
         torch.manual_seed(seed)
         shape: dict[str, Any] = {"num_classes": len(labels), "head": "reset"} if new_head else {}
         network = fer_zoo.create(model, weights=weights, **shape)
-    if new_head:
-        return network.train()
-    if {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
+    if not new_head and {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
         raise ArgumentError(
             f"the weights know {network.labels}, the faces are {labels}: pass --new-head to put a "
             "new last layer on"
@@ -204,17 +199,11 @@ def _start(
 
 def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     """Write curves.png where matplotlib is there."""
-    if os.environ.get("RANK", "0") != "0":
-        return
     try:
         figure = fer_zoo.plots.history(runs, fused=fit.held_out_accuracy if fit else None)
-    except MissingDependencyError as error:
-        click.echo(f"no curves: {error}", err=True)
-        return
-    try:
         with replacing(output / "curves.png") as temporary:
             figure.savefig(temporary, dpi=120, format="png")
-    except OSError as error:
+    except (MissingDependencyError, OSError) as error:
         click.echo(f"no curves: {error}", err=True)
 
 

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterable, Iterator, Sized
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union
 
@@ -65,22 +64,19 @@ def _rows(array: Any) -> list[Any] | None:
 
 
 def runs_of(images: Iterable[T], most: int) -> Iterator[Iterator[T]]:
-    """Yield images in runs of at most `most`, each to be used up before the next.
+    """Yield images in runs, each to be used up before the next.
 
-    What has a length is there, so its runs are full. Of what has none (a camera, a queue) the
-    first run is one image; the next are longer as long as the images come fast, and a run ends
+    What has a length is there, and is one run. Of what has none (a camera, a queue) the first run
+    is one image; the next are longer, up to `most`, as long as the images come fast, and a run ends
     once they have been waited for `SLOW` seconds in all.
 
     Example:
-        >>> [len(list(run)) for run in runs_of(range(10), 8)]
-        [8, 2]
         >>> [len(list(run)) for run in runs_of(iter(range(10)), 8)]
         [1, 4, 5]
     """
     remaining = iter(images)
     if isinstance(images, Sized):
-        while run := list(islice(remaining, most)):
-            yield iter(run)
+        yield remaining
         return
     size, waited, over = 1, 0.0, False
 

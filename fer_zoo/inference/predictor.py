@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -99,10 +99,9 @@ class Labeller(Generic[A]):
         raise NotImplementedError
 
     def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[A]:
-        most = self._together
-        for run in runs_of(images, max(1, len(images)) if isinstance(images, Sized) else most):
+        for run in runs_of(images, self._together):
             found = self._faces(run, channels)
-            while chunk := list(islice(found, most)):
+            while chunk := list(islice(found, self._together)):
                 labelled = self._label([square for _, faces, _ in chunk for _, square in faces])
                 for source, faces, error in chunk:
                     told = [replace(next(labelled), source=source, box=box) for box, _ in faces]
