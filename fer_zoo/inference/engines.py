@@ -32,11 +32,12 @@ class Inherited:
         return made
 
     def forked(self) -> None:
-        """Do without these threads."""
-        raise NotImplementedError
+        """Do without these threads, where leaving torch's alone is not enough."""
 
 
 def _tell_of_fork() -> None:
+    if _LIVE:  # GNU's OpenMP waits for ever for threads; so torch's data loader does this, too
+        torch.set_num_threads(1)
     for inherited in list(_LIVE):
         inherited.forked()
 
@@ -162,13 +163,6 @@ class TorchEngine(Inherited, Pipeline):
         x = views.to(self.dtype).contiguous(memory_format=torch.channels_last)
         # Copied at once: what CUDA graphs give is written over by the next one.
         return [call(x).to(torch.float32, copy=True) for call in self.calls]
-
-    def forked(self) -> None:
-        """Compute in one thread: GNU's OpenMP waits for ever for its threads.
-
-        torch's data loader does the same in its workers.
-        """
-        torch.set_num_threads(1)
 
 
 def networks_of(model: Classifier) -> list[Classifier]:

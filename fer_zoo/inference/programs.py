@@ -91,6 +91,8 @@ class Session(Inherited):
         where: what errors call it.
     """
 
+    session: Any = None
+
     def __init__(self, read: Callable[[], bytes], where: str = "the exported model") -> None:
         self.read, self.where = read, where
         self.session = self._open()
