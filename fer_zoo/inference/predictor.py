@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from itertools import islice
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +22,7 @@ from fer_zoo.fusion import Fusion
 from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.exported import is_exported, open_exported
 from fer_zoo.inference.images import Image, many_of, runs_of
-from fer_zoo.inference.prediction import Prediction, Predictions
+from fer_zoo.inference.prediction import Photo, Prediction, Predictions
 from fer_zoo.inference.runtime import Engine, Optimized, optimize, smooth_faces
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
@@ -35,12 +33,7 @@ log = logging.getLogger("fer_zoo.inference")
 DECODERS = 4  # threads that read image files
 
 
-class _Answer(Protocol):
-    @property
-    def error(self) -> str | None: ...
-
-
-A = TypeVar("A", bound=_Answer)
+A = TypeVar("A", bound=Prediction | Photo)
 T = TypeVar("T")
 Box = tuple[int, int, int, int]
 Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
@@ -176,8 +169,7 @@ class Predictor(Labeller[Prediction]):
         LabelError: the model was never trained, so its outputs have no names.
 
     Example:
-        >>> import numpy as np
-        >>> predict = Predictor("resnet18_025")
+        >>>         >>> predict = Predictor("resnet18_025")
         >>> prediction = predict(np.zeros((48, 48), np.uint8))
         >>> prediction.label in prediction.probabilities
         True
@@ -227,6 +219,7 @@ class Predictor(Labeller[Prediction]):
         none waits for more than 20 ms for further ones: a slow camera is answered frame by frame.
 
         Example:
+            >>> import numpy as np
             >>> predict = Predictor("resnet18_025")
             >>> faces = (np.full((48, 48), level, np.uint8) for level in range(256))
             >>> sum(prediction.error is None for prediction in predict.stream(faces))
@@ -240,15 +233,10 @@ class Predictor(Labeller[Prediction]):
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
         def begin(image: Any) -> tuple[int, Callable[[], Tensor]]:
-            return 0, partial(self._square, image, channels)
+            return 0, lambda: self.preset.square(to_gray(image, channels=channels)[None])
 
         for source, square, error in read_ahead(images, begin, most=self._together):
             yield source, [] if square is None else [(None, square)], error
-
-    def _square(self, image: Any, channels: Channels) -> Tensor:
-        if isinstance(image, np.ndarray) and image.dtype == object:
-            raise InputError("got an array of objects; expected numbers")
-        return self.preset.square(to_gray(image, channels=channels)[None])
 
     def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Prediction:
         return faces[0] if faces else Prediction(source=source, error=error)
