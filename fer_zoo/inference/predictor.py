@@ -169,7 +169,8 @@ class Predictor(Labeller[Prediction]):
         LabelError: the model was never trained, so its outputs have no names.
 
     Example:
-        >>>         >>> predict = Predictor("resnet18_025")
+        >>> import numpy as np
+        >>> predict = Predictor("resnet18_025")
         >>> prediction = predict(np.zeros((48, 48), np.uint8))
         >>> prediction.label in prediction.probabilities
         True
