@@ -75,7 +75,7 @@ def test_export_writes_a_file_that_gives_the_models_answers(tmp_path: Path):
     expected = fer_zoo.Predictor("resnet18_025")(face).probabilities
     assert fer_zoo.Predictor(path)(face).probabilities == pytest.approx(expected, abs=1e-4)
     assert tuple(found["labels"]) == tuple(expected)
-    assert "exported already" in run("export", path, tmp_path / "b.onnx", code=2).stderr
+    assert "is an exported file" in run("export", path, tmp_path / "b.onnx", code=2).stderr
     assert "ends in .onnx or .pt2" in run("export", "resnet18_025", "a.txt", code=2).stderr
 
 

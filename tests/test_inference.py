@@ -372,7 +372,7 @@ def test_confusion_plot(labelled, tmp_path: Path):
         labels=labelled.labels,
         name="noise",
     )
-    figure = fer_zoo.plot_confusion(fer_zoo.evaluate(labelled, faces))
+    figure = fer_zoo.plots.confusion(fer_zoo.evaluate(labelled, faces))
     figure.savefig(tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as image:
         assert image.size[0] > 500

@@ -79,7 +79,7 @@ def test_results_are_one_line_with_the_figures(labelled):
 @pytest.mark.parametrize("fusion", ["weighted", "stacked"])
 def test_every_weight_of_a_fusion_is_written(fusion):
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion=fusion)
-    panels = [axes for axes in fer_zoo.plot_fusion(model).axes if axes.texts]
+    panels = [axes for axes in fer_zoo.plots.fusion(model).axes if axes.texts]
     written = [[float(t.get_text()) for t in axes.texts] for axes in panels]
     if fusion == "weighted":
         expected = [model.fusion.weights.flatten().tolist()]
@@ -92,10 +92,10 @@ def test_every_weight_of_a_fusion_is_written(fusion):
 def test_weights_per_class_have_a_column_for_each_and_others_are_refused():
     members = [fer_zoo.create(n, weights="default") for n in ("resnet18_025", "vgg19_025")]
     per_class = fer_zoo.fusion.Weighted(2, 7, space="logit", per_class=True)
-    figure = fer_zoo.plot_fusion(fer_zoo.create_ensemble(members, fusion=per_class))
+    figure = fer_zoo.plots.fusion(fer_zoo.create_ensemble(members, fusion=per_class))
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == list(members[0].labels)
     with pytest.raises(ArgumentError, match="'average' has no weights to plot"):
-        fer_zoo.plot_fusion(fer_zoo.create_ensemble(members))
+        fer_zoo.plots.fusion(fer_zoo.create_ensemble(members))
 
 
 def test_the_face_has_the_label_as_its_escaped_text():

@@ -25,7 +25,7 @@ from fer_zoo.errors import (
 )
 from fer_zoo.inference import engines, member_scores, predict_scores, programs, runtime
 from fer_zoo.inference.fold import PackedConv2d, fold
-from fer_zoo.inference.scoring import in_parts, scores_by
+from fer_zoo.inference.scoring import in_parts
 from fer_zoo.transforms import PRESETS
 
 FACES = sorted((ROOT / "examples" / "faces").glob("*.png"))
@@ -193,25 +193,25 @@ def test_int8_costs_little_on_real_faces(real_public, fer2013_root):
 
 
 @pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop"])
-def test_less_memory_means_smaller_batches(labelled, preset):
+def test_less_memory_means_smaller_batches(labelled, monkeypatch, preset):
     """The same scores in halves; one image must fit."""
     images, seen, room = torch.randint(0, 256, (150, 48, 48), dtype=torch.uint8), [], [40]
     own = predict_scores(labelled, images, preset=preset)
+    forward = labelled.forward
 
     def run(views):
         seen.append(len(views))
         if len(views) > room[0]:
             raise torch.OutOfMemoryError("no room")
-        return labelled(views)[None]
+        return forward(views)
 
-    how = {"channels": 1, "device": torch.device("cpu"), "batch_size": 256}
-    with torch.inference_mode():
-        found = scores_by(run, images, PRESETS[preset], **how)
-    torch.testing.assert_close(found[0].double(), own, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(labelled, "forward", run)
+    found = predict_scores(labelled, images, preset=preset)
+    torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-5)
     assert max(seen) > 40 >= seen[-1]
     room[0] = 0
-    with pytest.raises(torch.OutOfMemoryError), torch.inference_mode():
-        scores_by(run, images, PRESETS[preset], **how)
+    with pytest.raises(torch.OutOfMemoryError):
+        predict_scores(labelled, images, preset=preset)
 
 
 def test_a_predictor_reads_files_ahead_in_order(labelled, tmp_path: Path):
@@ -236,8 +236,8 @@ def test_a_wrong_engine_is_not_used(labelled, monkeypatch, engine):
     """By its probabilities, or by its winners where probabilities are flat."""
 
     def answer(value):
-        monkeypatch.setattr(engines.TorchEngine, "scores", lambda self, x, *_: value(x))
-        monkeypatch.setattr(programs.Program, "scores", lambda self, x, *_: value(x))
+        monkeypatch.setattr(engines.TorchEngine, "scores", lambda self, x, *_, **__: value(x))
+        monkeypatch.setattr(programs.Program, "scores", lambda self, x, *_, **__: value(x))
 
     own = predict_scores(labelled, runtime.smooth_faces(64))
     for value in (1.5 * own, own * float("nan"), own.flip(1)):
@@ -360,7 +360,7 @@ def test_as_many_faces_as_the_example_are_one_batch(labelled, monkeypatch):
     fast = fer_zoo.optimize(labelled, example=torch.zeros(300, 48, 48, dtype=torch.uint8))
     seen = []
     monkeypatch.setattr(
-        fast._scoring, "scores", lambda x, p, size: seen.append(size) or torch.zeros(len(x), 7)
+        fast._scoring, "scores", lambda x, preset: seen.append(len(x)) or torch.zeros(len(x), 7)
     )
     fast(torch.zeros(300, 48, 48, dtype=torch.uint8))
     assert seen == [300]

@@ -15,7 +15,8 @@ import fer_zoo
 from fer_zoo.cli.inputs import expand
 from fer_zoo.cli.options import (
     DEFAULT_MODEL,
-    MODEL_NAMES,
+    MODEL,
+    PATH,
     device_option,
     fusion_option,
     json_option,
@@ -61,7 +62,7 @@ def list_(pattern: str, trained: bool, as_json: bool) -> None:
 
 
 @main.command(short_help="Say all that is known of a model or of weights.")
-@click.argument("name", shell_complete=MODEL_NAMES)
+@click.argument("name", type=MODEL)
 @json_option
 def info(name: str, as_json: bool) -> None:
     """Say everything known of a model by name, or of weights by their address.
@@ -90,13 +91,13 @@ def info(name: str, as_json: bool) -> None:
 
 
 @main.command(short_help="Label face crops, or whole photographs.")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=PATH)
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
+    type=MODEL,
     help="Name, address, run folder, or exported file.",
-    shell_complete=MODEL_NAMES,
 )
 @weights_option
 @fusion_option

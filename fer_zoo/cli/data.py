@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fer_zoo._files import replacing
-from fer_zoo.cli.options import json_option, main
+from fer_zoo.cli.options import PATH, json_option, main
 from fer_zoo.cli.show import cell, out, print_json, print_table
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
 from fer_zoo.errors import ArgumentError
@@ -26,7 +26,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("root", type=click.Path(path_type=Path))
+@click.argument("root", type=PATH)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),

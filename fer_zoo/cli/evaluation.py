@@ -9,6 +9,7 @@ import click
 
 from fer_zoo.cli.inputs import is_ferplus, open_data
 from fer_zoo.cli.options import (
+    PATH,
     data_option,
     device_option,
     fusion_option,
@@ -50,7 +51,7 @@ from fer_zoo.transforms import PRESETS
 @click.option(
     "--report",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder for the card, its figures as JSON, pictures and the list of errors.",
 )
 @json_option

@@ -7,9 +7,7 @@ import click
 import fer_zoo
 from fer_zoo.cli.options import fusion_option, json_option, main, model_argument, weights_option
 from fer_zoo.cli.show import print_json
-from fer_zoo.errors import ArgumentError
 from fer_zoo.factory import resolve
-from fer_zoo.inference.exported import is_exported
 
 
 @main.command(short_help="Write a model as an ONNX or AOTInductor file.")
@@ -34,8 +32,6 @@ def export(
 
     Example: fer-zoo export ensemble_r18_vgg19_025 faces.onnx
     """
-    if is_exported(model):
-        raise ArgumentError(f"{model} is exported already")
     network = resolve(model, weights=weights, fusion=fusion, device="cpu")
     path = fer_zoo.export(network, output, transform=not views)
     if as_json:

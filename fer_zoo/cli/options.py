@@ -15,32 +15,37 @@ import fer_zoo
 DEFAULT_MODEL = "ensemble_r18_vgg19_025"
 
 
-def names(lister: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
-    """Return what completes a name in a shell, or else a file, by the function that lists names."""
+class Name(click.types.StringParamType):
+    """A name, or else a file: a shell completes it by the function that lists names."""
 
-    def complete(context: Any, parameter: Any, incomplete: str) -> list[CompletionItem]:
-        found = [CompletionItem(name) for name in lister() if name.startswith(incomplete)]
+    def __init__(self, name: str, lister: Callable[[], Iterable[str]]) -> None:
+        self.name, self.lister = name, lister
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin so."""
+        found = [CompletionItem(name) for name in self.lister() if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
-
-    return complete
 
 
 def _tags() -> set[str]:
     return {"default", *(address.rpartition(".")[2] for address in fer_zoo.list_weights())}
 
 
-MODEL_NAMES = names(lambda: [*fer_zoo.list_models(), *fer_zoo.list_weights()])
-FUSION_NAMES = names(fer_zoo.list_fusions)
-PRESET_NAMES = names(fer_zoo.list_presets)
-WEIGHTS_TAGS = names(_tags)
+MODEL = Name("model", lambda: [*fer_zoo.list_models(), *fer_zoo.list_weights()])
+FUSION = Name("fusion", fer_zoo.list_fusions)
+PRESET = Name("preset", fer_zoo.list_presets)
+WEIGHTS = Name("weights", _tags)
+PATH = click.Path(path_type=Path)
 
-model_argument = click.argument("model", shell_complete=MODEL_NAMES)
-models_argument = click.argument("models", nargs=-1, required=True, shell_complete=MODEL_NAMES)
+model_argument = click.argument("model", type=MODEL)
+models_argument = click.argument("models", nargs=-1, required=True, type=MODEL)
 data_option = click.option(
     "--data",
     "root",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="fer2013.csv, its folder, or one folder of images per class.",
 )
 limit_option = click.option("--limit", type=click.IntRange(1), help="Use this many faces only.")
@@ -48,18 +53,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 device_option = click.option("--device", help="cpu, cuda, ...; CUDA where there is one.")
 weights_option = click.option(
     "--weights",
+    type=WEIGHTS,
     help="For a model given by name: a tag, file, folder or hf-hub:org/name@revision.",
-    shell_complete=WEIGHTS_TAGS,
 )
 fusion_option = click.option(
-    "--fusion",
-    help="Another fusion than the default: fer-zoo list.",
-    shell_complete=FUSION_NAMES,
+    "--fusion", type=FUSION, help="Another fusion than the default: fer-zoo list."
 )
 preset_option = click.option(
-    "--preset",
-    help="Another transform than the weights' own.",
-    shell_complete=PRESET_NAMES,
+    "--preset", type=PRESET, help="Another transform than the weights' own."
 )
 
 

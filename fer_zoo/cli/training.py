@@ -19,17 +19,19 @@ from fer_zoo.cli.inputs import (
     parse_setting,
 )
 from fer_zoo.cli.options import (
-    FUSION_NAMES,
-    MODEL_NAMES,
-    PRESET_NAMES,
-    WEIGHTS_TAGS,
+    FUSION,
+    MODEL,
+    PATH,
+    PRESET,
+    WEIGHTS,
+    Name,
     data_option,
     device_option,
+    fusion_option,
     json_option,
     limit_option,
     main,
     model_argument,
-    names,
 )
 from fer_zoo.cli.show import print_json, print_table
 from fer_zoo.data.fer2013 import Split
@@ -54,38 +56,30 @@ from fer_zoo.weights.address import IMAGENET, is_address
 @main.command(short_help="Train a network or an ensemble by a recipe.")
 @model_argument
 @data_option
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option("--output", required=True, type=PATH, help="Folder.")
 @click.option(
     "--recipe",
     default="thesis_20",
     show_default=True,
+    type=Name("recipe", lambda: RECIPES),
     help="A name of fer-zoo recipes, or a .toml file.",
-    shell_complete=names(lambda: RECIPES),
 )
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option(
     "--validation",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
 )
 @click.option(
     "--weights",
+    type=WEIGHTS,
     help="Start from weights: default, a tag, a file, hf-hub:..., imagenet.",
-    shell_complete=WEIGHTS_TAGS,
 )
 @click.option("--new-head", is_flag=True, help="With --weights: other classes than theirs.")
 @click.option("--ferplus", is_flag=True, help="FER+'s eight classes: fer2013new.csv by the csv.")
-@click.option(
-    "--teacher",
-    help="Trained model to learn from: --set distill=0.5.",
-    shell_complete=MODEL_NAMES,
-)
+@click.option("--teacher", type=MODEL, help="Trained model to learn from: --set distill=0.5.")
 @click.option("--seeds", help="Several runs, 0-4 or 0,3,7: mean, deviation and soup.")
-@click.option(
-    "--fusion",
-    help="For an ensemble, another fusion than its own.",
-    shell_complete=FUSION_NAMES,
-)
+@fusion_option
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on.")
 @limit_option
@@ -142,44 +136,40 @@ def train(
             raise ArgumentError(f"{name} is for one network; train the members one by one")
     if fusion and not is_ensemble:
         raise ArgumentError(f"--fusion is for an ensemble, {model!r} is one network")
-
-    def say(text: str, facts: dict[str, Any]) -> None:
-        if os.environ.get("RANK", "0") != "0":
-            return
-        if as_json:
-            print_json(facts)
-        else:
-            click.echo(text)
-
+    runs: Any
+    fit: FusionFit | None = None
     if is_ensemble:
         result = train_ensemble(model, data, fusion=fusion, **options)
-        _draw({k: run.history for k, run in result.members.items()}, result.fit, output)
-        facts = {"checkpoint": str(result.checkpoint), "fit": to_plain(result.fit)}
-        facts["members"] = {k: _facts(run) for k, run in result.members.items()}
-        fitted = f"{result.fit!r}\n" if result.fit else ""
-        say(f"{fitted}{result.checkpoint}", facts)
-        return
-    start = _start(model, weights, data.labels, new_head, settings.seed)
-    if seeds is not None:
+        runs, fit = {name: run.history for name, run in result.members.items()}, result.fit
+        facts: dict[str, Any] = {"checkpoint": str(result.checkpoint), "fit": to_plain(fit)}
+        facts["members"] = {name: _facts(run) for name, run in result.members.items()}
+        text = f"{fit!r}\n{result.checkpoint}" if fit else str(result.checkpoint)
+    elif seeds is not None:
         if any(parse_setting(c)[0] == "seed" for c in changes):
             raise ArgumentError("--seeds says which seeds: leave --set seed out")
+        start = _start(model, weights, data.labels, new_head, settings.seed)
         several = train_seeds(start, data, seeds=parse_seeds(seeds), teacher=teacher, **options)
-        _draw({f"seed {s}": run.history for s, run in several.runs.items()}, None, output)
+        runs = {f"seed {seed}": run.history for seed, run in several.runs.items()}
         facts = several.to_dict() | {"soup": str(several.soup)}
-        say(f"{several!r}\n{several.soup}", facts)
+        text = f"{several!r}\n{several.soup}"
+    else:
+        start = _start(model, weights, data.labels, new_head, settings.seed)
+        run = fer_zoo.train(start, data, teacher=teacher, **options)
+        runs, facts, best = run.history, _facts(run), run.best
+        text = (
+            f"best epoch {best.epoch} of {len(runs)}: validation accuracy "
+            f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}"
+        )
+    if os.environ.get("RANK", "0") != "0":
         return
-    run = fer_zoo.train(start, data, teacher=teacher, **options)
-    _draw(run.history, None, output)
-    best = run.best
-    say(
-        f"best epoch {best.epoch} of {len(run.history)}: validation accuracy "
-        f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}",
-        _facts(run),
-    )
+    _draw(runs, fit, output)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(text)
 
 
 def _facts(run: TrainResult) -> dict[str, Any]:
-    """Return what a program wants to know of a run."""
     history = [asdict(epoch) for epoch in run.history]
     return {"checkpoint": str(run.checkpoint), "best": asdict(run.best), "history": history}
 
@@ -199,9 +189,7 @@ def _start(
         torch.manual_seed(seed)
         shape: dict[str, Any] = {"num_classes": len(labels), "head": "reset"} if new_head else {}
         network = fer_zoo.create(model, weights=weights, **shape)
-    if new_head:
-        return network.train()
-    if {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
+    if not new_head and {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
         raise ArgumentError(
             f"the weights know {network.labels}, the faces are {labels}: pass --new-head to put a "
             "new last layer on"
@@ -211,42 +199,32 @@ def _start(
 
 def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     """Write curves.png where matplotlib is there."""
-    if os.environ.get("RANK", "0") != "0":
-        return
     try:
         figure = fer_zoo.plots.history(runs, fused=fit.held_out_accuracy if fit else None)
-    except MissingDependencyError as error:
-        click.echo(f"no curves: {error}", err=True)
-        return
-    try:
         with replacing(output / "curves.png") as temporary:
             figure.savefig(temporary, dpi=120, format="png")
-    except OSError as error:
+    except (MissingDependencyError, OSError) as error:
         click.echo(f"no curves: {error}", err=True)
 
 
 @main.command(short_help="Make an ensemble of models and fit its fusion.")
-@click.argument("members", nargs=-1, required=True, shell_complete=MODEL_NAMES)
+@click.argument("members", nargs=-1, required=True, type=MODEL)
 @click.option(
     "--fusion",
     default="average",
     show_default=True,
+    type=FUSION,
     help="fer-zoo list names them.",
-    shell_complete=FUSION_NAMES,
 )
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="New .safetensors.")
+@click.option("--output", required=True, type=PATH, help="New .safetensors.")
 @click.option(
     "--data",
     "root",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Faces the members were not trained on, to fit the fusion and the temperature; of "
     "FER2013, PublicTest.",
 )
-@click.option(
-    "--preset",
-    help="What the ensemble sees, if the members' presets differ.",
-    shell_complete=PRESET_NAMES,
-)
+@click.option("--preset", type=PRESET, help="The ensemble's, if the members' presets differ.")
 @limit_option
 @device_option
 @json_option

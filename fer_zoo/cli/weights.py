@@ -6,26 +6,17 @@ import click
 
 import fer_zoo
 from fer_zoo.cli.inputs import check_new
-from fer_zoo.cli.options import MODEL_NAMES, PRESET_NAMES, json_option, main
+from fer_zoo.cli.options import MODEL, PATH, PRESET, json_option, main
 from fer_zoo.cli.show import print_json
 from fer_zoo.publishing import publish as publish_bundled
 
 
 @main.command(short_help="Turn a pickled state dict into a checkpoint.")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    required=True,
-    help="The network it belongs to: fer-zoo list.",
-    shell_complete=MODEL_NAMES,
-)
-@click.option("--output", type=click.Path(path_type=Path), help="PATH with .safetensors.")
+@click.argument("path", type=PATH)
+@click.option("--model", required=True, type=MODEL, help="The network it belongs to: fer-zoo list.")
+@click.option("--output", type=PATH, help="PATH with .safetensors.")
 @click.option("--labels", help="Class names of its head in order: angry,happy,...")
-@click.option(
-    "--preset",
-    help="The transform it was trained with: fer-zoo list.",
-    shell_complete=PRESET_NAMES,
-)
+@click.option("--preset", type=PRESET, help="The transform it was trained with: fer-zoo list.")
 @json_option
 def convert(
     path: Path,

@@ -64,7 +64,11 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
             f"a temperature is fitted on scores (N, K) and targets (N,), got "
             f"{tuple(scores.shape)} and {tuple(targets.shape)}"
         )
-    _check_count(len(targets))
+    if len(targets) < LEAST_FACES:
+        raise ArgumentError(
+            f"a temperature needs at least {LEAST_FACES} faces, got {len(targets)}: use more, or "
+            "leave the model uncalibrated"
+        )
     exact, truth = scores.detach().double().cpu(), targets.cpu().long()
     if not bool(exact.isfinite().all()):
         raise ArgumentError("the scores hold NaN or infinity")
@@ -125,7 +129,6 @@ def calibrate(
         True
     """
     targets = unseen_targets(model, data)
-    _check_count(len(targets))
     names = [model.preset] if presets is None else presets
     found = {}
     for name in [names] if isinstance(names, str) else names:
@@ -158,14 +161,6 @@ def unseen_targets(
         if training is not None and training.faces.fingerprint == data.fingerprint:
             raise SplitError(f"{network.name!r} was trained on these very faces; fit on others")
     return data.targets_for(model.labels)
-
-
-def _check_count(n: int) -> None:
-    if n < LEAST_FACES:
-        raise ArgumentError(
-            f"a temperature needs at least {LEAST_FACES} faces, got {n}: use more, or leave the "
-            "model uncalibrated"
-        )
 
 
 def check_unseen_split(split: str, allow_training_split: bool = False) -> None:

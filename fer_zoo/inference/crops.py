@@ -14,7 +14,14 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.inference.detector import Detector
 from fer_zoo.transforms import to_gray
-from fer_zoo.transforms.inputs import Channels, open_image, said_of, upright
+from fer_zoo.transforms.inputs import (
+    Channels,
+    gray_of,
+    is_deep,
+    open_image,
+    said_of,
+    upright,
+)
 
 ROWS = 256  # of a photograph, converted at a time
 EXPECTED = (
@@ -88,11 +95,7 @@ def open_photograph(image: Any) -> Any:
 
 
 def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
-    """Return the pixels of what `open_photograph` made of what was given.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+    """Return the pixels of what `open_photograph` made of what was given."""
     from PIL.Image import Image
 
     if channels == "bgr" or not isinstance(image, Image):
@@ -102,31 +105,30 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
         if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
             return _rgb(gray), gray
         return np.array(image[..., ::-1] if channels == "bgr" else image, order="C"), gray
-    where, opened = said_of(given), image is not given
+    where = said_of(given)
     try:
-        return _decode(image, opened=opened)
-    except InputError as error:
-        raise InputError(str(error).replace("the PIL image", where, 1)) from None
+        return _decode(image, where, keep=image is given)
+    except InputError:
+        raise
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
     finally:
-        if opened:
+        if image is not given:
             image.close()
 
 
-def _decode(image: Any, *, opened: bool) -> Pixels:
-    """Return the pixels of a PIL image, upright; one that was opened here may be closed."""
+def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
+    """Return the pixels of a PIL image, upright; one that is not the caller's is closed early."""
     turned = upright(image)
-    if opened and turned is not image:
+    if not (keep or turned is image):
         image.close()
-    image = turned
-    width, height = image.size
-    if image.mode in ("F", "I") or image.mode.startswith("I;16") or not width * height:
-        gray = to_gray(image)
+    width, height = turned.size
+    if is_deep(turned) or not width * height:
+        gray = gray_of(turned, where)
         return _rgb(gray), gray
     rgb, levels = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
     for top in range(0, height, ROWS):  # Pillow's own conversions would need three times the room
-        rows = image.crop((0, top, width, min(top + ROWS, height)))
+        rows = turned.crop((0, top, width, min(top + ROWS, height)))
         if rows.mode == "P":
             rows = rows.convert("RGBA" if "transparency" in rows.info else "RGB")
         rgb[top : top + ROWS] = np.asarray(rows.convert("RGB"))
@@ -166,27 +168,31 @@ def _boxes(found: Any) -> Iterator[tuple[float, float, float, float, float]]:
     try:
         rows = iter(() if found is None else found)
     except TypeError:
-        raise ArgumentError(f"the detector returned {found!r:.80}; expected {EXPECTED}") from None
+        raise _no_box(found) from None
     for row in rows:
         named = isinstance(row, Mapping) and set(row) in ({"box"}, {"box", "roll"})
         box, turn = (row["box"], row.get("roll", 0)) if named else (row, 0)
         try:
             roll, *numbers = map(float, (turn, *box))
         except (TypeError, ValueError, OverflowError, RuntimeError):
-            raise ArgumentError(f"the detector returned {row!r:.80}; expected {EXPECTED}") from None
+            raise _no_box(row) from None
         if len(numbers) > 4:
             raise ArgumentError(
                 f"the detector returned {len(numbers)} numbers for a face: keep the first four, "
                 f"box[:4]; expected {EXPECTED}"
             )
         if len(numbers) < 4 or not all(map(math.isfinite, (roll, *numbers))):
-            raise ArgumentError(f"the detector returned {row!r:.80}; expected {EXPECTED}")
+            raise _no_box(row)
         left, top, right, bottom = numbers
         if right <= left or bottom <= top:
             raise ArgumentError(
                 f"the detector returned an empty box {numbers}; expected {EXPECTED}"
             )
         yield left, top, right, bottom, roll
+
+
+def _no_box(found: Any) -> ArgumentError:
+    return ArgumentError(f"the detector returned {found!r:.80}; expected {EXPECTED}")
 
 
 def _cut(gray: Tensor, box: tuple[int, int, int, int]) -> Tensor:

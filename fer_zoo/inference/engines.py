@@ -5,98 +5,166 @@ import gc
 import os
 from contextlib import suppress
 from copy import deepcopy
-from functools import cache
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
+from weakref import WeakSet
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.fold import fold, snapshot
-from fer_zoo.inference.scoring import scores_by, tempered
+from fer_zoo.inference.scoring import in_evaluation, tempered
 from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.models.ensemble import label_orders
 from fer_zoo.transforms import Preset
 
+_LIVE: "WeakSet[Inherited]" = WeakSet()
 
-class TorchEngine:
-    """A copy of a model's networks in torch.
+
+class Inherited:
+    """What computes in threads of its own, of which a forked process inherits none."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """Note each that there is, copies and unpickled ones as well."""
+        made = super().__new__(cls)
+        _LIVE.add(made)
+        return made
+
+    def forked(self) -> None:
+        """Do without these threads, where leaving torch's alone is not enough."""
+
+
+def _tell_of_fork() -> None:
+    if _LIVE:  # GNU's OpenMP waits for ever for threads; so torch's data loader does this, too
+        torch.set_num_threads(1)
+    for inherited in list(_LIVE):
+        inherited.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tell_of_fork)
+
+
+class Pipeline(nn.Module):
+    """Everything between faces and scores as one module.
 
     Args:
-        model: in evaluation mode.
-        example: views `(N, C, S, S)` on the model's device.
-        dtype: what the networks compute in.
-        compile: run them through `torch.compile`; on CUDA recorded, and replayed (CUDA graphs).
-        folded: give the networks less to do; else they are only copied.
-    """
+        model: a trained model; its own mode stays as it is.
+        preset: makes the views and combines what the members say of them.
+        networks: what computes in place of the model's own.
+        transform: whether faces come in; else views, each a face of its own.
 
-    name = "torch"
+    Shape:
+        faces, uint8 or float in [0, 1], `(B, 1, H, W)`; or views, float `(B, C, S, S)`. Out come
+        scores `(B, K)`, whose softmax are the probabilities.
+    """
 
     def __init__(
         self,
         model: Classifier,
-        example: Tensor,
+        preset: Preset,
         *,
-        dtype: torch.dtype,
-        compile: bool = False,
-        folded: bool = True,
+        networks: list[nn.Module] | None = None,
+        transform: bool = True,
     ) -> None:
-        _survive_forks()
-        self.device, self.dtype, self.compile = example.device, dtype, compile
-        x = example.to(dtype).contiguous(memory_format=torch.channels_last)
-        networks = list(model.members) if isinstance(model, Ensemble) else [model]
-        self.networks = [fold(n, x) if folded else snapshot(n).to(dtype) for n in networks]
-        self.order = model.order.clone() if isinstance(model, Ensemble) else None
-        self.channels = model.in_channels
+        super().__init__()
+        self.preset, self.transform = preset, transform
+        self.channels, self.temperature = model.in_channels, model.temperature
+        self.elsewhere = self.temperature.get(model.preset, 1.0)
         self.fusion: Fusion | None = None
         if isinstance(model, Ensemble):
-            self.fusion = deepcopy(model.fusion).cpu().float().eval()
-        self.temperature = model.temperature
-        self.elsewhere = self.temperature.get(model.preset, 1.0)
-        self._prepare()
+            self.fusion = deepcopy(model.fusion).float().eval()
+            orders = label_orders(model.members)
+            self.orders = torch.tensor(orders, device=next(model.parameters()).device)
+        self.networks = nn.ModuleList(networks or map(in_evaluation, networks_of(model)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return calibrated scores."""
+        return self.fused(x, self.preset) / self.temperature_for(self.preset)
+
+    def fused(self, x: Tensor, preset: Preset) -> Tensor:
+        """Return uncalibrated scores."""
+        views = preset.evaluation_views(x).flatten(0, 1) if self.transform else x
+        each = preset.num_views if self.transform else 1
+        logits = self.logits(views.expand(-1, self.channels, -1, -1))
+        members = [preset.combine(z.unflatten(0, (-1, each))) for z in logits]
+        if self.fusion is None:
+            return members[0]
+        ordered = [z[:, order] for z, order in zip(members, self.orders, strict=True)]
+        return self.fusion(torch.stack(ordered))  # type: ignore[no-any-return]
+
+    def logits(self, views: Tensor) -> list[Tensor]:
+        """Return what each network makes of views."""
+        return [network(views) for network in self.networks]
+
+    def temperature_for(self, preset: Preset) -> float:
+        """Return what scores under a preset are divided by."""
+        return self.temperature.get(preset.name, self.elsewhere)
+
+
+class TorchEngine(Inherited, Pipeline):
+    """Copies of a model's networks in torch, with less to do.
+
+    Args:
+        model: the model.
+        preset: its transform.
+        faces: like those to come; without them the networks are only copied.
+        dtype: what the networks compute in; the model's own if not given.
+        compile: run them through `torch.compile`; on CUDA recorded, and replayed (CUDA graphs).
+    """
+
+    name = "torch"
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        model: Classifier,
+        preset: Preset,
+        faces: Tensor | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
+    ) -> None:
+        like = next(model.parameters())
+        dtype = dtype or like.dtype
+        if faces is None:
+            networks = [snapshot(network) for network in networks_of(model)]
+        else:
+            views = preset.evaluation_views(faces.to(like.device)).flatten(0, 1).to(dtype)
+            views = views.expand(-1, model.in_channels, -1, -1)
+            x = views.contiguous(memory_format=torch.channels_last)
+            networks = [fold(in_evaluation(network), x) for network in networks_of(model)]
+        super().__init__(model, preset, networks=networks)
+        self.device, self.dtype, self.compiled = like.device, dtype, compile
         gc.collect()  # graphs are cycles, which hold layers that were replaced
         with suppress(OSError, AttributeError):  # glibc keeps what was needed for a moment
             ctypes.CDLL(None).malloc_trim(0)
 
-    def _prepare(self) -> None:
-        self.calls: list[Any] = list(self.networks)
-        if self.compile:
-            mode = "reduce-overhead" if self.device.type == "cuda" else None
-            self.calls = [torch.compile(network, mode=mode) for network in self.networks]
+    @cached_property
+    def calls(self) -> list[Any]:
+        """The networks, compiled if asked for: again where a copy arrives."""
+        if not self.compiled:
+            return [*self.networks]
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        return [torch.compile(network, mode=mode) for network in self.networks]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Compiled code is made again where a copy arrives.
         return {k: v for k, v in self.__dict__.items() if k != "calls"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        _survive_forks()
-        self._prepare()
-
-    def scores(self, images: Tensor, preset: Preset, batch_size: int) -> Tensor:
+    def scores(self, faces: Tensor, preset: Preset) -> Tensor:
         """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
-        how: Any = {"channels": self.channels, "device": self.device, "batch_size": batch_size}
-        members = scores_by(self.member_logits, images, preset, **how)
         with torch.inference_mode():
-            fused = members[0] if self.fusion is None else self.fusion(members)
-        return tempered(fused, self.temperature.get(preset.name, self.elsewhere))
+            fused = self.fused(faces.to(self.device), preset).cpu()
+        return tempered(fused, self.temperature_for(preset))
 
-    def member_logits(self, views: Tensor) -> Tensor:
-        """Return logits `(M, N, K)`, float32, of views `(N, C, S, S)`."""
-        x = views.to(self.device, self.dtype).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            # Copied at once: what CUDA graphs give is written over by the next one.
-            found = [network(x).to(torch.float32, copy=True) for network in self.calls]
-        logits = torch.stack(found)
-        if self.order is None:
-            return logits
-        return logits.gather(2, self.order[:, None].expand_as(logits))
+    def logits(self, views: Tensor) -> list[Tensor]:
+        """Return what each network makes of views, in float32."""
+        x = views.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        # Copied at once: what CUDA graphs give is written over by the next one.
+        return [call(x).to(torch.float32, copy=True) for call in self.calls]
 
 
-@cache
-def _survive_forks() -> None:
-    """Let forked processes compute in one thread: GNU's OpenMP waits for ever for its threads.
-
-    They do not come along. torch's data loader does the same in its workers.
-    """
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+def networks_of(model: Classifier) -> list[Classifier]:
+    """Return an ensemble's members, or the one network."""
+    return [*model.members] if isinstance(model, Ensemble) else [model]

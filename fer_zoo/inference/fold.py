@@ -76,15 +76,6 @@ def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Modul
         network: a single network; one that `torch.fx` cannot trace is only copied.
         example: an input `(B, C, H, W)` on the network's device, in the dtype to compute in.
         pack: on a CPU, try oneDNN's own weight layout.
-
-    Example:
-        >>> import fer_zoo
-        >>> network = fer_zoo.create("test_tiny").eval()
-        >>> x = torch.rand(2, 1, 40, 40)
-        >>> with torch.inference_mode():
-        ...     difference = (fold(network, x)(x) - network(x)).abs().max()
-        >>> bool(difference < 1e-4)
-        True
     """
     plain = snapshot(network)
     try:
@@ -92,24 +83,13 @@ def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Modul
     except Exception:  # tracing runs the network's own code, which may raise whatever it likes
         return plain.to(example.dtype)
     traced.to(example.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if pack and example.device.type == "cpu" and _can_pack(example.dtype):
+    if pack and example.device.type == "cpu":
         try:
             _pack(traced, example)
-        except Exception as error:  # operators that are not public may be gone, or refuse
+        except Exception as error:  # operators that are not public may be gone, or refuse a dtype
             log.info("%s runs without oneDNN's layout: %s", network.name, error)
             return fold(network, example, pack=False)
     return traced
-
-
-def _can_pack(dtype: torch.dtype) -> bool:
-    """Whether this processor's oneDNN has convolutions in a dtype."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    if dtype == torch.float32:
-        return True
-    names = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-    asked = f"_is_mkldnn_{names.get(dtype)}_supported"
-    return dtype in names and bool(getattr(torch.ops.mkldnn, asked)())
 
 
 def _pack(traced: fx.GraphModule, example: Tensor) -> None:

@@ -2,12 +2,8 @@
 
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -17,7 +13,6 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.crops import (
-    Crop,
     Pixels,
     check_margin,
     cut_faces,
@@ -25,9 +20,9 @@ from fer_zoo.inference.crops import (
     read_pixels,
 )
 from fer_zoo.inference.detector import Detector, FaceDetector
-from fer_zoo.inference.images import Image, runs_of
-from fer_zoo.inference.prediction import Photo, Photos
-from fer_zoo.inference.predictor import DECODERS, Labeller
+from fer_zoo.inference.images import Image
+from fer_zoo.inference.prediction import Photo, Photos, Prediction
+from fer_zoo.inference.predictor import DECODERS, Found, Labeller, read_ahead
 from fer_zoo.inference.runtime import Engine, Optimized
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset
@@ -61,6 +56,8 @@ class PhotoPredictor(Labeller[Photo]):
         >>> [face.box for face in photo.faces]
         [(40, 20, 80, 60)]
     """
+
+    _together = TOGETHER
 
     def __init__(
         self,
@@ -132,76 +129,34 @@ class PhotoPredictor(Labeller[Photo]):
         """
         return self._stream(images, channels)
 
-    def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[Photo]:
-        most = max(1, len(images)) if isinstance(images, Sized) else TOGETHER
-        for run in runs_of(images, most):
-            searched = search_photographs(run, self.detector, self.margin, channels)
-            # Scaled down at once: faces that wait must not take the room of photographs.
-            squared = (
-                (source, found if isinstance(found, str) else self._squares(found))
-                for source, found in searched
-            )
-            while chunk := list(islice(squared, TOGETHER)):
-                faces = [face for _, found in chunk if not isinstance(found, str) for face in found]
-                labelled = self._label([square for _, square in faces])
-                for source, found in chunk:
-                    if isinstance(found, str):
-                        yield Photo(source=source, error=found)
-                        continue
-                    rows = [replace(next(labelled), source=source, box=box) for box, _ in found]
-                    yield Photo(faces=tuple(rows), source=source)
+    def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
+        def begin(image: Any) -> tuple[int, Callable[[], Pixels]]:
+            try:
+                opened = open_photograph(image)
+            except InputError:  # it is said when its turn comes
+                return 0, partial(read_pixels, None, image, channels)
+            return _size(opened), partial(read_pixels, opened, image, channels)
 
-    def _squares(self, crops: list[Crop]) -> list[tuple[tuple[int, int, int, int], Tensor]]:
-        return [(crop.box, self.preset.square(crop.face[None])) for crop in crops]
+        for source, pixels, error in read_ahead(images, begin, most=DECODERS, room=AHEAD):
+            crops = []
+            if pixels is not None:
+                rgb, gray = pixels
+                # Not in a thread: the detector may not bear that, or keep a state, as trackers do.
+                found = self.detector(rgb)
+                try:
+                    crops = cut_faces(gray, found, self.margin)
+                except ArgumentError as wrong:
+                    error = str(wrong) if source is None else f"{source}: {wrong}"
+                del rgb, gray
+            # Scaled down at once: faces that wait must not take the room of photographs.
+            del pixels
+            yield source, [(crop.box, self.preset.square(crop.face[None])) for crop in crops], error
+
+    def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Photo:
+        return Photo(source=source, faces=tuple(faces), error=error)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, detector={self.detector!r})"
-
-
-def search_photographs(
-    images: Iterable[Any], detector: Detector, margin: float, channels: Channels = "rgb"
-) -> Iterator[tuple[str | None, list[Crop] | str]]:
-    """Yield the path of each photograph and the faces in it, or the error, in bounded memory.
-
-    Files are read ahead in threads. The detector is not called there: it may not bear that, or keep
-    a state, as trackers do.
-    """
-    ahead: deque[tuple[int, str | None, Callable[[], Pixels] | str]] = deque()
-
-    def search() -> tuple[str | None, list[Crop] | str]:
-        _, source, read = ahead.popleft()
-        if isinstance(read, str):
-            return source, read
-        try:
-            rgb, gray = read()
-        except InputError as error:
-            return source, str(error)
-        found = detector(rgb)
-        try:
-            return source, cut_faces(gray, found, margin)
-        except ArgumentError as error:
-            return source, str(error) if source is None else f"{source}: {error}"
-
-    with ThreadPoolExecutor(DECODERS) as threads:
-        for image in images:
-            source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-            size, read = 0, None
-            try:
-                opened = open_photograph(image)
-                size = _size(opened)
-                read = partial(read_pixels, opened, image, channels)
-            except InputError as error:
-                failed = str(error)
-            while ahead and (len(ahead) == DECODERS or sum(n for n, *_ in ahead) + size > AHEAD):
-                yield search()
-            if read is None:
-                ahead.append((0, source, failed))
-            elif source is None:  # one PIL image may stand here twice
-                ahead.append((size, source, read))
-            else:
-                ahead.append((size, source, threads.submit(read).result))
-        while ahead:
-            yield search()
 
 
 def _size(image: Any) -> int:

@@ -3,8 +3,8 @@
 import base64
 import html
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, SupportsIndex, TypeVar, overload
 
 from torch import Tensor
@@ -30,6 +30,10 @@ class _Results(list[T]):
     def __getitem__(self, index: Any, /) -> Any:
         part = super().__getitem__(index)
         return type(self)(part) if isinstance(index, slice) else part
+
+    def _repr_html_(self) -> str:
+        """Return the first ones as HTML, and how many more there are."""
+        return _drawn(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +84,9 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """Return the face and the bars, for a notebook."""
-        return self._html(self.source or "")
-
-    def _html(self, name: str) -> str:
         if not self.probabilities:
             return f"<div>{html.escape(self.error or repr(self))}</div>"
-        about = html.escape(name if self.box is None else f"{name} {self.box}")
+        about = html.escape(f"{self.source or ''} {self.box or ''}".strip())
         rows = "".join(
             f'<tr><td style="text-align:left;padding:0 .5em">{html.escape(name)}</td>'
             f'<td style="width:10em;padding:0"><div style="width:{100 * p:.1f}%;height:.8em;'
@@ -130,10 +131,6 @@ class Predictions(_Results[Prediction]):
         """
         return _rows(((p, {}) for p in self), CROP_COLUMNS)
 
-    def _repr_html_(self) -> str:
-        """Return the first ones as HTML, and how many more there are."""
-        return _drawn(self, Prediction._repr_html_)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Photo:
@@ -167,7 +164,7 @@ class Photo:
         name = html.escape(self.source or "")
         title = f'<div style="overflow-wrap:anywhere"><b>{name}</b></div>' if name else ""
         body = html.escape(self.error or "") or "no face found"
-        faces = _drawn(self.faces, lambda face: face._html(""))
+        faces = _drawn([replace(face, source=None) for face in self.faces])
         return f'<div style="margin:.5em 0">{title}{faces or body}</div>'
 
 
@@ -195,10 +192,6 @@ class Photos(_Results[Photo]):
             for number, face in enumerate(photo.faces):
                 yield face, dict(zip(BOX, (number, *(face.box or ())), strict=False))
 
-    def _repr_html_(self) -> str:
-        """Return the first ones as HTML, and how many more there are."""
-        return _drawn(self, Photo._repr_html_, lambda photo: len(photo.faces) or 1)
-
 
 def class_columns(labels: Iterable[str]) -> list[str]:
     """Return the columns of the classes: their names with `p_` before them."""
@@ -218,15 +211,12 @@ def _rows(
     return rows
 
 
-def _drawn(
-    items: Sequence[T], draw: Callable[[T], str], faces: Callable[[T], int] = lambda item: 1
-) -> str:
-    """Return the HTML of the first items, and how many more there are."""
+def _drawn(items: Sequence[Any]) -> str:
     parts, shown = [], 0
     for index, item in enumerate(items):
         if shown >= SHOWN:
             parts.append(f"<div>and {len(items) - index:,} more</div>")
             break
-        parts.append(draw(item))
-        shown += faces(item)
+        parts.append(item._repr_html_())
+        shown += len(item.faces) or 1 if isinstance(item, Photo) else 1
     return "".join(parts)

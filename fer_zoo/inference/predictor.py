@@ -1,16 +1,16 @@
 """The predictor: images in, named probabilities out."""
 
 import logging
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
-from itertools import chain, pairwise
-from typing import Any, Generic, Protocol, TypeVar, overload
+from itertools import islice
+from typing import Any, Generic, TypeVar, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,10 +19,11 @@ from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
+from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.exported import is_exported, open_exported
 from fer_zoo.inference.images import Image, many_of, runs_of
-from fer_zoo.inference.prediction import Prediction, Predictions
-from fer_zoo.inference.runtime import Engine, Optimized, as_it_is, optimize, smooth_faces
+from fer_zoo.inference.prediction import Photo, Prediction, Predictions
+from fer_zoo.inference.runtime import Engine, Optimized, optimize, smooth_faces
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
@@ -32,20 +33,22 @@ log = logging.getLogger("fer_zoo.inference")
 DECODERS = 4  # threads that read image files
 
 
-class _Answer(Protocol):
-    @property
-    def error(self) -> str | None: ...
-
-
-A = TypeVar("A", bound=_Answer)
+A = TypeVar("A", bound=Prediction | Photo)
+T = TypeVar("T")
+Box = tuple[int, int, int, int]
+Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
+"""The path of an image, its faces as squares of the preset with their boxes, and the error."""
 
 
 class Labeller(Generic[A]):
     """What all predictors share: a model, its preset and its labels.
 
-    A predictor is a subclass that says in `_answers` what it makes of an image: of a face crop a
-    `Prediction`, of a photograph a `Photo`. The arguments are those of `Predictor`.
+    A predictor is a subclass that finds the faces of images in `_faces`, and says in `_say` what it
+    makes of one: of a face crop a `Prediction`, of a photograph a `Photo`. The arguments are those
+    of `Predictor`.
     """
+
+    _together: int  # images whose faces are labelled together
 
     def __init__(
         self,
@@ -82,9 +85,20 @@ class Labeller(Generic[A]):
         self.labels = _check_labels(self.name, self._runner.labels)
         self.preset: Preset = chosen or self._runner.preset
 
-    def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[A]:
-        """Yield what is said of each image, in order."""
+    def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
         raise NotImplementedError
+
+    def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> A:
+        raise NotImplementedError
+
+    def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[A]:
+        for run in runs_of(images, self._together):
+            found = self._faces(run, channels)
+            while chunk := list(islice(found, self._together)):
+                labelled = self._label([square for _, faces, _ in chunk for _, square in faces])
+                for source, faces, error in chunk:
+                    told = [replace(next(labelled), source=source, box=box) for box, _ in faces]
+                    yield self._say(source, told, error)
 
     def _answer(self, images: Any, channels: Channels) -> A | list[A]:
         """Return what is said of one image, or of each of many.
@@ -105,15 +119,6 @@ class Labeller(Generic[A]):
     def _stream(self, images: Any, channels: Channels) -> Iterator[A]:
         many = many_of(images)
         return self._answers([images] if many is None else many, channels)
-
-    def _square(self, image: Any, channels: Channels = "rgb") -> Tensor | str:
-        """Return a gray face `(1, 1, R, R)` as the preset wants it, or why it cannot be used."""
-        try:
-            if isinstance(image, np.ndarray) and image.dtype == object:
-                raise InputError("got an array of objects; expected numbers")
-            return self.preset.square(to_gray(image, channels=channels)[None])
-        except InputError as error:
-            return str(error)
 
     def _label(self, squares: Sequence[Tensor]) -> Iterator[Prediction]:
         """Yield what the networks say of each square."""
@@ -215,6 +220,7 @@ class Predictor(Labeller[Prediction]):
         none waits for more than 20 ms for further ones: a slow camera is answered frame by frame.
 
         Example:
+            >>> import numpy as np
             >>> predict = Predictor("resnet18_025")
             >>> faces = (np.full((48, 48), level, np.uint8) for level in range(256))
             >>> sum(prediction.error is None for prediction in predict.stream(faces))
@@ -222,37 +228,52 @@ class Predictor(Labeller[Prediction]):
         """
         return self._stream(images, channels)
 
-    def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[Prediction]:
-        most = max(1, self.batch_size // self.preset.num_views)
-        with ThreadPoolExecutor(DECODERS) as threads:
-            runs = map(list, runs_of(images, most))
-            parts = ((run, self._reading(run, channels, threads)) for run in runs)
-            if isinstance(images, Sized):  # the next files are read while these are labelled
-                parts = (part for part, _ in pairwise(chain(parts, [([], [])])))
-            for run, reading in parts:
-                faces = [read() for read in reading]
-                labelled = self._label([face for face in faces if isinstance(face, Tensor)])
-                for image, face in zip(run, faces, strict=True):
-                    source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-                    if isinstance(face, str):
-                        yield Prediction(source=source, error=face)
-                    else:
-                        yield replace(next(labelled), source=source)
+    @property
+    def _together(self) -> int:  # type: ignore[override]
+        return max(1, self.batch_size // self.preset.num_views)
 
-    def _reading(
-        self, run: list[Any], channels: Channels, threads: ThreadPoolExecutor
-    ) -> list[Callable[[], Tensor | str]]:
-        """Return what gives the square of each image, files of several being read in threads.
+    def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
+        def begin(image: Any) -> tuple[int, Callable[[], Tensor]]:
+            return 0, lambda: self.preset.square(to_gray(image, channels=channels)[None])
 
-        Nothing else is: a PIL image that stands in a list twice must not be decoded twice at once.
-        """
-        calls: list[Callable[[], Tensor | str]] = []
-        for image in run:
-            if len(run) > 1 and isinstance(image, str | os.PathLike):
-                calls.append(threads.submit(self._square, image, channels).result)
-            else:
-                calls.append(partial(self._square, image, channels))
-        return calls
+        for source, square, error in read_ahead(images, begin, most=self._together):
+            yield source, [] if square is None else [(None, square)], error
+
+    def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Prediction:
+        return faces[0] if faces else Prediction(source=source, error=error)
+
+
+def read_ahead(
+    images: Iterable[Any],
+    begin: Callable[[Any], tuple[int, Callable[[], T]]],
+    *,
+    most: int,
+    room: float = math.inf,
+) -> Iterator[tuple[str | None, T | None, str | None]]:
+    """Yield the path of each image, what it is read as, and the error, in order.
+
+    Files are read ahead in threads, at most so many and of so much size in all. What is no path is
+    read when its turn comes: a PIL image that stands here twice must not be decoded twice at once.
+    `begin` returns the size of an image and what reads it.
+    """
+    ahead: deque[tuple[int, str | None, Callable[[], T]]] = deque()
+
+    def first() -> tuple[str | None, T | None, str | None]:
+        _, source, read = ahead.popleft()
+        try:
+            return source, read(), None
+        except InputError as error:
+            return source, None, str(error)
+
+    with ThreadPoolExecutor(DECODERS) as threads:
+        for image in images:
+            source = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+            size, read = begin(image)
+            while ahead and (len(ahead) >= most or sum(n for n, *_ in ahead) + size > room):
+                yield first()
+            ahead.append((size, source, read if source is None else threads.submit(read).result))
+        while ahead:
+            yield first()
 
 
 def _check_labels(name: str, labels: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -272,4 +293,4 @@ def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
         if engine != "torch":
             raise
         log.warning("%s is used as it is: %s", model.name, error)
-        return as_it_is(model, preset)
+        return Optimized(model.name, model.labels, preset, TorchEngine(model, preset))

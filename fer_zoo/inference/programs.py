@@ -3,65 +3,27 @@
 import ctypes
 import io
 import logging
-import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
-from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
 
-from fer_zoo.errors import ArgumentError, CheckpointError, MissingDependencyError
-from fer_zoo.inference.scoring import in_evaluation, in_parts
-from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.errors import (
+    ArgumentError,
+    CheckpointError,
+    MissingDependencyError,
+    OptimizeError,
+)
+from fer_zoo.inference.engines import Inherited, Pipeline
+from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset
 
 Entry = Literal["faces", "images", "views"]
-_OPEN: "WeakSet[Session]" = WeakSet()
-
-
-class Pipeline(nn.Module):
-    """Everything between faces and probabilities as one module, for export.
-
-    Args:
-        model: a trained model; its own mode stays as it is.
-        preset: makes the views and combines what the members say of them.
-        transform: whether faces come in; else views, each a face of its own.
-        softmax: whether probabilities come out; else scores whose softmax they are.
-
-    Shape:
-        faces, uint8 or float in [0, 1], `(B, 1, R, R)`, R the preset's `resize`; or views, float
-        `(B, C, S, S)`. Out comes `(B, K)`.
-    """
-
-    def __init__(
-        self, model: Classifier, preset: Preset, *, transform: bool, softmax: bool = True
-    ) -> None:
-        super().__init__()
-        self.model, self.preset = in_evaluation(model), preset
-        self.transform, self.softmax = transform, softmax
-        self.channels = model.in_channels
-        self.temperature = model.temperature_for(preset.name)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return probabilities or scores."""
-        if self.transform:
-            x = self.preset.evaluation_views(x).flatten(0, 1)
-            x = x.expand(-1, self.channels, -1, -1)
-        views = self.preset.num_views if self.transform else 1
-        if isinstance(self.model, Ensemble):
-            logits = self.model.forward_members(x).unflatten(1, (-1, views))
-            members = [self.preset.combine(logits[m]) for m in range(len(self.model.members))]
-            scores = self.model.fusion(torch.stack(members)) / self.temperature
-        else:
-            scores = self.preset.combine(self.model(x).unflatten(0, (-1, views)))
-            scores = scores / self.temperature
-        out: Tensor = scores.softmax(1) if self.softmax else scores
-        return out
 
 
 class Program:
@@ -82,67 +44,60 @@ class Program:
     ) -> None:
         self.call, self.preset, self.entry, self.channels = call, preset, entry, channels
 
-    def scores(self, images: Tensor, preset: Preset, batch_size: int) -> Tensor:
+    def scores(self, faces: Tensor, preset: Preset) -> Tensor:
         """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
         if preset != self.preset:
             raise ArgumentError(
                 f"the program has the preset {self.preset.name!r} inside, and cannot do "
                 f"{preset.name!r}: make it again of a model with that preset"
             )
-
-        def part_scores(part: Tensor) -> Tensor:
-            if self.entry == "views":
-                views = preset.evaluation_views(part.cpu())
-                rows = self.call(views.flatten(0, 1).expand(-1, self.channels, -1, -1))
-                return preset.combine(rows.log().unflatten(0, views.shape[:2])).double()
-            squares = preset.square(part.cpu())
-            if self.entry == "faces":
-                return self.call(squares).double()
-            return self.call(squares.mul(255).round().byte()).double().log()
-
-        how: Any = {"batch_size": batch_size, "views": preset.num_views}
-        return torch.cat(in_parts(images, part_scores, **how))
+        if self.entry == "views":
+            views = preset.evaluation_views(faces.cpu())
+            rows = self.call(views.flatten(0, 1).expand(-1, self.channels, -1, -1))
+            return preset.combine(rows.log().unflatten(0, views.shape[:2])).double()
+        squares = preset.square(faces.cpu())
+        if self.entry == "faces":
+            return self.call(squares).double()
+        return self.call(squares.mul(255).round().byte()).double().log()
 
 
+@torch.inference_mode()
 def onnx_program(
     model: Classifier, preset: Preset, example: Tensor, *, int8: bool = False
 ) -> Program:
-    """Return a float32 model on the CPU in onnxruntime.
-
-    Args:
-        model: a network or an ensemble.
-        preset: the one transform it answers under.
-        example: faces `(N, 1, H, W)`.
-        int8: store weights per channel and compute layers in 8 bits, scaled for the example.
-    """
+    """Return a float32 model on the CPU in onnxruntime, for int8 scaled for the example."""
     squares = preset.square(example)
-    pipeline = Pipeline(model, preset, transform=True, softmax=False).eval()
-    program = to_onnx(pipeline, squares, names=("faces", "scores"))
-    read = partial(bytes, _quantized(program, squares) if int8 else program)
-    return Program(Session(read), preset, "faces")
+    try:
+        pipeline = Pipeline(model, preset).eval()
+        program = to_onnx(pipeline, squares, names=("faces", "scores"))
+        read = partial(bytes, _quantized(program, squares) if int8 else program)
+        return Program(Session(read), preset, "faces")
+    except (ArgumentError, ImportError):
+        raise
+    except Exception as error:  # torch's exporter raises whatever a network of timm's makes it
+        reason = str(error).split("\n")[0]
+        raise OptimizeError(
+            f"{model.name!r} cannot be exported for onnxruntime: {reason}; use engine='torch'"
+        ) from error
 
 
-class Session:
+class Session(Inherited):
     """An onnxruntime session on the CPU that can be copied, pickled, forked and shared by threads.
 
-    It takes as many threads as torch has. A forked process has none of them, so it opens the
-    program again.
+    It takes as many threads as torch has. A forked process opens the program again.
 
     Args:
         read: returns the serialised ONNX model, whenever it is opened.
         where: what errors call it.
-
-    Raises:
-        MissingDependencyError: onnxruntime is not installed.
-        ArgumentError: onnxruntime cannot read the model.
     """
 
-    def __init__(self, read: Callable[[], bytes], where: str = "the exported model") -> None:
-        self.read, self.where, self.session = read, where, self._open(read, where)
-        _OPEN.add(self)
+    session: Any = None
 
-    @staticmethod
-    def _open(read: Callable[[], bytes], where: str) -> Any:
+    def __init__(self, read: Callable[[], bytes], where: str = "the exported model") -> None:
+        self.read, self.where = read, where
+        self.session = self._open()
+
+    def _open(self) -> Any:
         try:
             import onnxruntime
         except ImportError:
@@ -154,16 +109,15 @@ class Session:
         options.inter_op_num_threads = 1
         # Threads that wait in a loop for the next call would take the cores from everything else.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        program, providers = read(), ["CPUExecutionProvider"]
+        program, providers = self.read(), ["CPUExecutionProvider"]
         try:
             return onnxruntime.InferenceSession(program, options, providers=providers)
         except Exception as error:  # onnxruntime's errors share no public base
-            raise ArgumentError(f"onnxruntime cannot read {where}: {error}") from None
+            raise ArgumentError(f"onnxruntime cannot read {self.where}: {error}") from None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the program's one output for its one input."""
-        session = self.session or self._open(self.read, self.where)
-        self.session = session
+        session = self.session = self.session or self._open()
         (entry,) = session.get_inputs()
         (out,) = session.run(None, {entry.name: x.contiguous().numpy()})
         return torch.from_numpy(out)
@@ -176,46 +130,40 @@ class Session:
     def __reduce__(self) -> tuple[Any, ...]:
         return Session, (self.read, self.where)
 
-
-def _forget_sessions() -> None:
-    """Leave a forked process without sessions, whose threads stayed behind.
-
-    They are never taken down: onnxruntime would wait for these threads, or abort.
-    """
-    for session in [s for s in _OPEN if s.session is not None]:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.session))
-        session.session = None
+    def forked(self) -> None:
+        """Leave the session, but never take it down: onnxruntime would wait for its threads."""
+        if self.session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.session))
+            self.session = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_sessions)
-
-
-class Package:
+class Package(Inherited):
     """A package of AOTInductor that can be copied, pickled and forked."""
 
     def __init__(self, read: Callable[[], bytes], where: str) -> None:
         from torch._inductor import aoti_load_package
 
-        self.read, self.where, package = read, where, io.BytesIO(read())
+        self.read, self.where, self.inherited = read, where, False
+        package = io.BytesIO(read())
         try:
             self._run = aoti_load_package(package)
             self.metadata: dict[str, str] = self._run.get_metadata()
         except Exception as error:  # torch raises whatever it likes on damaged packages
             raise CheckpointError(f"{where} cannot be run here: {error}") from None
-        self._process = os.getpid()
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the program's one output for its one input."""
-        if self._process == os.getpid():
+        if not self.inherited:
             return cast(Tensor, self._run(x.contiguous()))
-        # The number of its threads is compiled in, and those of another process are not here; a
-        # thread of its own starts new ones.
         with ThreadPoolExecutor(1) as thread:
             return cast(Tensor, thread.submit(self._run, x.contiguous()).result())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Package, (self.read, self.where)
+
+    def forked(self) -> None:
+        """Call it in a thread, which starts new ones: their number is compiled in."""
+        self.inherited = True
 
 
 def to_onnx(
@@ -225,17 +173,7 @@ def to_onnx(
     names: tuple[str, str],
     metadata: dict[str, str] | None = None,
 ) -> bytes:
-    """Return a module as a serialised ONNX model with a dynamic batch.
-
-    Args:
-        module: one tensor in, one out, on the CPU, in evaluation mode.
-        example: an input; its batch size is free, its other sides are fixed.
-        names: of the input and the output.
-        metadata: strings to store in the file.
-
-    Raises:
-        MissingDependencyError: onnx or onnxscript is not installed.
-    """
+    """Return a module of one input and one output as an ONNX model with a dynamic batch."""
     try:
         import onnxscript  # noqa: F401
     except ImportError:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from fer_zoo.errors import ArgumentError, OptimizeError
 from fer_zoo.factory import resolve
 from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.programs import Program, onnx_program
-from fer_zoo.inference.scoring import as_faces, in_evaluation, predict_scores
+from fer_zoo.inference.scoring import as_faces, in_evaluation, in_parts, predict_scores
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
 
@@ -81,7 +82,9 @@ class Optimized:
             batch_size: largest number of views at once; 256, or as many as the example had.
         """
         faces, preset = as_faces(images), preset or self.preset
-        return self._scoring.scores(faces, preset, batch_size or self._batch_size)
+        most = batch_size or self._batch_size
+        run = partial(self._scoring.scores, preset=preset)
+        return torch.cat(in_parts(faces, run, batch_size=most, views=preset.num_views))
 
     def __repr__(self) -> str:
         return f"Optimized({self.name!r}, preset={self.preset.name!r}, engine={self.engine!r})"
@@ -153,24 +156,17 @@ def optimize(
                 f"int8 is scaled for the faces to come: pass example= with {LEAST_INT8} of them "
                 "or more"
             )
-        scoring = _in_onnx(own, preset, faces, int8=wanted == torch.int8)
+        scoring = onnx_program(own, preset, faces, int8=wanted == torch.int8)
     elif engine == "torch":
         if wanted == torch.int8:
             raise ArgumentError("int8 is for engine='onnxruntime', on CPUs; got engine='torch'")
-        scoring = _in_torch(own, preset, faces, dtype=wanted, compile=compile)
+        scoring = TorchEngine(own, preset, faces, dtype=wanted, compile=compile)
     else:
         raise ArgumentError(f"engine is 'torch' or 'onnxruntime', got {engine!r}")
     fast = Optimized(own.name, own.labels, preset, scoring, len(faces) * preset.num_views)
-    allowed = _tolerance(like.device.type, wanted, like.dtype)
-    fast.report = _check(own, fast, faces, allowed)
+    otherwise = "use the model as it is, or another dtype"
+    fast.report = check_answers(own, fast, faces, dtype=wanted, otherwise=otherwise)
     return fast
-
-
-def as_it_is(model: Classifier, preset: Preset) -> Optimized:
-    """Return a copy of a model in torch that computes what the model computes."""
-    dtype = next(model.parameters()).dtype
-    engine = _in_torch(in_evaluation(model), preset, smooth_faces(1), dtype=dtype, folded=False)
-    return Optimized(model.name, model.labels, preset, engine)
 
 
 def smooth_faces(n: int) -> Tensor:
@@ -180,34 +176,14 @@ def smooth_faces(n: int) -> Tensor:
     return smooth.clamp(0, 1).mul(255).byte()
 
 
-def _in_torch(model: Classifier, preset: Preset, faces: Tensor, **options: Any) -> TorchEngine:
-    with torch.inference_mode():
-        views = preset.evaluation_views(faces.to(next(model.parameters()).device)).flatten(0, 1)
-        views = views.expand(-1, model.in_channels, -1, -1)
-        return TorchEngine(model, views, **options)
-
-
-def _in_onnx(model: Classifier, preset: Preset, faces: Tensor, *, int8: bool) -> Program:
-    try:
-        with torch.inference_mode():
-            return onnx_program(model, preset, faces, int8=int8)
-    except (ArgumentError, ImportError):
-        raise
-    except Exception as error:  # torch's exporter raises whatever a network of timm's makes it
-        reason = str(error).split("\n")[0]
-        raise OptimizeError(
-            f"{model.name!r} cannot be exported for onnxruntime: {reason}; use engine='torch'"
-        ) from error
-
-
-def _tolerance(device: str, *dtypes: torch.dtype) -> float:
-    """Return how far a probability may be from the model's own, by all dtypes involved."""
-    allowed = max(TOLERANCE.get(dtype, 1e-4) for dtype in dtypes)
-    return max(allowed, TF32) if device == "cuda" else allowed
-
-
-def _check(model: Classifier, fast: Optimized, faces: Tensor, allowed: float) -> dict[str, float]:
+def check_answers(
+    model: Classifier, fast: Optimized, faces: Tensor, *, dtype: torch.dtype, otherwise: str
+) -> dict[str, float]:
     """Return how near a faster form comes to the answers of its model, if that is near enough."""
+    like = next(model.parameters())
+    allowed = max(TOLERANCE.get(kind, 1e-4) for kind in (dtype, like.dtype))
+    if like.device.type == "cuda":
+        allowed = max(allowed, TF32)
     truth = predict_scores(model, faces, preset=fast.preset).softmax(1)
     answers = fast.predict_scores(faces).softmax(1)
     difference, same = float((answers - truth).abs().max()), answers.argmax(1) == truth.argmax(1)
@@ -217,6 +193,6 @@ def _check(model: Classifier, fast: Optimized, faces: Tensor, allowed: float) ->
     if not difference <= allowed or clear.mean() < LEAST_AGREEMENT:  # true for a NaN, too
         raise OptimizeError(
             f"{fast.engine} does not give the answers of {model.name!r}: {report} (a difference of "
-            f"{allowed} is allowed); use the model as it is, or another dtype"
+            f"{allowed} is allowed); {otherwise}"
         )
     return report

@@ -23,11 +23,6 @@ def in_evaluation(model: M) -> M:
     """Return a model in evaluation mode with the tensors of `model`, which keeps its own mode.
 
     So other threads may train it, or ask it, meanwhile.
-
-    Example:
-        >>> model = nn.Sequential(nn.Dropout())
-        >>> in_evaluation(model).training, model.training
-        (False, True)
     """
     if not any(module.training for module in model.modules()):
         return model
@@ -75,28 +70,30 @@ def member_scores(
     preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
     like = next(own.parameters())
 
-    def run(views: Tensor) -> Tensor:
-        x = views.to(like.dtype).contiguous(memory_format=torch.channels_last)
-        return own.forward_members(x) if isinstance(own, Ensemble) else own(x)[None]
-
-    return scores_by(
-        run,
-        images,
-        preset,
-        channels=own.in_channels,
-        device=like.device,
-        batch_size=batch_size,
-        progress=progress,
+    faces = as_faces(images)
+    bar = tqdm(
+        total=len(faces),
+        desc="faces",
+        unit="face",
+        leave=False,
+        disable=None if progress else True,
     )
+
+    def run(part: Tensor) -> Tensor:
+        views = preset.evaluation_views(part.to(like.device)).flatten(0, 1)
+        x = views.expand(-1, own.in_channels, -1, -1).to(like.dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        logits = own.forward_members(x) if isinstance(own, Ensemble) else own(x)[None]
+        per_view = logits.float().unflatten(1, (len(part), preset.num_views))
+        return torch.stack([preset.combine(member) for member in per_view]).cpu()
+
+    with torch.inference_mode(), bar:
+        how: Any = {"batch_size": batch_size, "views": preset.num_views, "done": bar.update}
+        return torch.cat(in_parts(faces, run, **how), 1)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ended, on a GPU or a CPU, in torch or in onnxruntime.
-
-    Example:
-        >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
-        True
-    """
+    """Whether an error says that memory ended, on a GPU or a CPU, in torch or in onnxruntime."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     said = re.search("out of memory|allocate memory|failed to allocate", str(error), re.I)
     return known or said is not None
@@ -120,9 +117,6 @@ def in_parts(
         batch_size: largest number of views at once.
         views: of one image.
         done: is told of how many images each finished part had.
-
-    Raises:
-        Exception: of `run`, where it is not for want of memory, or one image does not fit.
     """
     results: list[Tensor] = []
     at = 0
@@ -143,15 +137,7 @@ def in_parts(
 
 
 def as_faces(images: Tensor) -> Tensor:
-    """Return gray images as `(N, 1, H, W)`.
-
-    Raises:
-        ArgumentError: they have another shape.
-
-    Example:
-        >>> as_faces(torch.zeros(3, 48, 48)).shape
-        torch.Size([3, 1, 48, 48])
-    """
+    """Return gray images as `(N, 1, H, W)`."""
     faces = images[:, None] if images.ndim == 3 else images
     if faces.ndim != 4 or faces.shape[1] != 1:
         raise ArgumentError(
@@ -159,51 +145,6 @@ def as_faces(images: Tensor) -> Tensor:
             "fer_zoo.Predictor takes anything else"
         )
     return faces
-
-
-def scores_by(
-    run: Callable[[Tensor], Tensor],
-    images: Tensor,
-    preset: Preset,
-    *,
-    channels: int,
-    device: torch.device,
-    batch_size: int,
-    progress: bool = False,
-) -> Tensor:
-    """Return member scores `(M, N, K)` of images by anything that maps views to member logits.
-
-    Args:
-        run: views `(B, C, S, S)`, float32 on `device`, to logits `(M, B, K)`.
-        images: as for `member_scores`.
-        preset: makes the views and combines their logits.
-        channels: of a view.
-        device: where the views are made.
-        batch_size: largest number of views at once.
-        progress: show a bar on a terminal.
-
-    Raises:
-        torch.OutOfMemoryError: not even the views of one image fit.
-        ArgumentError: the images are no gray faces.
-    """
-    faces = as_faces(images)
-    bar = tqdm(
-        total=len(faces),
-        desc="faces",
-        unit="face",
-        leave=False,
-        disable=None if progress else True,
-    )
-
-    def part_scores(part: Tensor) -> Tensor:
-        views = preset.evaluation_views(part.to(device)).flatten(0, 1)
-        logits = run(views.expand(-1, channels, -1, -1)).float()
-        per_view = logits.unflatten(1, (len(part), preset.num_views))
-        return torch.stack([preset.combine(member) for member in per_view]).cpu()
-
-    with torch.inference_mode(), bar:
-        how: Any = {"batch_size": batch_size, "views": preset.num_views, "done": bar.update}
-        return torch.cat(in_parts(faces, part_scores, **how), 1)
 
 
 def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
@@ -229,10 +170,6 @@ def tempered(scores: Tensor, temperature: float) -> Tensor:
 
     There, float32 scores that differ still differ after the division, so every order among them,
     the winner first, is what it was.
-
-    Example:
-        >>> tempered(torch.tensor([3.0, 1.0]), 2.0)
-        tensor([1.5000, 0.5000], dtype=torch.float64)
     """
     return scores.double() / temperature
 

@@ -48,7 +48,8 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
     if channels not in ("rgb", "bgr"):
         raise ArgumentError(f"channels is 'rgb', or 'bgr' for OpenCV's arrays, got {channels!r}")
     if isinstance(image, np.ndarray):
-        return _from_numpy(image[..., ::-1] if _is_bgr(image, channels) else image)
+        is_bgr = channels == "bgr" and image.shape[2:] == (3,)
+        return _from_numpy(image[..., ::-1] if is_bgr else image)
     if isinstance(image, Tensor):
         image = image[None] if image.ndim == 2 else image
         if image.ndim != 3:
@@ -58,11 +59,11 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         raise InputError(f"channels='bgr' is for arrays, got {type(image).__name__}")
     from PIL import Image
 
-    if isinstance(image, Image.Image):
-        return _from_pil(image, "the PIL image")
     where = said_of(image)
+    if isinstance(image, Image.Image):
+        return gray_of(image, where)
     with open_image(image) as opened:
-        return _from_pil(opened, where)
+        return gray_of(opened, where)
 
 
 def said_of(image: Any) -> str:
@@ -75,11 +76,7 @@ def said_of(image: Any) -> str:
 
 
 def open_image(image: Any) -> Any:
-    """Return the PIL image, its pixels not yet decoded, of a path, an open file or bytes.
-
-    Raises:
-        InputError: there is none.
-    """
+    """Return the PIL image, its pixels not yet decoded, of a path, an open file or bytes."""
     from PIL import Image
 
     where = said_of(image)
@@ -118,10 +115,6 @@ def _read(file: Any) -> bytes:
             "or pass what `await file.read()` gives"
         )
     return data
-
-
-def _is_bgr(array: np.ndarray, channels: str) -> bool:
-    return channels == "bgr" and array.ndim == 3 and array.shape[2] == 3
 
 
 def to_gray_batch(images: Any) -> Tensor:
@@ -183,16 +176,21 @@ def upright(image: Any) -> Any:
     return turned
 
 
-def _from_pil(image: Any, where: str) -> Tensor:
+def is_deep(image: Any) -> bool:
+    """Whether the pixels of a PIL image have more than 8 bits."""
+    return image.mode in ("F", "I") or image.mode.startswith("I;16")
+
+
+def gray_of(image: Any, where: str) -> Tensor:
+    """Return a PIL image, which messages call `where`, as `to_gray` returns it."""
     try:
         image = upright(image)
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        deep = image.mode in ("F", "I") or image.mode.startswith("I;16")
-        array = np.array(image if deep else image.convert("L"))
+        array = np.array(image if is_deep(image) else image.convert("L"))
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
-    if image.mode == "F" or not deep:
+    if image.mode == "F" or not is_deep(image):
         return _from_numpy(array, where)
     values = array.astype(np.float32)
     if image.mode == "I" and values.size and values.max() <= 255:
