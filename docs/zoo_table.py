@@ -101,7 +101,7 @@ def _accuracy(scores: Sequence[Score], split: str, views: int | None) -> str:
 
 def _calibration(scores: Sequence[Score]) -> str:
     own = [score for score in scores if score.split == "public" and score.views == 1]
-    return FIGURES["cross_validated_ece"].of(own[0]) if own else "-"
+    return f"{100 * own[0].cross_validated_ece:.1f}" if own else "-"
 
 
 def _speed(name: str, fusion: str, speeds: list[dict]) -> str:

@@ -123,6 +123,11 @@ class Training:
         teacher: a hash of the teacher's answers, or of the teacher.
         processes: how many trained it together.
         frozen: the parameters that the caller had frozen.
+
+    Example:
+        >>> import fer_zoo
+        >>> print(fer_zoo.create("resnet18_025", weights="default").evidence.training)
+        resnet18_025 trained by strong (seed 0) on FER2013
     """
 
     model: str
@@ -208,6 +213,15 @@ class FusionFit:
         held_out_accuracy: of the fusion on each part when fitted on the other parts.
         held_out_nll: its mean cross-entropy in nats.
         temperature: fitted on those held-out scores; None where it could not be.
+
+    Example:
+        >>> losses = {"loss_before": 0.95, "loss_after": 0.93, "gradient_norm": 1e-9}
+        >>> report = FitReport(fusion="stacked", split="public", n=3589, **losses)
+        >>> FusionFit(report=report, faces=Faces(name="FER2013", split="public", n=3589), folds=5,
+        ...           average_accuracy=0.6949, average_nll=0.86,
+        ...           held_out_accuracy=0.6943, held_out_nll=0.85)
+        FusionFit('stacked' on FER2013, split `public`, n = 3,589: held out 69.43 %, \
+averaging 69.49 %)
     """
 
     report: FitReport
@@ -238,6 +252,12 @@ class StorageCost:
         preset: the transform.
         accuracy: with the stored tensors, from 0 to 1.
         gain: that minus the accuracy of `against`.
+
+    Example:
+        >>> import fer_zoo
+        >>> storage = fer_zoo.create("resnet18_025", weights="default").evidence.storage
+        >>> [(cost.dtype, cost.preset) for cost in storage.costs]
+        [('int8', 'fer40_center'), ('int8', 'fer40_tencrop')]
     """
 
     dtype: str
@@ -251,7 +271,13 @@ class StorageCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """What the tensors are stored in (`dtype`), and what each kind of storage costs."""
+    """What the tensors are stored in (`dtype`), and what each kind of storage costs.
+
+    Example:
+        >>> import fer_zoo
+        >>> fer_zoo.create("resnet18_025", weights="default").evidence.storage.dtype
+        'float16'
+    """
 
     dtype: str
     costs: tuple[StorageCost, ...] = ()

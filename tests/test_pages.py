@@ -1,10 +1,13 @@
 """The code of the documentation's pages that the doctest builder only defines, or skips."""
 
+import asyncio
 import functools
+import io
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,12 +53,26 @@ def test_deployment():
     assert names["label"] in names["model"].labels
     expected = names["fast"](names["faces"]).numpy()
     assert names["probabilities"] == pytest.approx(expected, abs=1e-4)
+    content = (ROOT / "examples/faces/drawn_sad.png").read_bytes()
+
+    class Upload:
+        files = {"face": io.BytesIO(content)}  # noqa: RUF012
+
+        async def read(self) -> bytes:
+            return content
+
+    whole = names["predict"](ROOT / "examples/faces/drawn_sad.png")
+    assert asyncio.run(names["of_upload"](Upload())).probabilities == whole.probabilities
+    assert names["of_request"](Upload()).probabilities == whole.probabilities
+    frames = (np.full((48, 48, 3), level, np.uint8) for level in (9, 99))
+    assert [p.error for p in names["of_camera"](frames)] == [None, None]
 
 
 def test_evaluation(labelled, tmp_path: Path):
     path = fer_zoo.save(labelled, tmp_path / "a.safetensors")
     faces = stripes(210)
-    targets = torch.arange(210) % 7
+    targets = fer_zoo.inference.predict_scores(labelled, faces.images).argmax(1)
+    targets[::3] = torch.arange(70) % 7  # so that a temperature fits
     faces = fer_zoo.data.FaceDataset(
         faces.images, targets, labels=labelled.labels, name="x", split="public"
     )

@@ -38,6 +38,7 @@ def chw(array: np.ndarray) -> torch.Tensor:
         (GRAY[:, :, None], GRAY),
         (GRAY[::-1], GRAY[::-1]),
         (RGB, LUMA),
+        (torch.from_numpy(GRAY), GRAY),
         (torch.from_numpy(GRAY)[None], GRAY),
         (chw(RGB), LUMA),
         (Image.fromarray(GRAY), GRAY),
@@ -46,7 +47,7 @@ def chw(array: np.ndarray) -> torch.Tensor:
         (Image.fromarray(GRAY).convert("P"), GRAY),
         (Image.fromarray(GRAY).convert("LA"), GRAY),
     ],
-    ids=["HW", "HW1", "flipped", "HW3", "1HW", "3HW", "L", "RGB", "RGBA", "P", "LA"],
+    ids=["HW", "HW1", "flipped", "HW3", "tensor", "1HW", "3HW", "L", "RGB", "RGBA", "P", "LA"],
 )
 def test_uint8_forms_are_pillows_gray_exactly(image, expected):
     found = to_gray(image)
@@ -103,7 +104,7 @@ def test_files_palettes_and_rotation(tmp_path: Path):
         (torch.zeros(1, 4, 4, dtype=torch.int32), "int32"),
         (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
         (np.zeros((7, 48, 48), np.uint8), r"\(7, 48, 48\)"),
-        (torch.zeros(48, 48), r"shape \(48, 48\)"),
+        (torch.zeros(48), r"shape \(48,\)"),
         (torch.zeros(48, 48, 3), "48 channels"),
         (np.zeros(4, np.uint8), "shape"),
         (17, "int; expected a path"),

@@ -16,6 +16,7 @@ from rich.text import Text
 from fer_zoo.evaluation import Comparison, Evaluation, Report, Robustness
 from fer_zoo.evaluation.card import comparison_rows, confusion_rows
 from fer_zoo.evaluation.figures import FIGURES, RESULT, figure_rows, percent
+from fer_zoo.evidence import Faces
 from fer_zoo.inference import Prediction
 
 NUMBER = re.compile(r"([-+]?[\d.,]+(e-\d+)?( to [\d.,]+)?|-|)")
@@ -169,7 +170,9 @@ def _print_figures(name: str, figures: list[dict[str, Any]], indent: int) -> Non
 
 
 def _figure_row(key: str, figures: list[dict[str, Any]]) -> list[str]:
-    title, _, write = FIGURES[key] if key in FIGURES and key != "faces" else (key, None, _text)
+    title, _, write = FIGURES.get(key, (key, None, _text))
+    if key == "faces":
+        figures = [{key: Faces(**row[key])} if key in row else row for row in figures]
     return [title, *(write(row[key]) if key in row else "-" for row in figures)]
 
 

@@ -169,7 +169,13 @@ class Photo:
 
 
 class Photos(_Results[Photo]):
-    """A list of photographs that notebooks can draw and tables can take."""
+    """A list of photographs that notebooks can draw and tables can take.
+
+    Example:
+        >>> Photos([Photo(source="a.jpg"), Photo(source="b.jpg", error="damaged")]).to_dicts()
+        [{'source': 'b.jpg', 'face': None, 'left': None, 'top': None, 'right': None, \
+'bottom': None, 'label': None, 'probability': None, 'error': 'damaged'}]
+    """
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each face, and one for each photograph with an error.
@@ -177,11 +183,6 @@ class Photos(_Results[Photo]):
         The columns are source, face (which one of the photograph, from 0), left, top, right and
         bottom of its box, label, probability, error, and `p_` and its name for each class. A
         photograph without faces has no row.
-
-        Example:
-            >>> Photos([Photo(source="a.jpg"), Photo(source="b.jpg", error="damaged")]).to_dicts()
-            [{'source': 'b.jpg', 'face': None, 'left': None, 'top': None, 'right': None, \
-'bottom': None, 'label': None, 'probability': None, 'error': 'damaged'}]
         """
         return _rows(self._faces(), FACE_COLUMNS)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evidence import Calibration, Evidence
+from fer_zoo.fusion import Fusion
 from fer_zoo.labels import canonical, check_labels
 from fer_zoo.plain import digest_tensors
 
@@ -210,6 +211,8 @@ def _settings(module: nn.Module) -> str:
     """Return the settings of a layer that matter in evaluation."""
     if isinstance(module, Classifier | nn.modules.dropout._DropoutNd):
         return ""
+    if isinstance(module, Fusion):
+        return Fusion.extra_repr(module)  # its own may show values, as that of `Weighted` does
     return re.sub("momentum=[^,]*,? ?", "", module.extra_repr())
 
 

@@ -63,7 +63,7 @@ def read_safetensors(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = fer_zoo.save(fer_zoo.create("test_tiny"), f"{folder}/tiny.safetensors")
         ...     read_safetensors(path)[0]["fc.weight"].shape
-        torch.Size([7, 96])
+        torch.Size([7, 128])
     """
     from safetensors import deserialize
 
