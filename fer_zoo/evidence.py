@@ -335,7 +335,7 @@ class Evidence:
 
     @property
     def origin(self) -> str | None:
-        """What these tensors are: the address that has them, or the run that made them, in words.
+        """What these tensors are, in words, by the address that has them or the run that made them.
 
         None if that is not known, or only what they started from.
         """

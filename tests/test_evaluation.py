@@ -399,6 +399,7 @@ def test_every_figure_has_one_name_and_one_form():
         assert f"| {name} |" in card
         assert f"| {rows[name]} |" in card
         assert f" {rows[name]} " in shown
+    assert re.search(r"faces +FER2013, split `public`, n = 3,589  FER2013, split", shown)
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("recipes",), ("info", "resnet18_025")])

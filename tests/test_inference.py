@@ -475,11 +475,11 @@ def test_cli_says_that_private_is_for_reporting(tmp_path: Path):
 def test_recorded_figures_are_reproduced(real_public: FER2013):
     """The record of the quickest weights, measured again on all of PublicTest."""
     record = fer_zoo.weights.get_weights("vgg19_025")
-    (row,) = [r for r in record.metrics if r["preset"] == "fer40_center"]
+    (score,) = [s for s in record.scores if s.preset == "fer40_center"]
     model = fer_zoo.create("vgg19_025", weights="default")
     result = fer_zoo.evaluate(model, real_public, preset="fer40_center")
-    assert result.n == row["n"] == 3589
-    assert result.accuracy == pytest.approx(row["accuracy"], abs=0.002)
-    assert result.nll == pytest.approx(row["nll"], abs=0.002)
-    assert result.ece == pytest.approx(row["ece"], abs=0.003)
-    assert result.fitted_here
+    assert result.n == score.n == 3589
+    assert result.accuracy == pytest.approx(score.accuracy, abs=0.002)
+    assert result.nll == pytest.approx(score.nll, abs=0.002)
+    assert result.ece == pytest.approx(score.ece, abs=0.003)
+    assert result.calibration.faces == result.faces

@@ -68,15 +68,17 @@ def test_deployment():
     assert [p.error for p in names["of_camera"](frames)] == [None, None]
 
 
-def test_evaluation(labelled, tmp_path: Path):
-    path = fer_zoo.save(labelled, tmp_path / "a.safetensors")
+def test_evaluation(tmp_path: Path):
+    model = fer_zoo.create("resnet18_025", weights="default")
+    path = fer_zoo.save(model, tmp_path / "a.safetensors")
     faces = stripes(210)
-    targets = fer_zoo.inference.predict_scores(labelled, faces.images).argmax(1)
+    targets = fer_zoo.inference.predict_scores(model, faces.images).argmax(1)
     targets[::3] = torch.arange(70) % 7  # so that a temperature fits
     faces = fer_zoo.data.FaceDataset(
-        faces.images, targets, labels=labelled.labels, name="x", split="public"
+        faces.images, targets, labels=model.labels, name="x", split="public"
     )
     run("evaluation")["calibrated"](path, faces)
+    assert fer_zoo.load(path).evidence.calibration.faces == faces.faces
     assert set(fer_zoo.load(path).temperature) == {"fer40_center", "fer40_tencrop"}
 
 

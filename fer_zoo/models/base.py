@@ -60,7 +60,7 @@ class Classifier(nn.Module, ABC):
 
     @property
     def state(self) -> str:
-        """A digest of the parameters and buffers: the same for the same values only."""
+        """A digest of the parameters and buffers, the same for the same values only."""
         return self._state_of(self.state_dict())
 
     def _state_of(self, tensors: Mapping[str, Tensor]) -> str:
@@ -68,7 +68,7 @@ class Classifier(nn.Module, ABC):
 
     @property
     def form(self) -> tuple[Any, ...]:
-        """What else than values decides the answers: the layers with their settings, the labels."""
+        """What else than values decides the answers, the layers with their settings and the labels."""
         layers = [(name, type(m).__name__, _settings(m)) for name, m in self.named_modules()]
         return layers, None if self.labels is None else tuple(map(canonical, self.labels))
 
