@@ -68,7 +68,7 @@ class Classifier(nn.Module, ABC):
 
     @property
     def form(self) -> tuple[Any, ...]:
-        """What else than values decides the answers, the layers with their settings and the labels."""
+        """What decides the answers beside values, the layers with their settings and the labels."""
         layers = [(name, type(m).__name__, _settings(m)) for name, m in self.named_modules()]
         return layers, None if self.labels is None else tuple(map(canonical, self.labels))
 
