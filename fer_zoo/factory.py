@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from fer_zoo._device import resolve_device, to_device
-from fer_zoo.errors import ArgumentError, LabelError
+from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, get_spec
 from fer_zoo.models.ensemble import assemble, with_fusion
@@ -258,11 +258,6 @@ def create_ensemble(
     for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
         if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
-    if weights is None and len({m.labels is None for m in built}) > 1:
-        raise LabelError(
-            f"only {[m.name for m in built if m.labels]} are trained: members given by name are "
-            "not, unless weights='default' says so; of your own networks set .labels"
-        )
     model = assemble(built, fusion)
     presets = {m.preset for m in built}
     if preset is None and len(presets) > 1:

@@ -206,6 +206,7 @@ def test_bundled_weights_are_calibrated(address, tmp_path: Path):
         records.read_record(path)
 
 
+@pytest.mark.slow
 def test_fitting_a_fusion_calibrates_it_on_held_out_scores(labelled):
     members = [labelled, fer_zoo.create("test_tiny").eval()]
     members[1].labels = LABELS
@@ -224,6 +225,7 @@ def test_fitting_a_fusion_calibrates_it_on_held_out_scores(labelled):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_the_bundled_ensemble_on_real_faces(real_public: FER2013):
     """A temperature helps on the half it was not fitted on, and the record's is of its size."""
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")

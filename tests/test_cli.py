@@ -66,6 +66,7 @@ def test_the_commands_of_the_documentation_are_there():
     assert set(wanted) == set(main.commands)
 
 
+@pytest.mark.slow
 def test_export_writes_a_file_that_gives_the_models_answers(tmp_path: Path):
     path = tmp_path / "faces.onnx"
     found = json.loads(run("export", "resnet18_025", path, "--json").stdout)

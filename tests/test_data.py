@@ -369,6 +369,7 @@ def test_subset_is_spread_and_repeatable():
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_real_counts_and_pixels(fer2013_root: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

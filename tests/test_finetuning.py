@@ -134,6 +134,7 @@ def test_the_stem_learns_more_slowly_than_the_head(tmp_path: Path):
         assert float(ratio) == pytest.approx(scale, rel=0.05), key
 
 
+@pytest.mark.slow
 def test_a_frozen_run_goes_on_exactly(tmp_path: Path):
     def run(folder, epochs):
         torch.manual_seed(3)

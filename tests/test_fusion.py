@@ -173,6 +173,7 @@ def test_weighted_finds_the_optimum(problem):
         ("stacked", {"l2": 0.1}),
     ],
 )
+@pytest.mark.slow
 def test_fit_is_convex_and_deterministic(problem, name, options):
     logits, targets = problem
     a, b = (create_fusion(name, M, K, **options) for _ in range(2))

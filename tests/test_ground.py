@@ -82,6 +82,7 @@ def test_a_file_has_the_mode_that_the_umask_gives(tmp_path: Path):
         pass
 
 
+@pytest.mark.slow
 def test_a_preset_of_ones_own_is_in_the_file(tmp_path: Path):
     """Another process, which never registered it, gives the same answers."""
     script = """

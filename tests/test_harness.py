@@ -70,6 +70,7 @@ def run(output: Path, *names: str, sizes: tuple[str, ...] = ("1",)) -> int:
     return inference.main(line)
 
 
+@pytest.mark.slow
 def test_cells_are_timed_in_turns_and_tell_all(tmp_path: Path, capsys):
     output = tmp_path / "new" / "cpu.jsonl"
     assert run(output, "torchvision", "compiled", "eager", sizes=("1", "3")) == 0
@@ -197,6 +198,7 @@ def test_our_own_modes_run_or_say_what_is_missing(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["resnet18_7x7", "resnet18", "vgg19_fc", "vgg19", "vgg19_025"])
+@pytest.mark.slow
 def test_the_baselines_are_the_same_networks(name):
     model = measuring.subject(name)
     network = torchvision_network(model)

@@ -582,6 +582,7 @@ def greedy(folder: Path) -> dict[str, Path]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
+@pytest.mark.slow
 def test_memory_and_time_are_bounded_by_the_file(tmp_path: Path):
     """Hostile files may take 200 MB beside theirs three times; vgg19's 80 MB are held twice."""
     paths = greedy(tmp_path)

@@ -71,6 +71,7 @@ def test_import_leaves_heavy_packages_out():
     assert run_python(f"import sys, fer_zoo; {names}; {shown}") == "[]"
 
 
+@pytest.mark.slow
 def test_each_name_imports_only_what_it_needs():
     code = "import sys, fer_zoo; print('torch' in sys.modules); fer_zoo.create('test_tiny'); "
     parts = ["fer_zoo.evaluation", "fer_zoo.inference", "fer_zoo.training"]
@@ -159,6 +160,7 @@ def test_third_parties_register_from_outside(plugin, monkeypatch):
     assert "[throwaway_net]" in found.stdout, found.stdout + found.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_plugin_is_named_and_does_not_stop_the_rest(plugin, monkeypatch):
     (plugin / "throwaway.py").write_text("import no_such_module")
     monkeypatch.setenv("PYTHONPATH", str(plugin))

@@ -126,6 +126,7 @@ def test_round_trip_is_bit_equal_and_pinned(hub: Hub, tiny):
 
 
 @pytest.mark.parametrize("dtype", [None, "float16", "int8"])
+@pytest.mark.slow
 def test_a_sharded_ensemble_round_trip(hub: Hub, dtype):
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
     options = {"dtype": dtype, "shard_size": "900KB", "endpoint": hub.url, "token": "writer"}
@@ -481,6 +482,7 @@ def test_a_cached_revision_needs_no_network(hub: Hub, pushed: str, tiny, no_slee
         assert same(fer_zoo.load(address, endpoint="http://127.0.0.1:9"), tiny)
 
 
+@pytest.mark.slow
 def test_a_sharded_repository_works_from_the_cache(hub: Hub, tiny):
     options = {"shard_size": "300KB", "endpoint": hub.url, "token": "writer"}
     address = fer_zoo.push_to_hub(tiny, "me/tiny", **options)

@@ -267,6 +267,7 @@ def test_one_unusable_image_never_stops_the_batch(labelled, tmp_path: Path, mode
     half.close()
 
 
+@pytest.mark.slow
 def test_fusion_is_one_argument(tmp_path: Path):
     by_name = fer_zoo.Predictor("ensemble_r18_vgg19_025", fusion="stacked")
     average = fer_zoo.Predictor("ensemble_r18_vgg19_025", fusion="average")

@@ -97,6 +97,7 @@ def test_compiles_without_graph_breaks(name):
 
 
 @pytest.mark.parametrize("name", ["test_tiny", "vgg19_025", "ensemble_r18_vgg19_025"])
+@pytest.mark.slow
 def test_exports_with_a_dynamic_batch(name):
     model = fer_zoo.create(name).eval()
     shapes = ({0: torch.export.Dim("batch", min=1, max=64)},)
@@ -153,6 +154,7 @@ def test_layers_of_the_thesis(name, convolutions, linear):
     ("ours", "theirs"),
     [("resnet18_7x7", "resnet18"), ("vgg19", "vgg19_bn"), ("vgg19_fc", "vgg19_bn")],
 )
+@pytest.mark.slow
 def test_imagenet_state_dicts_load(ours, theirs):
     """The gray model gives what torchvision's RGB model gives for the replicated gray image."""
     import torchvision

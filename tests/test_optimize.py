@@ -163,6 +163,7 @@ def test_bfloat16_is_asked_for_and_stays_near(pair, gray):
         fer_zoo.optimize(nn.Linear(1, 1))
 
 
+@pytest.mark.slow
 def test_int8_is_scaled_for_the_faces_it_is_given(gray):
     model, onnx = fer_zoo.create("resnet18_025", weights="default"), {"engine": "onnxruntime"}
     with pytest.raises(ArgumentError, match="int8 is for engine='onnxruntime'"):
@@ -193,6 +194,7 @@ def test_int8_costs_little_on_real_faces(real_public, fer2013_root):
 
 
 @pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop"])
+@pytest.mark.slow
 def test_less_memory_means_smaller_batches(labelled, monkeypatch, preset):
     """The same scores in halves; one image must fit."""
     images, seen, room = torch.randint(0, 256, (150, 48, 48), dtype=torch.uint8), [], [40]
@@ -232,6 +234,7 @@ def test_a_predictor_reads_files_ahead_in_order(labelled, tmp_path: Path):
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+@pytest.mark.slow
 def test_a_wrong_engine_is_not_used(labelled, monkeypatch, engine):
     """By its probabilities, or by its winners where probabilities are flat."""
 
@@ -290,6 +293,7 @@ def test_a_network_that_cannot_be_exported(labelled, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+@pytest.mark.slow
 def test_the_transform_is_chosen_and_told_apart_by_what_it_does(labelled, gray, engine):
     """onnxruntime has it inside, so it refuses another, even one of the same name."""
     ten = fer_zoo.optimize(labelled, example=gray, preset="fer40_tencrop", engine=engine)
@@ -308,6 +312,7 @@ def test_the_transform_is_chosen_and_told_apart_by_what_it_does(labelled, gray, 
             fer_zoo.optimize(labelled, **wrong)
 
 
+@pytest.mark.slow
 def test_what_is_asked_of_a_model_in_training_mode_leaves_the_mode_alone(gray, tmp_path: Path):
     """Even while other threads ask, and answers are those of evaluation every time."""
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
@@ -348,6 +353,7 @@ print((both - size) / size, (resident() - before) / size)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+@pytest.mark.slow
 def test_a_predictor_has_one_copy_of_the_weights():
     """Beside the caller's model; and alone once that is gone."""
     done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True)
@@ -356,6 +362,7 @@ def test_a_predictor_has_one_copy_of_the_weights():
     assert 0.5 < alone < 1.8, done.stdout
 
 
+@pytest.mark.slow
 def test_as_many_faces_as_the_example_are_one_batch(labelled, monkeypatch):
     fast = fer_zoo.optimize(labelled, example=torch.zeros(300, 48, 48, dtype=torch.uint8))
     seen = []
@@ -403,6 +410,7 @@ def test_an_onnx_file_gives_the_models_probabilities(pair, gray, tmp_path: Path,
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.slow
 def test_an_onnx_file_without_the_transform(gray, tmp_path: Path, channels, capfd, caplog):
     caplog.set_level(logging.INFO)
     model = shaken(fer_zoo.create("test_tiny", in_channels=channels))
@@ -427,6 +435,7 @@ def test_an_onnx_file_without_the_transform(gray, tmp_path: Path, channels, capf
     assert pinned(gray[0]).label == found[0].label
 
 
+@pytest.mark.slow
 def test_a_preset_of_ones_own_comes_with_the_file(labelled, gray, tmp_path: Path):
     """A process that never registered it labels by the file alone."""
     fer_zoo.register_preset(

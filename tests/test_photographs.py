@@ -449,6 +449,7 @@ def test_the_command_line_counts_photographs_that_cannot_be_used(tmp_path: Path)
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_fer2013_is_cropped_like_the_detectors_boxes(fer2013_root: Path):
     """The claim that the margin is nought: its boxes on FER2013's images are the images."""
     faces = FER2013(fer2013_root, "public").subset(150).images

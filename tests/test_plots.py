@@ -114,6 +114,7 @@ def test_classes_of_any_name_leave_room_for_what_is_plotted(plot, names):
 
 
 @every_kind
+@pytest.mark.slow
 def test_models_runs_and_faces_may_have_any_name(names):
     runs = {name: history(i / 10) for i, name in enumerate(names)}
     results = [evaluation(("x", "y"), model=name) for name in names]
@@ -187,6 +188,7 @@ def test_weights_stand_beside_their_members(per_class):
     assert len(set(found.values())) == len(found)
 
 
+@pytest.mark.slow
 def test_stacked_members_have_a_panel_each_in_rows_of_three():
     labels = tuple("abcdefghij")
     model = ensemble("stacked", ("twin",) * 8, labels)

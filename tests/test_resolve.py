@@ -48,6 +48,7 @@ def test_everything_that_takes_a_model_takes_a_run(name, run, monkeypatch):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_can_be_trained_on_and_can_teach(run, monkeypatch, tmp_path):
     monkeypatch.chdir(run)
     how = {"validation": stripes(9, seed=1), "epochs": 1, "lr": 0.01}
@@ -97,7 +98,7 @@ def test_a_name_is_no_address():
 
 def test_names_beside_trained_members_are_untrained_and_that_is_told(run, monkeypatch):
     monkeypatch.chdir(run)
-    with pytest.raises(LabelError, match=r"unless weights='default' says so"):
+    with pytest.raises(LabelError, match=r"unless weights='default' says otherwise"):
         fer_zoo.create_ensemble(["resnet18_025.fer2013", "vgg19_025"])
     both = fer_zoo.create_ensemble(["resnet18_025.fer2013", "vgg19_025"], weights="default")
     assert both.members[1].evidence.weights == "vgg19_025.fer2013"

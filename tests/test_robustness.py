@@ -152,6 +152,7 @@ def test_unusable_choices_are_refused(model):
             robustness(model, stripes(9), **choice)
 
 
+@pytest.mark.slow
 def test_the_plot_shows_each_result(model, tmp_path):
     results = [robustness(model, stripes(9), severities=[1, 3]) for _ in range(2)]
     figure = fer_zoo.plots.robustness(results)

@@ -228,6 +228,7 @@ def by_hand(data: FaceDataset, judge: FaceDataset, **changes: object) -> dict[st
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_each_setting_does_what_plain_torch_does(tmp_path: Path, changes):
     data, judge = stripes(30), stripes(9, seed=1)
     result = fer_zoo.train(
@@ -346,6 +347,7 @@ def test_shared_validation_faces_are_told(tmp_path: Path, caplog):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
+@pytest.mark.slow
 def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, monkeypatch, ema):
     """The best epoch's evidence is the best file's; what went on changing says where it began."""
     monkeypatch.setattr("fer_zoo.training.run.fit_temperature", lambda *_, **__: 1.5)
@@ -427,6 +429,7 @@ def test_the_name_of_a_folder_is_not_part_of_a_run(tmp_path: Path):
     assert again.history == first.history
 
 
+@pytest.mark.slow
 def test_training_without_scipy_says_once_that_it_is_uncalibrated(
     tmp_path: Path, monkeypatch, caplog
 ):
@@ -458,6 +461,7 @@ def test_a_temperature_at_its_bound_is_told_and_training_goes_on(
     assert "the model stays uncalibrated: the best temperature lies outside" in caplog.text
 
 
+@pytest.mark.slow
 def test_fine_tuning_resumes_although_the_new_head_is_random(tmp_path: Path):
     data, judge = stripes(32), stripes(9, seed=1)
 

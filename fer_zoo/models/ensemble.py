@@ -71,7 +71,8 @@ class Ensemble(Classifier):
         if len({m.labels is None for m in members}) > 1:
             raise LabelError(
                 "some members are labelled and some are not: "
-                f"{[m.labels for m in members]}; set .labels on all of them"
+                f"{[m.labels for m in members]}; those given by name are untrained unless "
+                "weights='default' says otherwise; of your own networks set .labels"
             )
         self.members = cast(Any, nn.ModuleList(members))
         self.register_buffer("order", torch.tensor(label_orders(members)), persistent=False)
