@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data import FaceDataset
+from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evidence import Calibration, Evidence, Score
@@ -172,7 +173,7 @@ def evaluate(
         >>> result.weights, str(result.faces), result.calibrated_for
         ('resnet18_025.fer2013', 'black, n = 7', 'fer40_center')
     """
-    network = resolve(model)
+    network, data = resolve(model), check_faces(data)
     if network.labels is None:
         raise LabelError(f"{network.name!r} has no labels: train it or load weights first")
     libraries()  # so that a missing package is told before the forward passes, not after
@@ -220,13 +221,23 @@ def selections(known: Evidence) -> list[str]:
 
 def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
     """Raise `ArgumentError` unless the evaluations were made of this network as it is now."""
-    for result in results:
+    for result in results if isinstance(results, Iterable) else [results]:
+        check_evaluation(result)
         if (result.model, result.state) != (model.name, _state_of(model)):
             raise ArgumentError(
                 f"{result!r} was made of another network, or of {model.name!r} before it changed "
                 "or was stored in another type: evaluate again what is meant, with "
                 "fer_zoo.evaluate(model, data)"
             )
+
+
+def check_evaluation(result: Evaluation) -> Evaluation:
+    """Return `result`, or say that it is no evaluation."""
+    if not isinstance(result, Evaluation):
+        raise ArgumentError(
+            f"expected what fer_zoo.evaluate(model, data) returns, got {result!r:.80}"
+        )
+    return result
 
 
 def _state_of(model: Classifier) -> str:

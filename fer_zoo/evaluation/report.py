@@ -7,10 +7,11 @@ from itertools import combinations
 from typing import Any
 
 from fer_zoo.data import FaceDataset
+from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.corruptions import Robustness, robustness
 from fer_zoo.evaluation.figures import points
-from fer_zoo.evaluation.metrics import Evaluation, evaluate, libraries
+from fer_zoo.evaluation.metrics import Evaluation, check_evaluation, evaluate, libraries
 from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
@@ -62,7 +63,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     """Compare two evaluations face by face.
 
     Raises:
-        ArgumentError: they are not of the same faces in the same order.
+        ArgumentError: they are no evaluations, or not of the same faces in the same order.
 
     Example:
         >>> import torch, fer_zoo
@@ -74,6 +75,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         ('resnet18_025, fer40_center', 1.0)
     """
     _, stats, _ = libraries()
+    first, second = check_evaluation(first), check_evaluation(second)
     if first.faces.fingerprint != second.faces.fingerprint:
         raise ArgumentError(
             f"{first.title} was evaluated on {first.faces} and {second.title} on {second.faces}, "
@@ -256,7 +258,7 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
         >>> len(find_mistakes(fer_zoo.evaluate(model, faces), faces))
         6
     """
-    if data.fingerprint != evaluation.faces.fingerprint:
+    if check_faces(data).fingerprint != check_evaluation(evaluation).faces.fingerprint:
         raise ArgumentError(f"{data.faces} is not what was evaluated: {evaluation.faces}")
     probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
     wrong = (~evaluation.correct).nonzero()[:, 0]

@@ -15,6 +15,7 @@ from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.programs import Program, onnx_program
 from fer_zoo.inference.scoring import as_faces, in_evaluation, in_parts, predict_scores
 from fer_zoo.models import Classifier
+from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset
 
 Engine = Literal["torch", "onnxruntime"]
@@ -82,7 +83,7 @@ class Optimized:
             batch_size: largest number of views at once; 256, or as many as the example had.
         """
         faces, preset = as_faces(images), preset or self.preset
-        most = batch_size or self._batch_size
+        most = self._batch_size if batch_size is None else check_count("batch_size", batch_size)
         run = partial(self._scoring.scores, preset=preset)
         return torch.cat(in_parts(faces, run, batch_size=most, views=preset.num_views))
 

@@ -14,6 +14,7 @@ from fer_zoo.errors import ArgumentError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset
 
 M = TypeVar("M", bound=nn.Module)
@@ -58,7 +59,8 @@ def member_scores(
         Scores `(M, N, K)` on the CPU whose softmax is each member's probability.
 
     Raises:
-        ArgumentError: `model` is none of the zoo's.
+        ArgumentError: `model` is none of the zoo's, `images` are no gray tensor, or `batch_size` is
+            no count.
 
     Example:
         >>> import fer_zoo
@@ -66,6 +68,7 @@ def member_scores(
         >>> member_scores(model, torch.zeros(5, 48, 48, dtype=torch.uint8)).shape
         torch.Size([2, 5, 7])
     """
+    batch_size = check_count("batch_size", batch_size)
     own = in_evaluation(resolve(model))
     preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
     like = next(own.parameters())
@@ -138,6 +141,11 @@ def in_parts(
 
 def as_faces(images: Tensor) -> Tensor:
     """Return gray images as `(N, 1, H, W)`."""
+    if not isinstance(images, Tensor):
+        raise ArgumentError(
+            f"faces are a tensor (N, H, W) or (N, 1, H, W), got {images!r:.80}; "
+            "fer_zoo.Predictor takes anything else"
+        )
     faces = images[:, None] if images.ndim == 3 else images
     if faces.ndim != 4 or faces.shape[1] != 1:
         raise ArgumentError(
