@@ -129,7 +129,7 @@ class Corruption:
 
     def __call__(self, images: Tensor, severity: int) -> Tensor:
         """Return the images under a severity."""
-        if severity not in (1, 2, 3, 4, 5):
+        if type(severity) is not int or severity not in (1, 2, 3, 4, 5):
             raise ArgumentError(f"severity must be 1 to 5, got {severity!r}")
         if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 3:
             raise ArgumentError(f"images must be a tensor, uint8 (N, H, W), got {images!r:.80}")

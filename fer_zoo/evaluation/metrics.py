@@ -26,7 +26,8 @@ from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.inference.scoring import tempered
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.plain import to_plain
-from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms import Preset
+from fer_zoo.transforms.presets import get_preset
 
 PRIVATE_NOTE = "PrivateTest: for reporting only; nothing may be chosen by this figure"
 BINS = 15
@@ -180,7 +181,7 @@ def evaluate(
     targets = data.targets_for(network.labels)
     if not len(targets):
         raise ArgumentError(f"{data.name} holds no faces to evaluate on")
-    arithmetic = preset if isinstance(preset, Preset) else PRESETS[preset or network.preset]
+    arithmetic = get_preset(network.preset if preset is None else preset)
     members = member_scores(
         network, data.images, preset=arithmetic, batch_size=batch_size, progress=progress
     )

@@ -15,6 +15,7 @@ from fer_zoo.evaluation.metrics import Evaluation, check_evaluation, evaluate, l
 from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms.presets import get_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def counterpart(preset: Preset | str) -> Preset | None:
         >>> counterpart("fer40_center").name, counterpart("thesis40")
         ('fer40_tencrop', None)
     """
-    own = preset if isinstance(preset, Preset) else PRESETS[preset]
+    own = get_preset(preset)
     arithmetic = (own.resize, own.size, own.mean, own.std)
     for other in PRESETS.values():
         alike = (other.resize, other.size, other.mean, other.std) == arithmetic
@@ -181,7 +182,7 @@ def measure(
     """
     network = resolve(model)
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
-    own = preset if isinstance(preset, Preset) else PRESETS[preset or network.preset]
+    own = get_preset(network.preset if preset is None else preset)
     other = counterpart(own) if preset is None else None
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     results = tuple(

@@ -117,8 +117,7 @@ def calibrate(
     Raises:
         SplitError: `data` is the test split, or what the model was trained on.
         LabelError: the model is untrained, or names other classes than the data.
-        ArgumentError: fewer than 200 faces, no preset, or none of the temperatures from 0.1 to 10 is
-            best.
+        ArgumentError: fewer than 200 faces, no preset, or no temperature from 0.1 to 10 is best.
 
     Example:
         >>> import torch, fer_zoo

@@ -28,6 +28,7 @@ from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
 from fer_zoo.transforms.inputs import Channels
+from fer_zoo.transforms.presets import get_preset
 
 log = logging.getLogger("fer_zoo.inference")
 DECODERS = 4  # threads that read image files
@@ -63,7 +64,7 @@ class Labeller(Generic[A]):
         allow_code: bool = False,
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
-        chosen = PRESETS[preset] if isinstance(preset, str) else preset
+        chosen = None if preset is None else get_preset(preset)
         if isinstance(model, Optimized) or is_exported(model):
             self._runner = (
                 model

@@ -15,7 +15,8 @@ from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.models.base import check_count
-from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms import Preset
+from fer_zoo.transforms.presets import get_preset
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -70,7 +71,7 @@ def member_scores(
     """
     batch_size = check_count("batch_size", batch_size)
     own = in_evaluation(resolve(model))
-    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
+    preset = get_preset(own.preset if preset is None else preset)
     like = next(own.parameters())
 
     faces = as_faces(images)
@@ -203,6 +204,6 @@ def predict_scores(
         torch.Size([3, 7])
     """
     own = resolve(model)
-    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
+    preset = get_preset(own.preset if preset is None else preset)
     members = member_scores(own, images, preset=preset, batch_size=batch_size, progress=progress)
     return tempered(fuse(own, members), own.temperature_for(preset.name))
