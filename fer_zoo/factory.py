@@ -2,12 +2,11 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import torch
 
 from fer_zoo._device import resolve_device, to_device
-from fer_zoo.errors import ArgumentError
+from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, get_spec
 from fer_zoo.models.ensemble import assemble, with_fusion
@@ -26,7 +25,7 @@ def create_transform(
     """Return the transform that makes images valid for a model.
 
     Args:
-        model_or_preset: a model, a preset, or the name of either.
+        model_or_preset: a model, a preset, the name of either, or a model's address.
         training: the random training counterpart instead of the evaluation views.
 
     Example:
@@ -44,6 +43,8 @@ def create_transform(
         return Transform(PRESETS[model_or_preset], training)
     if model_or_preset in MODELS or model_or_preset.startswith("timm/"):
         return Transform(PRESETS[get_spec(model_or_preset).preset], training)
+    if is_address(model_or_preset):
+        return create_transform(resolve(model_or_preset), training=training)
     return Transform(PRESETS[model_or_preset], training)
 
 
@@ -158,16 +159,11 @@ def resolve(
         built, named = model, False
     else:
         text, device = os.fspath(model), resolve_device(device)
-        if text.lower().endswith((".onnx", ".pt2")):
-            raise ArgumentError(
-                f"{text} is an exported file, which fer_zoo.Predictor runs; here the model itself "
-                "is needed: the .safetensors file that it was exported from"
-            )
         named = not is_address(model)
         if named:
             built = create(text, weights="default" if weights is None else weights, fusion=fusion)
         else:
-            built = load(Path(text) if os.path.isdir(text) else model)
+            built = load(model)
     if not named:
         if weights is not None:
             raise ArgumentError(f"weights={weights!r} is for a model given by name")
@@ -262,6 +258,11 @@ def create_ensemble(
     for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
         if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
+    if weights is None and len({m.labels is None for m in built}) > 1:
+        raise LabelError(
+            f"only {[m.name for m in built if m.labels]} are trained: members given by name are "
+            "not, unless weights='default' says so; of your own networks set .labels"
+        )
     model = assemble(built, fusion)
     presets = {m.preset for m in built}
     if preset is None and len(presets) > 1:

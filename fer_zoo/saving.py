@@ -14,7 +14,7 @@ from fer_zoo.config import build_model, model_config, timm_config
 from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
 from fer_zoo.evidence import Evidence
 from fer_zoo.fusion import Fusion, create_fusion
-from fer_zoo.models import Classifier, Ensemble, TimmMember
+from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember
 from fer_zoo.models.ensemble import assemble, with_fusion
 from fer_zoo.plain import to_plain
 from fer_zoo.weights.address import Address, not_an_address, parse_address
@@ -133,6 +133,11 @@ def load(
         'happy'
     """
     where = parse_address(address)
+    if where.location in MODELS:
+        raise ArgumentError(
+            f"{address!r} is a model, no address of weights: fer_zoo.create({address!r}), with "
+            "weights='default' where it has some"
+        )
     if where.kind in ("tag", "imagenet"):
         raise not_an_address(
             address, "a tag needs its model: fer_zoo.create(model, weights=...), or model.tag"

@@ -291,7 +291,7 @@ def test_fit_fusion_guards_and_reports(labelled):
         fer_zoo.fit_fusion(model, stripes(60, split="private"))
     with pytest.raises(SplitError):
         fer_zoo.fit_fusion(model, stripes(60, split="train"))
-    with pytest.raises(ArgumentError, match="a single network has no fusion"):
+    with pytest.raises(ArgumentError, match="is a single network and has no fusion to fit"):
         fer_zoo.fit_fusion(other, faces)
 
 

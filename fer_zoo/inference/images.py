@@ -112,8 +112,8 @@ def runs_of(images: Iterable[T], most: int) -> Iterator[Iterator[T]]:
     once they have been waited for `SLOW` seconds in all.
 
     Example:
-        >>> [len(list(run)) for run in runs_of(iter(range(10)), 8)]
-        [1, 4, 5]
+        >>> [len(list(run)) for run in runs_of(range(10), 8)]
+        [10]
     """
     remaining = iter(images)
     if isinstance(images, Sized):

@@ -12,7 +12,7 @@ from fer_zoo.evidence import Calibration, FusionFit
 from fer_zoo.fusion import Average, Fusion
 from fer_zoo.inference import fit_temperature, member_scores
 from fer_zoo.inference.calibration import LEAST_FACES, unseen_targets
-from fer_zoo.models import Ensemble
+from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.training.state import may_stay_uncalibrated
 
 
@@ -51,8 +51,12 @@ def fit_fusion(
         True
     """
     if not isinstance(model, Ensemble):
-        name = getattr(model, "name", model)
-        raise ArgumentError(f"expected an ensemble, got {name!r}: a single network has no fusion")
+        if not isinstance(model, Classifier):
+            raise ArgumentError(
+                f"expected an ensemble, which is fitted in place, got {model!r:.80}: load it first "
+                "(fer_zoo.load), fit it, and fer_zoo.save it"
+            )
+        raise ArgumentError(f"{model.name!r} is a single network and has no fusion to fit")
     targets = unseen_targets(model, check_faces(data), allow_training_split=allow_training_split)
     split = data.split or "own faces"
     scores = member_scores(model, data.images, progress=progress)

@@ -21,7 +21,7 @@ log = logging.getLogger("fer_zoo.training")
 
 
 def train(
-    model: str | Classifier,
+    model: str | os.PathLike[str] | Classifier,
     data: FaceDataset,
     *,
     output: str | os.PathLike[str],
@@ -46,8 +46,8 @@ def train(
     the documentation.
 
     Args:
-        model: a name (built here, seeded by the recipe) or a network; its head must have as many
-            classes as `data`.
+        model: a name (built here, seeded by the recipe), the address of weights to start from, or
+            a network; its head must have as many classes as `data`.
         data: what to train on.
         output: folder for the run; one run per folder.
         validation: what the best epoch is chosen on; for FER2013 the `"public"` split. With 200

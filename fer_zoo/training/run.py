@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from fer_zoo._files import check_writable
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, CheckpointError, TrainingError
 from fer_zoo.evidence import Calibration, Training
-from fer_zoo.factory import create
+from fer_zoo.factory import create, resolve
 from fer_zoo.inference import fit_temperature, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
@@ -44,6 +45,7 @@ from fer_zoo.training.state import (
     warmed_average,
 )
 from fer_zoo.transforms import PRESETS
+from fer_zoo.weights.address import is_address
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
 log = logging.getLogger("fer_zoo.training")
@@ -90,7 +92,7 @@ class Run:
 
     def __init__(
         self,
-        model: str | Classifier,
+        model: str | os.PathLike[str] | Classifier,
         data: FaceDataset,
         validation: FaceDataset,
         recipe: Recipe,
@@ -102,10 +104,13 @@ class Run:
         self.recipe, self.folder, self.device, self.workers = recipe, folder, device, workers
         self.preset = PRESETS[recipe.preset]
         self.augmentation = self.preset.training.updated(recipe.augment)
-        if isinstance(model, str):
+        if isinstance(model, str | os.PathLike):
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)
-                model = create(model, num_classes=len(data.labels))
+                if is_address(model):
+                    model = resolve(model, device="cpu")
+                else:
+                    model = create(str(model), num_classes=len(data.labels))
         check_model(model, data, validation)
         if recipe.batch_size < 2 * workers.count:
             raise ArgumentError(

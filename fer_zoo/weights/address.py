@@ -13,6 +13,7 @@ from fer_zoo.weights.records import WEIGHTS
 
 HUB = "hf-hub:"
 IMAGENET = "imagenet"
+EXPORTED = (".onnx", ".pt2")
 GRAMMAR = """\
   default                    the model's own weights, or a tag: fer_zoo.list_weights(model)
   model.tag                  one of fer_zoo.list_weights()
@@ -63,6 +64,11 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
         >>> parse_address("runs/best.safetensors").kind, parse_address("fer2013").kind
         ('file', 'tag')
     """
+    if str(text).partition("#")[0].lower().endswith(EXPORTED):
+        raise ArgumentError(
+            f"{text} is an exported file, which fer_zoo.Predictor runs; here the model itself is "
+            "needed: the .safetensors file that it was exported from"
+        )
     if isinstance(text, os.PathLike):
         path = os.fspath(text)
         return Address("folder" if os.path.isdir(path) else "file", path)
@@ -78,7 +84,9 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
         return Address("file", body, sha256=sha256)
     if re.match(r"\w[\w+.-]+:", body):
         raise not_an_address(text, f"{body.split(':')[0]}: is not a source that fer_zoo knows")
+    tags = {IMAGENET, "default", *WEIGHTS, *(record.tag for record in WEIGHTS.values())}
     folder = "/" in body or os.sep in body or body in (".", "..")
+    folder = folder or (body not in tags and os.path.isdir(body))
     if not folder and marked:
         raise not_an_address(text, "the sha256 of a tag is in its record")
     if folder:
@@ -115,9 +123,7 @@ def is_address(name: str | os.PathLike[str]) -> bool:
         return True
     if not isinstance(name, str) or name.startswith("timm/") or name in MODELS:
         return False
-    if name.startswith(HUB) or os.path.isdir(name):
-        return True
-    return parse_address(name).kind in ("file", "folder", "record")
+    return parse_address(name).kind in ("file", "folder", "hub", "record")
 
 
 def not_an_address(text: object, reason: str = "") -> ArgumentError:
