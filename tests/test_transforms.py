@@ -103,7 +103,6 @@ def test_files_palettes_and_rotation(tmp_path: Path):
         (torch.zeros(1, 4, 4, dtype=torch.int32), "int32"),
         (np.zeros((4, 4, 2), np.uint8), r"shape \(4, 4, 2\)"),
         (np.zeros((7, 48, 48), np.uint8), r"\(7, 48, 48\)"),
-        (torch.zeros(48, 48), r"shape \(48, 48\)"),
         (torch.zeros(48, 48, 3), "48 channels"),
         (np.zeros(4, np.uint8), "shape"),
         (17, "int; expected a path"),
