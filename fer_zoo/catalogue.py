@@ -79,8 +79,10 @@ def register_model(spec: ModelSpec) -> ModelSpec:
 def register_preset(preset: Preset) -> Preset:
     """Make a preset available by name.
 
+    One that is equal to the registered one, as where a file with it was loaded before, is that.
+
     Raises:
-        DuplicateNameError: the name is taken.
+        DuplicateNameError: the name is taken by another preset.
 
     Example:
         >>> preset = register_preset(Preset(name="px64_doc", resize=72, size=64, views="center"))
@@ -89,4 +91,5 @@ def register_preset(preset: Preset) -> Preset:
     """
     if not isinstance(preset, Preset):
         raise ArgumentError(f"expected a fer_zoo.transforms.Preset, got {preset!r:.80}")
-    return PRESETS.register(preset.name, preset)
+    known = PRESETS.get(preset.name)
+    return known if known is not None and known == preset else PRESETS.register(preset.name, preset)

@@ -66,6 +66,8 @@ def push_to_hub(
 org/name); write one of
         ...
     """
+    if not isinstance(repo_id, str):
+        raise ArgumentError(f"repo_id is text, org/name, got {repo_id!r:.80}")
     where = parse_address(HUB + repo_id)
     if where.revision or where.sha256:
         raise ArgumentError(f"{repo_id!r}: a commit is made on main; leave the revision out")

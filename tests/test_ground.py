@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,20 @@ import torch
 import fer_zoo
 from fer_zoo._files import replacing
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, LabelError, UnknownNameError
+from fer_zoo.errors import (
+    ArgumentError,
+    DuplicateNameError,
+    LabelError,
+    StateDictError,
+    UnknownNameError,
+)
 from fer_zoo.fusion import create_fusion
 from fer_zoo.models import MODELS
 from fer_zoo.plain import to_plain
 from fer_zoo.training import get_recipe, read_history
 from fer_zoo.transforms import PRESETS, Augmentation, Preset
 from fer_zoo.transforms.presets import restore
+from fer_zoo.weights.checkpoint import load_state_dict
 
 
 def test_a_registry_is_a_mapping():
@@ -111,6 +119,10 @@ print(fer_zoo.Predictor(model)(torch.zeros(1, 48, 48)).label)
     assert done.stdout.split()[1] in model.labels
     known = to_plain(PRESETS["ground_test"])
     assert restore(known) is PRESETS["ground_test"]
+    mine = replace(PRESETS["ground_test"])
+    assert fer_zoo.register_preset(mine) is PRESETS["ground_test"]  # whoever was first
+    with pytest.raises(DuplicateNameError):
+        fer_zoo.register_preset(replace(mine, mean=0.25))
     with pytest.raises(ArgumentError, match=r"(?s)'ground_test' is .*mean=0.5.*mean=0.25"):
         restore(known | {"mean": 0.25})
     for wrong in ({"resize": 10**9}, {"size": "40"}, {"what": 1}, {"training": {"spin": 1}}):
@@ -145,6 +157,8 @@ DATA, JUDGE = (
     FaceDataset(images, torch.arange(12) % 2, labels=("a", "b"), name="x", split=split)
     for images, split in ((IMAGES, "train"), (IMAGES + 1, "public"))
 )
+MODEL = fer_zoo.create("test_tiny", num_classes=2).eval()
+MODEL.labels = DATA.labels
 TRAIN = {"data": DATA, "validation": JUDGE, "resume": False}
 ONE = TRAIN | {"model": "plain_test"}
 SPEC = {"name": "odd_test", "description": "", "source": "", "members": ("test_tiny",)}
@@ -182,20 +196,53 @@ CALLS = [
     (DATA.shared_with, {}, "other"),
     (DATA.targets_for, {}, "labels"),
     (DATA.subset, {}, "size"),
+    (fer_zoo.evaluate, {"model": MODEL, "data": DATA}, "model data preset batch_size"),
+    (fer_zoo.calibrate, {"model": MODEL, "data": JUDGE}, "model data presets batch_size"),
+    (
+        fer_zoo.evaluation.robustness,
+        {"model": MODEL, "data": DATA, "corruptions": "blur", "severities": [1]},
+        "model data preset corruptions severities batch_size",
+    ),
+    (fer_zoo.evaluation.corrupted_examples, {"image": IMAGES[0]}, "image corruptions"),
+    (fer_zoo.evaluation.CORRUPTIONS["blur"], {"images": IMAGES, "severity": 1}, "images severity"),
+    (fer_zoo.evaluation.compare, {"first": None, "second": None}, "first second"),
+    (fer_zoo.evaluation.find_mistakes, {"evaluation": None, "data": DATA}, "evaluation data"),
+    (
+        fer_zoo.inference.predict_scores,
+        {"model": MODEL, "images": IMAGES},
+        "model images batch_size",
+    ),
+    (
+        fer_zoo.inference.fit_temperature,
+        {"scores": torch.zeros(200, 2), "targets": torch.zeros(200), "split": "public"},
+        "scores targets split",
+    ),
+    (fer_zoo.optimize, {"model": MODEL, "example": IMAGES}, "model engine example dtype preset"),
+    (load_state_dict, {"model": MODEL, "tensors": MODEL.state_dict()}, "model tensors"),
+    (load_state_dict, {"model": MODEL}, "tensors"),
+    (fer_zoo.save, {"model": MODEL, "path": "x.safetensors"}, "model path dtype"),
+    (
+        fer_zoo.push_to_hub,
+        {"model": MODEL, "repo_id": "me/it"},
+        "model repo_id results dtype shard_size",
+    ),
 ]
 CASES = [(call, good, name) for call, good, names in CALLS for name in names.split()]
 
 
 @pytest.mark.parametrize(
-    ("call", "good", "name"), CASES, ids=[f"{c.__name__}-{name}" for c, _, name in CASES]
+    ("call", "good", "name"),
+    CASES,
+    ids=[f"{getattr(c, '__name__', c)!s:.20}-{name}" for c, _, name in CASES],
 )
 def test_odd_arguments_raise_errors_of_ours(call, good, name, tmp_path: Path, monkeypatch):
     """Or none, where they mean something; never what some line far below makes of them."""
 
-    def begun(*_):
+    def begun(*_, **__):
         raise fer_zoo.errors.TrainingError("it begins")
 
     monkeypatch.setattr("fer_zoo.training.run.Run._epoch", begun)
+    monkeypatch.setattr("fer_zoo.publishing.upload", begun)
     monkeypatch.chdir(tmp_path)
     good = {k: v for k, v in good.items() if k in inspect.signature(call).parameters}
     if "validation" in good:
@@ -203,3 +250,40 @@ def test_odd_arguments_raise_errors_of_ours(call, good, name, tmp_path: Path, mo
     for odd in ODD:
         with contextlib.suppress(fer_zoo.errors.FerZooError):
             call(**(good | {name: odd}))
+
+
+def test_what_is_wrong_is_said():
+    """Arguments that once meant something else, or nothing."""
+    evaluate, robustness = fer_zoo.evaluate, fer_zoo.evaluation.robustness
+    for call, error, says in (
+        (lambda: fer_zoo.evaluation.compare("a", "b"), ArgumentError, "fer_zoo.evaluate"),
+        (lambda: evaluate(MODEL, "x"), ArgumentError, "fer_zoo.data dataset, got 'x'"),
+        (lambda: evaluate(MODEL, DATA, batch_size=0), ArgumentError, "batch_size must be a whole"),
+        (
+            lambda: evaluate(MODEL, DATA, batch_size="a"),
+            ArgumentError,
+            "batch_size must be a whole",
+        ),
+        (lambda: fer_zoo.calibrate(MODEL, "x"), ArgumentError, "fer_zoo.data dataset, got 'x'"),
+        (lambda: fer_zoo.calibrate(MODEL, JUDGE, presets=5), ArgumentError, "list_presets.* 5"),
+        (
+            lambda: fer_zoo.calibrate(MODEL, JUDGE, presets=[]),
+            ArgumentError,
+            r"list_presets.* \[\]",
+        ),
+        (lambda: load_state_dict(MODEL, [1]), ArgumentError, "tensors by name"),
+        (
+            lambda: load_state_dict(MODEL, MODEL.state_dict() | {"head.weight": 1, 2: 3}),
+            StateDictError,
+            "(?s)unexpected (head.weight|2)",
+        ),
+        (lambda: fer_zoo.save(MODEL, 5), ArgumentError, "expected a path, got 5"),
+        (lambda: fer_zoo.push_to_hub(MODEL, 5), ArgumentError, "org/name, got 5"),
+        (lambda: fer_zoo.optimize(MODEL, example="x"), ArgumentError, "faces are a tensor"),
+        (lambda: robustness(MODEL, DATA, corruptions="nope"), UnknownNameError, "'nope'"),
+        (lambda: robustness(MODEL, DATA, severities=5), ArgumentError, "1 to 5, got 5"),
+    ):
+        with pytest.raises(error, match=says):
+            call()
+    one = robustness(MODEL, DATA, corruptions="blur", severities=[2])
+    assert [*one.accuracy] == ["blur"]

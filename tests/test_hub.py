@@ -22,6 +22,7 @@ import fer_zoo.publishing
 from conftest import ROOT, cli, in_this_process
 from fer_zoo.errors import CheckpointError, HubError, WeightsError
 from fer_zoo.evidence import Evidence
+from fer_zoo.weights import hub as hub_module
 from fer_zoo.weights.records import WEIGHTS, WeightsRecord
 from hub_server import Hub
 
@@ -348,6 +349,13 @@ def test_no_server(tiny, no_sleep):
     assert sum(no_sleep) <= 60
     with pytest.raises(HubError, match="no connection to the Hub"):
         fer_zoo.push_to_hub(tiny, "me/tiny", endpoint="http://127.0.0.1:9", token="writer")
+
+
+def test_what_xet_says_is_no_missing_connection():
+    """Its errors have no response, only words."""
+    said = "Data processing error: HTTP status client error (404 Not Found) for url (http://cas)"
+    told = hub_module.explain(RuntimeError(said), "hf-hub:me/tiny")
+    assert told.startswith(f"hf-hub:me/tiny: the transfer failed (RuntimeError: {said}): try again")
 
 
 def test_a_cut_connection_resumes(hub: Hub, pushed: str, tiny, no_sleep, monkeypatch):

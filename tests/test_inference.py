@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +54,9 @@ def test_one_image_in_any_form_is_one_prediction(labelled, tmp_path: Path):
         torch.from_numpy(FACE),
         FACE / 255,
         data,
+        bytearray(data),
+        memoryview(data),
+        SimpleNamespace(read=lambda: data),
         file,
     ]
     found = [predict(form) for form in forms]
@@ -100,9 +104,9 @@ def test_many_images_keep_their_order(labelled, folder: Path):
 def test_batches_are_told_from_images(labelled):
     """Where a batch of gray faces may be one image, the error names the form that is none."""
     predict = fer_zoo.Predictor(labelled)
-    faces = np.stack([FACE, FACE[::-1], FACE.T, FACE[::-1].T])
+    faces = np.stack([FACE, FACE[::-1], FACE.T, FACE[::-1].T, 255 - FACE])
     own = [p.label for p in predict([*faces])]
-    data = FaceDataset(torch.from_numpy(faces), torch.zeros(4), labels=labelled.labels, name="four")
+    data = FaceDataset(torch.from_numpy(faces), torch.zeros(5), labels=labelled.labels, name="five")
     for batch in (faces, torch.from_numpy(faces), faces[:, None], faces[..., None], data):
         assert [p.label for p in predict(batch)] == own
         assert [p.label for p in predict.stream(batch)] == own
@@ -113,9 +117,63 @@ def test_batches_are_told_from_images(labelled):
             predict(unclear)
         with pytest.raises(InputError, match=r"images\[:, None\]"):
             predict.stream(unclear)
+    few = data.images[:3]
+    assert isinstance(predict(few), fer_zoo.inference.Prediction)  # torchvision's RGB
+    for gray in (list(few), few[:, None]):
+        assert [p.label for p in predict(gray)] == own[:3]
 
 
-def test_frames_of_opencv_are_bgr(labelled):
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_is_no_batch_of_faces(labelled, channels):
+    predict = fer_zoo.Predictor(labelled)
+    image = np.repeat(FACE[..., None], channels, 2)
+    planes = torch.from_numpy(image).permute(2, 0, 1)
+    for unclear in (image, planes, torch.from_numpy(image)):
+        with pytest.raises(InputError, match=r"RGBA.*RGB.*images\[:, None\]"):
+            predict(unclear)
+    assert [p.error is None for p in predict(planes[:, None])] == [True] * channels
+    if channels == 4:
+        assert "RGBA" in predict([image])[0].error
+        assert "RGBA" in predict(planes[None])[0].error
+        gray = predict(FACE).probabilities
+        for alone in (image[..., :3], planes[:3]):
+            assert predict(alone).probabilities == pytest.approx(gray, abs=1e-4)
+
+
+class Rows:
+    """A dataset as torch.utils.data.Subset is: no iterator, pairs."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return FACE, index
+
+
+def test_what_holds_labels_is_no_images(labelled):
+    predict = fer_zoo.Predictor(labelled)
+    data = FaceDataset(torch.zeros(5, 48, 48).byte(), torch.zeros(5), labels=("a",), name="five")
+    subset = torch.utils.data.Subset(data, [0, 1])
+    for call in (predict, predict.stream):
+        for rows in (subset, Rows(), [(FACE, 1), (FACE, 2)], [[FACE, 1]]):
+            with pytest.raises(InputError, match=r"pass \[image for image, _ in rows\]"):
+                call(rows)
+        for pair in ((FACE, 1), subset[0], (FACE, torch.tensor(1)), ["a.png", np.int64(3)]):
+            with pytest.raises(InputError, match="pass the image alone"):
+                call(pair)
+        with pytest.raises(InputError, match=r"a dict: pass .*images.values"):
+            call({"a": FACE})
+    assert len(predict([image for image, _ in subset])) == 2
+    assert "(image, label) pair" in predict([FACE, (FACE, 1)])[1].error
+
+
+def test_a_folder_among_paths_is_told_how_to_flatten(labelled, folder: Path):
+    whole, found = fer_zoo.Predictor(labelled)([folder / "0.png", folder])
+    assert whole.error is None
+    assert re.search(r"a folder alone is many, predict\('.*faces'\).*iterdir\(\)", found.error)
+
+
+def test_frames_of_opencv_are_bgr(labelled, tmp_path: Path):
     rgb = np.random.default_rng(1).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     predict = fer_zoo.Predictor(labelled)
     own, bgr = predict(rgb), np.ascontiguousarray(rgb[..., ::-1])
@@ -125,14 +183,18 @@ def test_frames_of_opencv_are_bgr(labelled):
     tensor = torch.from_numpy(bgr).permute(2, 0, 1)
     assert next(predict.stream([tensor], channels="bgr")).probabilities == own.probabilities
     assert predict(FACE, channels="bgr").label == predict(FACE).label
-    with pytest.raises(InputError, match="channels='bgr' is for arrays"):
-        predict(Image.fromarray(rgb), channels="bgr")
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    mixed = [bgr, tmp_path / "a.png", Image.fromarray(rgb)]  # the others say their order themselves
+    for found in predict(mixed, channels="bgr"):
+        assert found.probabilities == own.probabilities
     with pytest.raises(ArgumentError, match="channels is 'rgb', or 'bgr'"):
         predict(rgb, channels="hsv")
     seen = []
     photos = fer_zoo.PhotoPredictor(labelled, detector=lambda x: seen.append(x) or [(0, 0, 48, 48)])
     (face,) = photos(bgr, channels="bgr").faces
-    assert np.array_equal(seen[0], rgb)
+    assert all(photo.error is None for photo in photos(mixed, channels="bgr"))
+    assert all(np.array_equal(pixels, rgb) for pixels in seen)
+    assert len(seen) == 4
     assert face.probabilities == pytest.approx(own.probabilities)
 
 
@@ -190,7 +252,8 @@ def test_a_script_of_ones_own_is_typed(tmp_path: Path):
 
 SCRIPT = """\
 from pathlib import Path
-from typing import Iterator, assert_type
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, Iterator, Protocol, assert_type
 import numpy as np
 import fer_zoo
 from fer_zoo.inference import Photo, Photos, Prediction, Predictions
@@ -203,6 +266,14 @@ assert_type(predict(sorted(Path("faces").glob("*.png"))), Predictions)
 assert_type(predict(["a.png", b"png"])[0].label, str | None)
 assert_type(predict(fer_zoo.data.FER2013("data", "public")), Predictions)
 assert_type(predict.stream(Path("faces").iterdir()), Iterator[Prediction])
+class Upload(Protocol):
+    def read(self, size: int = -1) -> bytes: ...
+def uploads(one: Upload, two: SpooledTemporaryFile[bytes], three: BinaryIO) -> None:
+    assert_type(predict(one), Prediction)
+    assert_type(predict(two), Prediction)
+    assert_type(predict(three), Prediction)
+    assert_type(predict([one, bytearray(9)]), Predictions)
+assert_type(predict(bytearray(9)), Prediction)
 find = fer_zoo.PhotoPredictor("resnet18_025", detector=lambda rgb: [(0, 0, 9, 9)])
 assert_type(find("party.jpg"), Photo)
 assert_type(find(["party.jpg"]), Photos)

@@ -31,6 +31,10 @@ def ask(predict):
     return np.array(rows)
 
 
+def answer(queue, predictors):
+    queue.put([ask(p) for p in predictors])
+
+
 def in_fork(predictors, expected, what):
     process = os.fork()
     if process == 0:
@@ -60,6 +64,13 @@ if __name__ == "__main__":
         with multiprocessing.get_context(method).Pool(1) as pool:
             for found, one in zip(pool.map(ask, predictors), expected, strict=True):
                 assert np.allclose(found, one, atol=1e-5), method
+        context = multiprocessing.get_context(method)
+        queue = context.SimpleQueue()
+        process = context.Process(target=answer, args=(queue, predictors))
+        process.start()
+        for found, one in zip(queue.get(), expected, strict=True):
+            assert np.allclose(found, one, atol=1e-5), f"argument of a {method} process"
+        process.join()
     print("done")
 '''
 

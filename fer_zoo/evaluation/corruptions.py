@@ -7,7 +7,7 @@ and perturbations" (arXiv 1903.12261): each corruption in five severities, alway
 import io
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from fer_zoo._tables import markdown
 from fer_zoo.data import FaceDataset
+from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evaluation.metrics import Evaluation, evaluate
@@ -128,12 +129,10 @@ class Corruption:
 
     def __call__(self, images: Tensor, severity: int) -> Tensor:
         """Return the images under a severity."""
-        if severity not in (1, 2, 3, 4, 5):
+        if type(severity) is not int or severity not in (1, 2, 3, 4, 5):
             raise ArgumentError(f"severity must be 1 to 5, got {severity!r}")
-        if images.dtype != torch.uint8 or images.ndim != 3:
-            raise ArgumentError(
-                f"images must be uint8 (N, H, W), got {images.dtype} {tuple(images.shape)}"
-            )
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 3:
+            raise ArgumentError(f"images must be a tensor, uint8 (N, H, W), got {images!r:.80}")
         if not len(images):
             return images.clone()
         return self.change(images, self.severities[severity - 1])
@@ -234,7 +233,7 @@ def robustness(
     data: FaceDataset,
     *,
     preset: Preset | str | None = None,
-    corruptions: Sequence[str] | None = None,
+    corruptions: str | Sequence[str] | None = None,
     severities: Sequence[int] = (1, 2, 3, 4, 5),
     batch_size: int = 256,
     progress: bool = False,
@@ -248,7 +247,7 @@ def robustness(
         model: a trained model, a name, an address or the folder of a training run.
         data: faces with the same class names, in any order.
         preset: another transform than the model's own.
-        corruptions: names in `CORRUPTIONS`; all if not given.
+        corruptions: a name in `CORRUPTIONS` or several; all if not given.
         severities: some of 1 to 5.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
@@ -256,6 +255,7 @@ def robustness(
     Raises:
         LabelError: the model is untrained, or names other classes than the data.
         UnknownNameError: a corruption that does not exist.
+        ArgumentError: no corruption, or severities that are not some of 1 to 5.
 
     Example:
         >>> import fer_zoo
@@ -267,32 +267,39 @@ def robustness(
         >>> print(result.to_markdown().splitlines()[2])
         | corruption | unit | 3 | mean |
     """
-    names = CORRUPTIONS if corruptions is None else corruptions
-    chosen = {name: CORRUPTIONS[name] for name in names}
-    if not chosen or not severities or not set(severities) <= {1, 2, 3, 4, 5}:
-        raise ArgumentError(
-            f"give one corruption or more, and severities from 1 to 5; got {list(chosen)} and "
-            f"{list(severities)}"
-        )
-    network = resolve(model)
+    chosen = _chosen(corruptions)
+    listed = isinstance(severities, Iterable) and list(severities)
+    if not listed or not all(type(s) is int and 1 <= s <= 5 for s in listed):
+        raise ArgumentError(f"severities are some of 1 to 5, got {severities!r:.80}")
+    network, data = resolve(model), check_faces(data)
     clean = evaluate(network, data, preset=preset, batch_size=batch_size)
     targets = clean.targets
     accuracy: dict[str, tuple[float, ...]] = {}
-    total = len(chosen) * len(severities)
+    total = len(chosen) * len(listed)
     with tqdm(total=total, desc="corruptions", disable=None if progress else True) as bar:
         for name, corruption in chosen.items():
             shares = []
-            for severity in severities:
+            for severity in listed:
                 images = corruption(data.images, severity)
                 members = member_scores(network, images, preset=preset, batch_size=batch_size)
                 right = fuse(network, members).argmax(1) == targets
                 shares.append(float(right.double().mean()))
                 bar.update()
             accuracy[name] = tuple(shares)
-    return Robustness(clean=clean, severities=tuple(severities), accuracy=accuracy)
+    return Robustness(clean=clean, severities=tuple(listed), accuracy=accuracy)
 
 
-def corrupted_examples(image: Tensor, *, corruptions: Sequence[str] | None = None) -> Any:
+def _chosen(names: str | Sequence[str] | None) -> dict[str, Corruption]:
+    """Return the corruptions of these names; all of them for None."""
+    names = list(CORRUPTIONS) if names is None else [names] if isinstance(names, str) else names
+    if not isinstance(names, Iterable) or not (found := {n: CORRUPTIONS[n] for n in names}):
+        raise ArgumentError(
+            f"corruptions is a name of fer_zoo.evaluation.CORRUPTIONS or several, got {names!r:.80}"
+        )
+    return found
+
+
+def corrupted_examples(image: Tensor, *, corruptions: str | Sequence[str] | None = None) -> Any:
     """Return a figure of one gray face, uint8 `(H, W)`, under every corruption and severity.
 
     Example:
@@ -301,8 +308,9 @@ def corrupted_examples(image: Tensor, *, corruptions: Sequence[str] | None = Non
         12
     """
     images, captions = [], []
-    for name in CORRUPTIONS if corruptions is None else corruptions:
-        corruption = CORRUPTIONS[name]
+    if not isinstance(image, Tensor):
+        raise ArgumentError(f"image is a tensor, uint8 (H, W), got {image!r:.80}")
+    for name, corruption in _chosen(corruptions).items():
         images += [image, *(corruption(image[None], s)[0] for s in range(1, 6))]
         captions += [name, *(f"{value:g}" for value in corruption.severities)]
     return contact_sheet(torch.stack(images), captions, columns=6)

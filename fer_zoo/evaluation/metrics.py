@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data import FaceDataset
+from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evidence import Calibration, Evidence, Score
@@ -25,7 +26,8 @@ from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.inference.scoring import tempered
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.plain import to_plain
-from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms import Preset
+from fer_zoo.transforms.presets import get_preset
 
 PRIVATE_NOTE = "PrivateTest: for reporting only; nothing may be chosen by this figure"
 BINS = 15
@@ -172,14 +174,14 @@ def evaluate(
         >>> result.weights, str(result.faces), result.calibrated_for
         ('resnet18_025.fer2013', 'black, n = 7', 'fer40_center')
     """
-    network = resolve(model)
+    network, data = resolve(model), check_faces(data)
     if network.labels is None:
         raise LabelError(f"{network.name!r} has no labels: train it or load weights first")
     libraries()  # so that a missing package is told before the forward passes, not after
     targets = data.targets_for(network.labels)
     if not len(targets):
         raise ArgumentError(f"{data.name} holds no faces to evaluate on")
-    arithmetic = preset if isinstance(preset, Preset) else PRESETS[preset or network.preset]
+    arithmetic = get_preset(network.preset if preset is None else preset)
     members = member_scores(
         network, data.images, preset=arithmetic, batch_size=batch_size, progress=progress
     )
@@ -220,13 +222,23 @@ def selections(known: Evidence) -> list[str]:
 
 def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
     """Raise `ArgumentError` unless the evaluations were made of this network as it is now."""
-    for result in results:
+    for result in results if isinstance(results, Iterable) else [results]:
+        check_evaluation(result)
         if (result.model, result.state) != (model.name, _state_of(model)):
             raise ArgumentError(
                 f"{result!r} was made of another network, or of {model.name!r} before it changed "
                 "or was stored in another type: evaluate again what is meant, with "
                 "fer_zoo.evaluate(model, data)"
             )
+
+
+def check_evaluation(result: Evaluation) -> Evaluation:
+    """Return `result`, or say that it is no evaluation."""
+    if not isinstance(result, Evaluation):
+        raise ArgumentError(
+            f"expected what fer_zoo.evaluate(model, data) returns, got {result!r:.80}"
+        )
+    return result
 
 
 def _state_of(model: Classifier) -> str:

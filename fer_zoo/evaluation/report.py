@@ -7,13 +7,15 @@ from itertools import combinations
 from typing import Any
 
 from fer_zoo.data import FaceDataset
+from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.corruptions import Robustness, robustness
 from fer_zoo.evaluation.figures import points
-from fer_zoo.evaluation.metrics import Evaluation, evaluate, libraries
+from fer_zoo.evaluation.metrics import Evaluation, check_evaluation, evaluate, libraries
 from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms.presets import get_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     """Compare two evaluations face by face.
 
     Raises:
-        ArgumentError: they are not of the same faces in the same order.
+        ArgumentError: they are no evaluations, or not of the same faces in the same order.
 
     Example:
         >>> import torch, fer_zoo
@@ -74,6 +76,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         ('resnet18_025, fer40_center', 1.0)
     """
     _, stats, _ = libraries()
+    first, second = check_evaluation(first), check_evaluation(second)
     if first.faces.fingerprint != second.faces.fingerprint:
         raise ArgumentError(
             f"{first.title} was evaluated on {first.faces} and {second.title} on {second.faces}, "
@@ -103,7 +106,7 @@ def counterpart(preset: Preset | str) -> Preset | None:
         >>> counterpart("fer40_center").name, counterpart("thesis40")
         ('fer40_tencrop', None)
     """
-    own = preset if isinstance(preset, Preset) else PRESETS[preset]
+    own = get_preset(preset)
     arithmetic = (own.resize, own.size, own.mean, own.std)
     for other in PRESETS.values():
         alike = (other.resize, other.size, other.mean, other.std) == arithmetic
@@ -179,7 +182,7 @@ def measure(
     """
     network = resolve(model)
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
-    own = preset if isinstance(preset, Preset) else PRESETS[preset or network.preset]
+    own = get_preset(network.preset if preset is None else preset)
     other = counterpart(own) if preset is None else None
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     results = tuple(
@@ -256,7 +259,7 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
         >>> len(find_mistakes(fer_zoo.evaluate(model, faces), faces))
         6
     """
-    if data.fingerprint != evaluation.faces.fingerprint:
+    if check_faces(data).fingerprint != check_evaluation(evaluation).faces.fingerprint:
         raise ArgumentError(f"{data.faces} is not what was evaluated: {evaluation.faces}")
     probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
     wrong = (~evaluation.correct).nonzero()[:, 0]

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.faces import FaceDataset, check_faces
 from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError, SplitError
 from fer_zoo.evidence import Calibration
 from fer_zoo.fusion.base import check_fit_split
@@ -59,6 +59,8 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
             f"fitting a temperature needs SciPy ({error}): pip install 'fer-zoo[train]'"
         ) from None
     check_unseen_split(split)
+    if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
+        raise ArgumentError(f"scores and targets are tensors, got {scores!r:.80}, {targets!r:.80}")
     if scores.ndim != 2 or targets.shape != scores.shape[:1]:
         raise ArgumentError(
             f"a temperature is fitted on scores (N, K) and targets (N,), got "
@@ -115,7 +117,7 @@ def calibrate(
     Raises:
         SplitError: `data` is the test split, or what the model was trained on.
         LabelError: the model is untrained, or names other classes than the data.
-        ArgumentError: fewer than 200 faces, or none of the temperatures from 0.1 to 10 is best.
+        ArgumentError: fewer than 200 faces, no preset, or no temperature from 0.1 to 10 is best.
 
     Example:
         >>> import torch, fer_zoo
@@ -129,9 +131,15 @@ def calibrate(
         True
     """
     targets = unseen_targets(model, data)
-    names = [model.preset] if presets is None else presets
+    names = model.preset if presets is None else presets
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Iterable) or not (names := list(names)):
+        raise ArgumentError(
+            f"presets is a name of fer_zoo.list_presets() or several, got {presets!r:.80}; for no "
+            "temperature set model.temperature = {}"
+        )
     found = {}
-    for name in [names] if isinstance(names, str) else names:
+    for name in names:
         how: Any = {"batch_size": batch_size, "progress": progress}
         scores = fuse(model, member_scores(model, data.images, preset=PRESETS[name], **how))
         found[name] = fit_temperature(scores, targets, split=data.split or "own faces")
@@ -153,6 +161,7 @@ def unseen_targets(
         raise ArgumentError(
             f"expected a model, got {model!r:.80}; fer_zoo.create builds one by name"
         )
+    check_faces(data)
     if model.labels is None:
         raise LabelError(f"{model.name!r} is not trained: it has no labels; load weights first")
     check_unseen_split(data.split or "own faces", allow_training_split)

@@ -98,7 +98,7 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
     """Return the pixels of what `open_photograph` made of what was given."""
     from PIL.Image import Image
 
-    if channels == "bgr" or not isinstance(image, Image):
+    if not isinstance(image, Image):
         gray = to_gray(given, channels=channels)
         if isinstance(image, Tensor):
             image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else None

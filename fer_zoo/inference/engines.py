@@ -3,9 +3,11 @@
 import ctypes
 import gc
 import os
+import pickle
 from contextlib import suppress
 from copy import deepcopy
 from functools import cached_property
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -23,7 +25,11 @@ _LIVE: "WeakSet[Inherited]" = WeakSet()
 
 
 class Inherited:
-    """What computes in threads of its own, of which a forked process inherits none."""
+    """What computes in threads of its own, of which a forked process inherits none.
+
+    Once there is one, every process that is forked has `torch.get_num_threads() == 1`, whatever it
+    does: GNU's OpenMP would wait for ever for the threads that it had before.
+    """
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         """Note each that there is, copies and unpickled ones as well."""
@@ -36,7 +42,7 @@ class Inherited:
 
 
 def _tell_of_fork() -> None:
-    if _LIVE:  # GNU's OpenMP waits for ever for threads; so torch's data loader does this, too
+    if _LIVE:  # as torch's data loader does
         torch.set_num_threads(1)
     for inherited in list(_LIVE):
         inherited.forked()
@@ -163,6 +169,18 @@ class TorchEngine(Inherited, Pipeline):
         x = views.to(self.dtype).contiguous(memory_format=torch.channels_last)
         # Copied at once: what CUDA graphs give is written over by the next one.
         return [call(x).to(torch.float32, copy=True) for call in self.calls]
+
+
+def _as_bytes(engine: TorchEngine) -> Any:
+    """Return how an engine goes to another process: whole, with nothing left to share.
+
+    Torch would send a file descriptor for each tensor, which for what was unpacked only to be sent
+    is closed before the process starts; and a process takes 250 at most.
+    """
+    return pickle.loads, (pickle.dumps(engine),)
+
+
+ForkingPickler.register(TorchEngine, _as_bytes)
 
 
 def networks_of(model: Classifier) -> list[Classifier]:

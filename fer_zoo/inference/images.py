@@ -2,31 +2,46 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from numbers import Number
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, Union
 
 import numpy as np
 from torch import Tensor
 
 from fer_zoo.data import FaceDataset, image_files
 from fer_zoo.errors import InputError
+from fer_zoo.transforms.inputs import BYTES
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
-Image: TypeAlias = Union["PILImage", str, os.PathLike[str], bytes, BinaryIO, np.ndarray, Tensor]
+
+class Readable(Protocol):
+    """What is open for reading, as the file of an upload."""
+
+    def read(self) -> bytes:
+        """Return what is left of it."""
+
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+Image: TypeAlias = Union["PILImage", str, os.PathLike[str], Bytes, Readable, np.ndarray, Tensor]
 """One image; `fer_zoo.transforms.to_gray` says in which forms."""
 
 T = TypeVar("T")
 SLOW = 0.02  # seconds for which images may be waited for before those that came are answered
 COLOURS = (1, 3)
+WITH_ALPHA = (2, 4)
 
 
 def many_of(images: Any) -> Iterable[Any] | None:
     """Return the images one by one, or None if it is one image.
 
     A string or path is one image, or the folder of many.
+
+    Raises:
+        InputError: it may be either, or holds more than images.
     """
     if isinstance(images, str | os.PathLike):
         if not os.path.isdir(images):
@@ -39,9 +54,29 @@ def many_of(images: Any) -> Iterable[Any] | None:
         return images.images.unbind()
     if isinstance(images, np.ndarray | Tensor):
         return _rows(images)
-    if isinstance(images, bytes) or hasattr(images, "read"):
+    if isinstance(images, BYTES) or hasattr(images, "read"):
         return None
+    kind = type(images).__name__
+    if isinstance(images, Mapping):
+        raise InputError(f"got a {kind}: pass its images, list(images.values())")
+    if isinstance(images, list | tuple) and _is_pair(images):
+        raise InputError(f"got an (image, label) pair as a {kind}: pass the image alone")
+    # Datasets of torch have a length and rows, and cannot be iterated over.
+    rows = hasattr(images, "__getitem__") and not isinstance(images, Iterable)
+    if rows or (
+        isinstance(images, list | tuple) and images and isinstance(images[0], list | tuple)
+    ):
+        raise InputError(
+            f"got a {kind} of rows, not of images: pass [image for image, _ in rows] where they "
+            "are (image, label) pairs"
+        )
     return images if isinstance(images, Iterable) else None
+
+
+def _is_pair(images: Any) -> bool:
+    """Whether it is an image with its label, a number."""
+    label = images[1] if len(images) == 2 else None
+    return isinstance(label, Number) or (isinstance(label, np.ndarray | Tensor) and label.ndim == 0)
 
 
 def _rows(array: Any) -> list[Any] | None:
@@ -54,6 +89,12 @@ def _rows(array: Any) -> list[Any] | None:
     colours, other = (0, 2) if is_tensor else (2, 0)
     if len(shape) != 3 or shape[colours] in COLOURS:
         return None
+    if shape[colours] in WITH_ALPHA or shape[2] in WITH_ALPHA:
+        alone = "image[:-1]" if shape[colours] in WITH_ALPHA and is_tensor else "image[..., :-1]"
+        raise InputError(
+            f"{shape} may be RGBA, or gray with alpha: pass {alone} without the alpha, the "
+            "colours RGB; or it is a batch of gray faces: pass images[:, None]"
+        )
     if shape[other] in COLOURS:
         form = "(H, W, C): pass image.permute(2, 0, 1)"
         form = form if is_tensor else "(C, H, W): pass image.transpose(1, 2, 0)"

@@ -101,7 +101,8 @@ class PhotoPredictor(Labeller[Photo]):
 
         Args:
             images: one photograph, or many, in the forms that a `fer_zoo.Predictor` takes.
-            channels: the order of the colours in arrays, `"bgr"` for OpenCV's.
+            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's; files
+                and PIL images say theirs themselves.
 
         Returns:
             A `Photo` for one; for many `Photos` in the same order, where one that cannot be used,

@@ -28,6 +28,7 @@ from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
 from fer_zoo.transforms.inputs import Channels
+from fer_zoo.transforms.presets import get_preset
 
 log = logging.getLogger("fer_zoo.inference")
 DECODERS = 4  # threads that read image files
@@ -63,7 +64,7 @@ class Labeller(Generic[A]):
         allow_code: bool = False,
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
-        chosen = PRESETS[preset] if isinstance(preset, str) else preset
+        chosen = None if preset is None else get_preset(preset)
         if isinstance(model, Optimized) or is_exported(model):
             self._runner = (
                 model
@@ -148,7 +149,8 @@ class Predictor(Labeller[Prediction]):
     `fer_zoo.optimize`) when the predictor is made; what is done to the model afterwards does not
     reach it. Batches of any size are split, and split further where memory ends. Files are decoded
     in threads while the networks compute. Threads may share a predictor, and it may be copied,
-    pickled, and inherited by a forked process, which computes in one thread.
+    pickled, given to a new process as an argument, and inherited by a forked one. Once there is a
+    predictor, every process that is forked computes in one thread: `torch.get_num_threads()` is 1.
 
     Args:
         model: what `fer_zoo.load` and `fer_zoo.create` take (a registry name is built with
@@ -193,18 +195,21 @@ class Predictor(Labeller[Prediction]):
             images: one image (a path, a file opened with "rb", bytes, a PIL image, a numpy array
                 `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, a tensor `(H, W)` or `(C, H, W)`), or many: a
                 list of them in any mix of sizes, a `FaceDataset`, a folder, an array `(B, H, W, C)`
-                or `(B, H, W)`, a tensor `(B, C, H, W)` or `(B, H, W)`. A type checker cannot tell
-                a folder or a batch from one image: for it, write `predict(list(batch))` and
+                or `(B, H, W)`, a tensor `(B, C, H, W)` or `(B, H, W)`. A tensor `(1, H, W)` or
+                `(3, H, W)` is one image, as torchvision's are: of a few gray faces pass the list,
+                `predict(list(data.images[:3]))`, or `data.images[:3, None]`. A type checker cannot
+                tell a folder or a batch from one image: for it, write `predict(list(batch))` and
                 `Predictions(predict.stream(folder))`.
-            channels: the order of the colours in arrays, `"bgr"` for OpenCV's.
+            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's; files
+                and PIL images among them say theirs themselves.
 
         Returns:
             A `Prediction` for one image; for many `Predictions` in the same order, where an image
             that cannot be used has its `error` set.
 
         Raises:
-            InputError: the one image that was given cannot be used, or an array may be one image
-                or many.
+            InputError: the one image that was given cannot be used, an array may be one image or
+                many, or more than images was given (a dict, `(image, label)` pairs).
         """
         found = self._answer(images, channels)
         return Predictions(found) if isinstance(found, list) else found

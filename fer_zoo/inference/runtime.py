@@ -15,7 +15,9 @@ from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.programs import Program, onnx_program
 from fer_zoo.inference.scoring import as_faces, in_evaluation, in_parts, predict_scores
 from fer_zoo.models import Classifier
-from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.models.base import check_count
+from fer_zoo.transforms import Preset
+from fer_zoo.transforms.presets import get_preset
 
 Engine = Literal["torch", "onnxruntime"]
 log = logging.getLogger("fer_zoo.inference")
@@ -82,7 +84,7 @@ class Optimized:
             batch_size: largest number of views at once; 256, or as many as the example had.
         """
         faces, preset = as_faces(images), preset or self.preset
-        most = batch_size or self._batch_size
+        most = self._batch_size if batch_size is None else check_count("batch_size", batch_size)
         run = partial(self._scoring.scores, preset=preset)
         return torch.cat(in_parts(faces, run, batch_size=most, views=preset.num_views))
 
@@ -134,11 +136,11 @@ def optimize(
         True
     """
     own = in_evaluation(resolve(model))
-    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
+    preset = get_preset(own.preset if preset is None else preset)
     like = next(own.parameters())
-    wanted = dtype or like.dtype
-    if wanted not in TOLERANCE:
-        raise ArgumentError(f"dtype must be one of {list(TOLERANCE)}, got {wanted}")
+    wanted = like.dtype if dtype is None else dtype
+    if not isinstance(wanted, torch.dtype) or wanted not in TOLERANCE:
+        raise ArgumentError(f"dtype must be one of {list(TOLERANCE)}, got {wanted!r:.80}")
     faces = smooth_faces(64) if example is None else as_faces(example)
     if not len(faces):
         raise ArgumentError("example is one face at least, as many as usual")

@@ -14,7 +14,9 @@ from fer_zoo.errors import ArgumentError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import Classifier, Ensemble
-from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.models.base import check_count
+from fer_zoo.transforms import Preset
+from fer_zoo.transforms.presets import get_preset
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -58,7 +60,8 @@ def member_scores(
         Scores `(M, N, K)` on the CPU whose softmax is each member's probability.
 
     Raises:
-        ArgumentError: `model` is none of the zoo's.
+        ArgumentError: `model` is none of the zoo's, `images` are no gray tensor, or `batch_size` is
+            no count.
 
     Example:
         >>> import fer_zoo
@@ -66,8 +69,9 @@ def member_scores(
         >>> member_scores(model, torch.zeros(5, 48, 48, dtype=torch.uint8)).shape
         torch.Size([2, 5, 7])
     """
+    batch_size = check_count("batch_size", batch_size)
     own = in_evaluation(resolve(model))
-    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
+    preset = get_preset(own.preset if preset is None else preset)
     like = next(own.parameters())
 
     faces = as_faces(images)
@@ -138,6 +142,11 @@ def in_parts(
 
 def as_faces(images: Tensor) -> Tensor:
     """Return gray images as `(N, 1, H, W)`."""
+    if not isinstance(images, Tensor):
+        raise ArgumentError(
+            f"faces are a tensor (N, H, W) or (N, 1, H, W), got {images!r:.80}; "
+            "fer_zoo.Predictor takes anything else"
+        )
     faces = images[:, None] if images.ndim == 3 else images
     if faces.ndim != 4 or faces.shape[1] != 1:
         raise ArgumentError(
@@ -195,6 +204,6 @@ def predict_scores(
         torch.Size([3, 7])
     """
     own = resolve(model)
-    preset = preset if isinstance(preset, Preset) else PRESETS[preset or own.preset]
+    preset = get_preset(own.preset if preset is None else preset)
     members = member_scores(own, images, preset=preset, batch_size=batch_size, progress=progress)
     return tempered(fuse(own, members), own.temperature_for(preset.name))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError
-from fer_zoo.evidence import Calibration, Evidence
+from fer_zoo.evidence import Calibration, Evidence, check_temperature
 from fer_zoo.fusion import Fusion
 from fer_zoo.labels import canonical, check_labels
 from fer_zoo.plain import digest_tensors
@@ -120,7 +120,7 @@ class Classifier(nn.Module, ABC):
 
     @temperature.setter
     def temperature(self, values: Mapping[str, float]) -> None:
-        calibration = Calibration(temperature=dict(values)) if values else None
+        calibration = Calibration(temperature=check_temperature(values)) if values != {} else None
         if calibration or self._evidence.calibration:
             self.evidence = replace(self.evidence, calibration=calibration)
 

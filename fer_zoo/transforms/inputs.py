@@ -12,6 +12,7 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, InputError
 
 Channels = Literal["rgb", "bgr"]
+BYTES = (bytes, bytearray, memoryview)
 
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .tga "
@@ -35,7 +36,8 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         image: a path, a file opened with "rb" (it is left where it was), bytes, a PIL image, a
             numpy array `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, or a tensor `(H, W)` or `(C, H, W)`
             with C 1 or 3; arrays are uint8, or float in [0, 1].
-        channels: the order of the colours in an array, `"bgr"` for OpenCV's.
+        channels: the order of the colours in an array or a tensor, `"bgr"` for OpenCV's; files and
+            PIL images say theirs themselves.
 
     Raises:
         InputError: the image cannot be read, or its shape, type or range is ambiguous.
@@ -55,8 +57,6 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         if image.ndim != 3:
             raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
         return _luma((image.flip(0) if channels == "bgr" else image)[None])[0]
-    if channels == "bgr":
-        raise InputError(f"channels='bgr' is for arrays, got {type(image).__name__}")
     from PIL import Image
 
     where = said_of(image)
@@ -70,7 +70,7 @@ def said_of(image: Any) -> str:
     """Return what messages call a path, an open file, bytes, or a PIL image."""
     if isinstance(image, str | os.PathLike):
         return os.fspath(image)
-    if isinstance(image, bytes):
+    if isinstance(image, BYTES):
         return "the bytes"
     return "the file" if hasattr(image, "read") else "the PIL image"
 
@@ -82,14 +82,18 @@ def open_image(image: Any) -> Any:
     where = said_of(image)
     if hasattr(image, "read"):
         image = _read(image)
-    elif not isinstance(image, str | os.PathLike | bytes):
-        raise InputError(f"got {type(image).__name__}; expected {_EXPECTED}")
+    elif not isinstance(image, (str, os.PathLike, *BYTES)):
+        pair = " (of an (image, label) pair pass the image)" if isinstance(image, tuple) else ""
+        raise InputError(f"got {type(image).__name__}{pair}; expected {_EXPECTED}")
     try:
-        return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+        return Image.open(io.BytesIO(image) if isinstance(image, BYTES) else image)
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
-        raise InputError(f"{where}: is a folder, not an image") from None
+        raise InputError(
+            f"{where}: is a folder, not an image; a folder alone is many, predict({where!r}), and "
+            f"in a list its files are: [*pathlib.Path({where!r}).iterdir(), ...]"
+        ) from None
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
         raise InputError(
@@ -103,18 +107,18 @@ def open_image(image: Any) -> Any:
 def _read(file: Any) -> bytes:
     """Return what is left of an open file, which is then where it was."""
     try:
-        start = file.tell() if file.seekable() else None
+        start = file.tell() if hasattr(file, "seekable") and file.seekable() else None
         data = file.read()
         if start is not None:
             file.seek(start)
     except Exception as error:  # whatever has a `read` may come here
         raise InputError(f"the file cannot be read ({error})") from None
-    if not isinstance(data, bytes):
+    if not isinstance(data, BYTES):
         raise InputError(
             f"read() of the file gave {type(data).__name__}; expected bytes: open it with 'rb', "
             "or pass what `await file.read()` gives"
         )
-    return data
+    return bytes(data)
 
 
 def to_gray_batch(images: Any) -> Tensor:
@@ -210,7 +214,8 @@ def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
-        raise InputError(f"{where} has shape {array.shape}; expected {_EXPECTED}")
+        alpha = " (of RGBA pass image[..., :3])" if array.shape[2:] == (4,) else ""
+        raise InputError(f"{where} has shape {array.shape}{alpha}; expected {_EXPECTED}")
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"{where} is {array.dtype}; expected uint8, or float between 0 and 1")
     if array.dtype.byteorder == ">" or array.dtype.itemsize > 8:
@@ -221,8 +226,9 @@ def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:
 def _luma(images: Tensor, where: str = "the tensor") -> Tensor:
     """Return gray `(B, 1, H, W)` for `(B, C, H, W)`, checked."""
     if images.shape[1] not in (1, 3):
+        alpha = ": of RGBA pass image[:3]" if images.shape[1] == 4 else ""
         raise InputError(
-            f"{where} has {images.shape[1]} channels (of shape (C, H, W)); expected 1 or 3"
+            f"{where} has {images.shape[1]} channels (of shape (C, H, W)); expected 1 or 3{alpha}"
         )
     images = _check(images, where)
     if images.shape[1] == 1:

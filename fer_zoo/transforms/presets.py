@@ -224,6 +224,11 @@ for _preset in (
     PRESETS.register(_preset.name, _preset)
 
 
+def get_preset(preset: Preset | str) -> Preset:
+    """Return a preset as it is, or the registered one of a name."""
+    return preset if isinstance(preset, Preset) else PRESETS[preset]
+
+
 def restore(fields: Any) -> Preset:
     """Return the preset that a file describes; registered here if its name is free.
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fer_zoo._files import replacing
-from fer_zoo.errors import CheckpointError, StateDictError
+from fer_zoo._files import as_path, replacing
+from fer_zoo.errors import ArgumentError, CheckpointError, StateDictError
 from fer_zoo.plain import canonical_json, digest_tensors
 from fer_zoo.weights.reading import MAX_HEADER, read_json, read_metadata, read_safetensors
 from fer_zoo.weights.storage import unpack
@@ -58,7 +58,7 @@ def write_checkpoint(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    if Path(path).suffix != ".safetensors":
+    if as_path(path).suffix != ".safetensors":
         raise CheckpointError(f"{path}: a checkpoint's name must end in .safetensors")
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     try:
@@ -176,8 +176,9 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     Stored half precision becomes the model's own dtype.
 
     Raises:
-        StateDictError: keys or shapes differ, or values are no numbers; the message lists them,
-            and `model` is unchanged.
+        StateDictError: keys or shapes differ, or values are no tensors or no numbers; the message
+            lists them, and `model` is unchanged.
+        ArgumentError: `model` is no module, or `tensors` no mapping.
 
     Example:
         >>> layer = nn.Linear(2, 1)
@@ -185,6 +186,10 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         >>> layer(torch.ones(1, 2)).item()
         2.0
     """
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"tensors are loaded into a module, got {model!r:.80}")
+    if not isinstance(tensors, Mapping):
+        raise ArgumentError(f"expected tensors by name, a state dict, got {tensors!r:.80}")
     own = model.state_dict(keep_vars=True)
     _check_fit(model, own, tensors)
     problems = [p for k in own if (p := unusable(k, tensors[k], own[k]))]
@@ -198,9 +203,12 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Raise unless `found` has the names, shapes and kinds of number of `own`."""
     problems = [f"missing {k}" for k in own if k not in found]
-    problems += [f"unexpected {k:.80}" for k in found if k not in own]
+    problems += [f"unexpected {k!s:.80}" for k in found if k not in own]
     for key in (k for k in own if k in found):
         ours, theirs = own[key], found[key]
+        if not isinstance(theirs, Tensor):
+            problems.append(f"{key} is a {type(theirs).__name__}, no tensor")
+            continue
         floats = ours.is_floating_point() and theirs.is_floating_point()
         if theirs.shape != ours.shape:
             shapes = f"{tuple(theirs.shape)}, the model's is {tuple(ours.shape)}"

@@ -248,4 +248,7 @@ def explain(error: BaseException, where: str) -> str:
     if "LocalProtocolError" in type(cause).__name__:  # its message would print the token
         return f"{where}: the token holds what no HTTP header can: {login}"
     reason = f"{type(cause).__name__}: {cause}".splitlines()[0]
+    if isinstance(cause, RuntimeError):  # hf_xet's, which tell what the server said in words only
+        later = "try again later, or with HF_HUB_DISABLE_XET=1"
+        return f"{where}: the transfer failed ({reason}): {later}"
     return f"{where}: no connection to the Hub ({reason}): check it, or HF_ENDPOINT"

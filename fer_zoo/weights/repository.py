@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from torch import Tensor
 
 from fer_zoo._files import replacing
-from fer_zoo.errors import CheckpointError
+from fer_zoo.errors import ArgumentError, CheckpointError
 from fer_zoo.weights.checkpoint import Checkpoint, read_shards, write_checkpoint
 from fer_zoo.weights.reading import MAX_HEADER, check_sha256, open_regular, read_json
 
@@ -122,7 +122,14 @@ def write_repository(
     """
     from huggingface_hub import split_torch_state_dict_into_shards
 
-    split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=shard_size)
+    try:
+        if type(shard_size) not in (int, str):
+            raise ValueError("it is neither")
+        split = split_torch_state_dict_into_shards(dict(tensors), max_shard_size=shard_size)
+    except ValueError as error:
+        raise ArgumentError(
+            f"shard_size is in bytes, or as '5GB', got {shard_size!r:.80} ({error})"
+        ) from None
     sums = {}
     for name, members in split.filename_to_tensors.items():
         write_checkpoint(folder / name, {k: tensors[k] for k in members}, config)
