@@ -303,7 +303,7 @@ def round_to_half(model: Any) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.01)
-    model.evidence = known
+    model.evidence = replace(known, state="")
     assert model.evidence.scores
     model.half()
 
