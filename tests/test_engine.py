@@ -182,7 +182,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> fer_zoo.training.TrainR
 @pytest.mark.slow
 def test_a_student_learns_from_its_teacher(tmp_path: Path, teacher, on):
     """From the teacher's answers alone, and from its stored answers in another run."""
-    changes = {"distill": 1.0, "distill_on": on, "preset": "fer40_center", "epochs": 6}
+    changes = {"distill": 1.0, "distill_on": on, "preset": "fer40_center", "epochs": 12}
     changes |= {"distill_temperature": 2.0, "lr": 0.02, "model": "test_tiny"}
     blind = stripes(120)
     wrong = FaceDataset(  # labels say nothing: only the teacher can have taught it

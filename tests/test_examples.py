@@ -40,11 +40,11 @@ FACTS = {
 drawn = sorted(Path("faces").glob("drawn_*.png"))
 named = fer_zoo.Predictor("ensemble_r18_vgg19_025")(drawn)
 assert [f"drawn_{p.label}" for p in named] == [path.stem for path in drawn], named
-assert len(drawn) == 5 and [len(faces) for faces in found] == [1, 1]
+assert len(drawn) == 5 and [len(photo.faces) for photo in photos] == [1, 1]
 """,
     "02_compare_fusions": """
 assert {len(values.probabilities) for values in said.values()} == {7}
-assert len({values.score for values in said.values()}) > 3
+assert len({values.probability for values in said.values()}) > 3
 assert min(result.accuracy for result in results.values()) > 0.7
 """,
     "03_fine_tune": """

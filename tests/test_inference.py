@@ -524,7 +524,7 @@ def test_cli_evaluates_on_real_faces(fer2013_root: Path, tmp_path: Path):
     report = ("--limit", 300, "--report", tmp_path / "deep" / "card")
     found = json.loads(run("evaluate", *arguments, *report, "--json").stdout)
     one, ten = found["results"]
-    assert (one["n"], one["views"], ten["views"]) == (300, 1, 10)
+    assert (one["faces"]["n"], one["views"], ten["views"]) == (300, 1, 10)
     assert one["accuracy"] > 0.6
     assert one["temperature"] != ten["temperature"]
     assert one["nll"] < one["nll_uncalibrated"]
