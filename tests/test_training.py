@@ -154,8 +154,8 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path):
     settings = {"epochs": 5, "batch_size": 16, "lr": 0.05}
     fer_zoo.train(
         "test_tiny",
-        fer_zoo.data.ImageFolder(train_faces),
-        validation=fer_zoo.data.ImageFolder(val_faces),
+        fer_zoo.data.ImageFolder(train_faces, size=40),
+        validation=fer_zoo.data.ImageFolder(val_faces, size=40),
         output=tmp_path / "plain",
         **settings,
     )
@@ -633,10 +633,10 @@ def test_the_main_job_on_real_faces(fer2013_root: Path, tmp_path: Path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    for name in ("test_tiny", "resnet18_025"):
+    for name in ("resnet18_025", "vgg19_025"):
         settings = ("--set", "epochs=2", "--set", "lr=0.05", "--limit", 1500)
         run("train", name, "--data", fer2013_root, "--output", tmp_path / name, *settings)
-    members = [tmp_path / n / "best.safetensors" for n in ("test_tiny", "resnet18_025")]
+    members = [tmp_path / n / "best.safetensors" for n in ("resnet18_025", "vgg19_025")]
     for fusion in ("weighted", "stacked"):
         output = tmp_path / f"{fusion}.safetensors"
         options = ("--fusion", fusion, "--data", fer2013_root, "--output", output)
