@@ -27,6 +27,9 @@ Example:
     UnknownNameError
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FerZooError(Exception):
     """The root of every error that fer_zoo raises on purpose."""
@@ -89,3 +92,13 @@ class OptimizeError(FerZooError):
 
 class MissingDependencyError(FerZooError, ImportError):
     """An optional package is needed; the message holds the command that installs it."""
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Say how to install what an import in the block lacks."""
+    try:
+        yield
+    except ImportError as error:
+        install = f"pip install 'fer-zoo[{extra}]'"
+        raise MissingDependencyError(f"{what} ({error}): {install}") from None

@@ -18,7 +18,7 @@ from fer_zoo._tables import markdown
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, _read_votes
 from fer_zoo.data.folder import ImageFolder
-from fer_zoo.errors import ArgumentError, DataError, MissingDependencyError
+from fer_zoo.errors import ArgumentError, DataError, needing
 from fer_zoo.labels import FER2013 as LABELS
 
 NEAR_BITS = 8
@@ -230,14 +230,11 @@ def data_report(
     """
     if type(near_bits) is not int or not 0 <= near_bits <= 16:
         raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits!r:.80}")
-    try:
+    with needing("the data report needs ImageHash and SciPy", "train"):
         import imagehash
         import scipy.sparse.csgraph
-        from PIL import Image
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the data report needs ImageHash ({error}): pip install 'fer-zoo[train]'"
-        ) from None
+    from PIL import Image
+
     name, labels, images, faces, notes = _read(as_path(root))
     votes, vote_notes = _votes(as_path(root), faces)
     deviation = np.array([image.std() for image in images])

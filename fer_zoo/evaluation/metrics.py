@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from fer_zoo.data import FaceDataset
 from fer_zoo.data.faces import check_faces
-from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError
+from fer_zoo.errors import ArgumentError, LabelError, needing
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evidence import Calibration, Evidence, Score
 from fer_zoo.factory import resolve
@@ -343,13 +343,8 @@ def _bootstrap(stats: Any, right: np.ndarray) -> tuple[float, float]:
 
 def libraries() -> Any:
     """Return scikit-learn's metrics, SciPy's stats and torchmetrics' calibration error."""
-    try:
+    with needing("evaluation needs scikit-learn and torchmetrics", "train"):
         from scipy import stats
         from sklearn import metrics
         from torchmetrics.functional.classification import multiclass_calibration_error
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"evaluation needs scikit-learn and torchmetrics ({error}): "
-            "pip install 'fer-zoo[train]'"
-        ) from None
     return metrics, stats, multiclass_calibration_error

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset, check_faces
-from fer_zoo.errors import ArgumentError, LabelError, MissingDependencyError, SplitError
+from fer_zoo.errors import ArgumentError, LabelError, SplitError, needing
 from fer_zoo.evidence import Calibration
 from fer_zoo.fusion.base import check_fit_split
 from fer_zoo.inference.scoring import fuse, member_scores
@@ -52,12 +52,8 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
         >>> round(fit_temperature(boastful, targets, split="public"))
         3
     """
-    try:
+    with needing("fitting a temperature needs SciPy", "train"):
         from scipy.optimize import minimize_scalar
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"fitting a temperature needs SciPy ({error}): pip install 'fer-zoo[train]'"
-        ) from None
     check_unseen_split(split)
     if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
         raise ArgumentError(f"scores and targets are tensors, got {scores!r:.80}, {targets!r:.80}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.errors import ArgumentError, needing
 
 Detector = Callable[[np.ndarray], Any]
 """Takes a photograph as RGB, uint8 `(H, W, 3)`, upright, a copy of its own; returns rows of left,
@@ -78,15 +78,10 @@ class FaceDetector:
 
 def _cascade() -> Any:
     if not hasattr(CASCADES, "frontal"):
-        try:
+        what = "finding faces needs OpenCV 4, or detector=, a function from an RGB array to boxes"
+        with needing(what, "detect"):  # OpenCV 5 has no cascades
             from cv2 import CascadeClassifier
             from cv2.data import haarcascades
-
-            path = Path(haarcascades) / "haarcascade_frontalface_default.xml"
-            CASCADES.frontal = CascadeClassifier(str(path))
-        except ImportError:  # OpenCV 5 has neither
-            raise MissingDependencyError(
-                "finding faces needs OpenCV 4 with its cascades: pip install 'fer-zoo[detect]', "
-                "or pass any other detector=: a function from an RGB array to boxes"
-            ) from None
+        path = Path(haarcascades) / "haarcascade_frontalface_default.xml"
+        CASCADES.frontal = CascadeClassifier(str(path))
     return CASCADES.frontal

@@ -13,12 +13,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from fer_zoo.errors import (
-    ArgumentError,
-    CheckpointError,
-    MissingDependencyError,
-    OptimizeError,
-)
+from fer_zoo.errors import ArgumentError, CheckpointError, OptimizeError, needing
 from fer_zoo.inference.engines import Inherited, Pipeline
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset
@@ -98,12 +93,8 @@ class Session(Inherited):
         self.session = self._open()
 
     def _open(self) -> Any:
-        try:
+        with needing("this needs onnxruntime", "onnx"):
             import onnxruntime
-        except ImportError:
-            raise MissingDependencyError(
-                "onnxruntime is not installed: pip install 'fer-zoo[onnx]'"
-            ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
@@ -174,10 +165,8 @@ def to_onnx(
     metadata: dict[str, str] | None = None,
 ) -> bytes:
     """Return a module of one input and one output as an ONNX model with a dynamic batch."""
-    try:
+    with needing("an ONNX file needs onnxscript", "onnx"):
         import onnxscript  # noqa: F401
-    except ImportError:
-        raise MissingDependencyError("pip install 'fer-zoo[onnx]'") from None
     if len(example) < 2:  # an example of one would fix the batch size
         example = example.repeat(2, *(1 for _ in example.shape[1:]))
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]

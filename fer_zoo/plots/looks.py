@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from fer_zoo.errors import MissingDependencyError
+from fer_zoo.errors import needing
 
 COLOURS = (
     "#0072B2", "#E69F00", "#552255", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000",
@@ -36,12 +36,8 @@ def bar_look(i: int) -> dict[str, Any]:
 
 def new_figure(width: float, height: float) -> Any:
     """Return a matplotlib figure whose axes take so many inches; `finish` adds the rest."""
-    try:
+    with needing("plots need matplotlib", "train"):
         from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib: pip install 'fer-zoo[train]'"
-        ) from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_zoo._files import as_path, replacing
-from fer_zoo.errors import ArgumentError, MissingDependencyError
+from fer_zoo.errors import ArgumentError, needing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,6 @@ def read_history(path: str | os.PathLike[str]) -> list[Epoch]:
 
 def open_board(folder: Path, done: int) -> Any:
     """Return TensorBoard's writer for the run in a folder, of which so many epochs are done."""
-    try:
+    with needing("event files need TensorBoard", "tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingDependencyError(
-            "TensorBoard is not installed: pip install 'fer-zoo[tensorboard]'"
-        ) from None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
