@@ -42,7 +42,6 @@ from .training import (
     fit_fusion as fit_fusion,
     train as train,
     train_ensemble as train_ensemble,
-    train_seeds as train_seeds,
 )
 from .weights import (
     list_weights as list_weights,

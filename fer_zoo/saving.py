@@ -27,10 +27,10 @@ from fer_zoo.weights.checkpoint import (
     write_checkpoint,
 )
 from fer_zoo.weights.records import WeightsRecord, get_weights
-from fer_zoo.weights.repository import SHARD_SIZE, fetch_from, read_repository, write_repository
+from fer_zoo.weights.repository import fetch_from, read_repository, write_repository
 from fer_zoo.weights.storage import SCALE, pack, storage_dtype, unpack
 
-RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
+RUN_FILES = ("best.safetensors", "ensemble.safetensors")
 """What the folder of a training run holds: the first of these is its model."""
 
 
@@ -64,19 +64,11 @@ def save(
 
 
 def save_repository(
-    model: Classifier,
-    folder: Path,
-    *,
-    dtype: str | torch.dtype | None = None,
-    shard_size: int | str = SHARD_SIZE,
+    model: Classifier, folder: Path, *, dtype: str | torch.dtype | None = None
 ) -> Path:
-    """Write a model as the files of a repository of the Hub; `load(folder)` reads them too.
+    """Write a model as a repository of the Hub, which timm reads where it has the same network.
 
-    timm reads the repository as well where it has the same network: those of `timm/` and
-    `resnet18_7x7`.
-
-    Returns:
-        The file whose sha256 stands for all weights.
+    `load(folder)` reads it too. Returns the file of the weights.
     """
     tensors, config = _described(model, dtype)
     labels = model.labels or ()
@@ -92,7 +84,7 @@ def save_repository(
         if isinstance(model, TimmMember):
             config[PREFIX] = "model."
             tensors = {name.removeprefix("model."): t for name, t in tensors.items()}
-    return write_repository(folder, tensors, config, others=others, shard_size=shard_size)
+    return write_repository(folder, tensors, config, others)
 
 
 def load(

@@ -15,7 +15,6 @@ from fer_zoo.cli.inputs import (
     has_classes,
     is_ferplus,
     open_data,
-    parse_seeds,
     parse_setting,
 )
 from fer_zoo.cli.options import (
@@ -47,7 +46,6 @@ from fer_zoo.training import (
     TrainResult,
     get_recipe,
     train_ensemble,
-    train_seeds,
 )
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.address import IMAGENET, is_address
@@ -78,7 +76,6 @@ from fer_zoo.weights.address import IMAGENET, is_address
 @click.option("--new-head", is_flag=True, help="With --weights: other classes than theirs.")
 @click.option("--ferplus", is_flag=True, help="FER+'s eight classes: fer2013new.csv by the csv.")
 @click.option("--teacher", type=MODEL, help="Trained model to learn from: --set distill=0.5.")
-@click.option("--seeds", help="Several runs, 0-4 or 0,3,7: mean, deviation and soup.")
 @fusion_option
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on.")
@@ -96,7 +93,6 @@ def train(
     new_head: bool,
     ferplus: bool,
     teacher: str | None,
-    seeds: str | None,
     fusion: str | None,
     tensorboard: bool,
     fresh: bool,
@@ -131,7 +127,7 @@ def train(
     options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
     options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
     is_ensemble = not is_address(model) and bool(get_spec(model).members)
-    for name, given in (("--weights", weights), ("--teacher", teacher), ("--seeds", seeds)):
+    for name, given in (("--weights", weights), ("--teacher", teacher)):
         if is_ensemble and given:
             raise ArgumentError(f"{name} is for one network; train the members one by one")
     if fusion and not is_ensemble:
@@ -144,14 +140,6 @@ def train(
         facts: dict[str, Any] = {"checkpoint": str(result.checkpoint), "fit": to_plain(fit)}
         facts["members"] = {name: _facts(run) for name, run in result.members.items()}
         text = f"{fit!r}\n{result.checkpoint}" if fit else str(result.checkpoint)
-    elif seeds is not None:
-        if any(parse_setting(c)[0] == "seed" for c in changes):
-            raise ArgumentError("--seeds says which seeds: leave --set seed out")
-        start = _start(model, weights, data.labels, new_head, settings.seed)
-        several = train_seeds(start, data, seeds=parse_seeds(seeds), teacher=teacher, **options)
-        runs = {f"seed {seed}": run.history for seed, run in several.runs.items()}
-        facts = several.to_dict() | {"soup": str(several.soup)}
-        text = f"{several!r}\n{several.soup}"
     else:
         start = _start(model, weights, data.labels, new_head, settings.seed)
         run = fer_zoo.train(start, data, teacher=teacher, **options)

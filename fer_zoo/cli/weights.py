@@ -1,4 +1,4 @@
-"""The commands about weights: converting others' files, and publishing."""
+"""The command that converts others' files."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import fer_zoo
 from fer_zoo.cli.inputs import check_new
 from fer_zoo.cli.options import MODEL, PATH, PRESET, json_option, main
 from fer_zoo.cli.show import print_json
-from fer_zoo.publishing import publish as publish_bundled
 
 
 @main.command(short_help="Turn a pickled state dict into a checkpoint.")
@@ -42,33 +41,3 @@ def convert(
         print_json({"output": str(written), "notes": made.notes})
         return
     click.echo(written)
-
-
-@main.command(short_help="Put the bundled weights on the Hub.")
-@click.argument("organisation")
-@click.argument("pattern", default="*")
-@click.option("--upload", is_flag=True, help="Do it; without, only say what would be uploaded.")
-@click.option("--private", is_flag=True, help="Make new repositories private.")
-@click.option("--endpoint", help="Of the Hub; HF_ENDPOINT or huggingface.co if not given.")
-@json_option
-def publish(
-    organisation: str,
-    pattern: str,
-    upload: bool,
-    private: bool,
-    endpoint: str | None,
-    as_json: bool,
-) -> None:
-    """Put the bundled weights on the Hub, a repository ORGANISATION/MODEL.TAG each, with its card.
-
-    Example: fer-zoo publish my-org
-    """
-    addresses = publish_bundled(
-        organisation, pattern, dry_run=not upload, private=private, endpoint=endpoint
-    )
-    if as_json:
-        print_json({"uploaded": upload, "repositories": addresses})
-        return
-    click.echo("\n".join(addresses))
-    if not upload:
-        click.echo("nothing was uploaded: fer-zoo publish ... --upload does it", err=True)

@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 
 from fer_zoo.models import Classifier
@@ -94,8 +93,16 @@ def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Modul
 
 def _pack(traced: fx.GraphModule, example: Tensor) -> None:
     """Put packed convolutions in place of the network's, each with the ReLU and sum after it."""
+    shapes: dict[fx.Node, torch.Size] = {}
+
+    class Shapes(fx.Interpreter):  # fx's own ShapeProp imports sympy, which takes 0.7 s
+        def run_node(self, n: fx.Node) -> Any:
+            if n.op == "call_module":
+                shapes[n] = self.env[n.all_input_nodes[0]].shape
+            return super().run_node(n)
+
     with torch.inference_mode():
-        ShapeProp(traced).propagate(example)
+        Shapes(traced).run(example)
     modules, order = dict(traced.named_modules()), {n: i for i, n in enumerate(traced.graph.nodes)}
     for node in list(traced.graph.nodes):
         conv = modules.get(str(node.target))
@@ -114,7 +121,7 @@ def _pack(traced: fx.GraphModule, example: Tensor) -> None:
                 other = None
         relu = _only_user(last)
         rectified = bool(relu) and _is_relu(relu, modules)
-        packed = PackedConv2d(conv, node.args[0].meta["tensor_meta"].shape, rectified)
+        packed = PackedConv2d(conv, shapes[node], rectified)
         traced.set_submodule(str(node.target), packed)
         if other is not None:
             node.args = (node.args[0], other)

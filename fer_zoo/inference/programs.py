@@ -3,11 +3,9 @@
 import ctypes
 import io
 import logging
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -57,16 +55,13 @@ class Program:
 
 
 @torch.inference_mode()
-def onnx_program(
-    model: Classifier, preset: Preset, example: Tensor, *, int8: bool = False
-) -> Program:
-    """Return a float32 model on the CPU in onnxruntime, for int8 scaled for the example."""
+def onnx_program(model: Classifier, preset: Preset, example: Tensor) -> Program:
+    """Return a float32 model on the CPU in onnxruntime."""
     squares = preset.square(example)
     try:
         pipeline = Pipeline(model, preset).eval()
         program = to_onnx(pipeline, squares, names=("faces", "scores"))
-        read = partial(bytes, _quantized(program, squares) if int8 else program)
-        return Program(Session(read), preset, "faces")
+        return Program(Session(partial(bytes, program)), preset, "faces")
     except (ArgumentError, ImportError):
         raise
     except Exception as error:  # torch's exporter raises whatever a network of timm's makes it
@@ -193,33 +188,3 @@ def to_onnx(
         entry = proto.metadata_props.add()
         entry.key, entry.value = key, value
     return proto.SerializeToString()  # type: ignore[no-any-return]
-
-
-def _quantized(program: bytes, example: Tensor) -> bytes:
-    """Return an ONNX model in 8 bits; what goes through its layers is measured on the example."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.parts = iter(example.split(64))
-
-        def get_next(self) -> dict[str, Any] | None:
-            part = next(self.parts, None)
-            return None if part is None else {"faces": part.contiguous().numpy()}
-
-    with tempfile.TemporaryDirectory() as folder:
-        plain, ready, small = (Path(folder, f"{name}.onnx") for name in ("plain", "ready", "small"))
-        plain.write_bytes(program)
-        # Its symbolic shapes fail on the views' arithmetic (a TypeError); convolutions need none.
-        quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
-        quantize_static(
-            str(ready),
-            str(small),
-            Reader(),
-            per_channel=True,
-            reduce_range=True,  # without VNNI, sums of products in 8 bits overflow
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-        return small.read_bytes()

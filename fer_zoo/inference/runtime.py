@@ -21,13 +21,12 @@ from fer_zoo.transforms.presets import get_preset
 
 Engine = Literal["torch", "onnxruntime"]
 log = logging.getLogger("fer_zoo.inference")
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05, torch.int8: 0.15}
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.02, torch.bfloat16: 0.05}
 """Largest difference in a probability from the model's own answer, by what is computed in."""
 TF32 = 0.01
 """The same for float32 on GPUs, whose convolutions multiply in TF32 unless told otherwise."""
 NEAR_TIE = 0.05  # a winner that leads by less may change
 LEAST_AGREEMENT = 0.9  # share of the other winners that must stay
-LEAST_INT8 = 32  # faces that int8's scales are measured on
 LEAST_BATCH = 256  # views at once, where nobody says how many
 
 
@@ -116,8 +115,7 @@ def optimize(
             64 random ones if not given.
         dtype: what the networks compute in; the model's own if not given. `torch.bfloat16` is much
             faster on GPUs and on CPUs with bfloat16 arithmetic, and moves probabilities in the
-            second decimal. `torch.int8`, in onnxruntime, is the fastest for single faces; its
-            scales are measured on the example, which must be `LEAST_INT8` real faces or more.
+            second decimal.
         compile: run the networks through `torch.compile`. It takes a minute, and pays on GPUs.
         preset: the transform; the model's own if not given.
 
@@ -151,17 +149,10 @@ def optimize(
                 "onnxruntime takes a float32 model on the CPU, which it does not compile: "
                 "model.cpu().float() first, or use engine='torch'"
             )
-        if wanted not in (torch.float32, torch.int8):
-            raise ArgumentError(f"onnxruntime computes in float32 or int8, not in {wanted}")
-        if wanted == torch.int8 and (example is None or len(faces) < LEAST_INT8):
-            raise ArgumentError(
-                f"int8 is scaled for the faces to come: pass example= with {LEAST_INT8} of them "
-                "or more"
-            )
-        scoring = onnx_program(own, preset, faces, int8=wanted == torch.int8)
+        if wanted != torch.float32:
+            raise ArgumentError(f"onnxruntime computes in float32, not in {wanted}")
+        scoring = onnx_program(own, preset, faces)
     elif engine == "torch":
-        if wanted == torch.int8:
-            raise ArgumentError("int8 is for engine='onnxruntime', on CPUs; got engine='torch'")
         scoring = TorchEngine(own, preset, faces, dtype=wanted, compile=compile)
     else:
         raise ArgumentError(f"engine is 'torch' or 'onnxruntime', got {engine!r}")

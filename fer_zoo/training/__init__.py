@@ -6,7 +6,7 @@ from fer_zoo.training.history import Epoch, read_history
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import RECIPES, Recipe, get_recipe
 from fer_zoo.training.run import TrainResult
-from fer_zoo.training.several import EnsembleResult, SeedsResult, train_ensemble, train_seeds
+from fer_zoo.training.several import EnsembleResult, train_ensemble
 
 __all__ = [
     "RECIPES",
@@ -14,12 +14,10 @@ __all__ = [
     "Epoch",
     "FusionFit",
     "Recipe",
-    "SeedsResult",
     "TrainResult",
     "fit_fusion",
     "get_recipe",
     "read_history",
     "train",
     "train_ensemble",
-    "train_seeds",
 ]

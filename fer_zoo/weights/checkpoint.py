@@ -9,7 +9,7 @@ model.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -31,12 +31,7 @@ LONGEST_PREFIX = 64
 
 
 class Checkpoint(NamedTuple):
-    """What one checkpoint holds, in one file or in shards.
-
-    Attributes:
-        tensors: by name; int8 with scales is float32 again.
-        config: what the file says of itself.
-    """
+    """What a file holds: tensors, int8 with scales as float32, and what it says of itself."""
 
     tensors: dict[str, Tensor]
     config: dict[str, Any]
@@ -85,51 +80,12 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str | None = None) 
             damaged.
         WeightsError: its sha256 is not the one given.
     """
-    return read_shards([(Path(path), sha256)])[0]
-
-
-def read_shards(
-    paths: Iterable[tuple[Path, str | None]], config: dict[str, Any] | None = None
-) -> tuple[Checkpoint, set[str]]:
-    """Return what the shards of one checkpoint hold, and the names of all tensors in them.
-
-    Args:
-        paths: of the shards, each with the sha256 that it must have.
-        config: what every one of them must say, where that is known.
-
-    Raises:
-        CheckpointError: as of `read_checkpoint`, or a shard is of another checkpoint.
-    """
-    stored: dict[str, Tensor] = {}
-    for path, sha256 in paths:
-        found, own = _read_file(path, sha256)
-        if own != (config := own if config is None else config):
-            raise CheckpointError(f"{path}: of another checkpoint than the config.json beside it")
-        if twice := sorted(found.keys() & stored.keys()):
-            raise CheckpointError(f"{path}: {twice[0]:.80} is in another shard too")
-        stored |= found
-    prefix = (config or {}).get(PREFIX, "")
-    try:
-        if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
-            raise CheckpointError(f"its {PREFIX} is no text of {LONGEST_PREFIX} letters at most")
-        tensors = unpack({prefix + name: t for name, t in stored.items()})
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return Checkpoint(tensors, config or {}), set(stored)
-
-
-def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the config alone of the file at `path`; the digest is not checked."""
-    return _parse_config(read_metadata(path), Path(path))[0]
-
-
-def _read_file(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors in a file, as they are stored, and its config."""
-    tensors, metadata = read_safetensors(path, sha256=sha256)
+    path = Path(path)
+    stored, metadata = read_safetensors(path, sha256=sha256)
     config, digest = _parse_config(metadata, path)
     if digest is not None and sha256 is None:
         try:
-            found = _digest(tensors, config)
+            found = _digest(stored, config)
         except (ValueError, RecursionError):  # NaN, or nested deeper than can be written
             found = None
         if found != digest:
@@ -137,7 +93,18 @@ def _read_file(path: Path, sha256: str | None) -> tuple[dict[str, Tensor], dict[
                 f"{path}: damaged or changed after it was written: what it holds does not have the "
                 "digest that was written with it; use another copy"
             )
-    return tensors, config
+    prefix = config.get(PREFIX, "")
+    try:
+        if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
+            raise CheckpointError(f"its {PREFIX} is no text of {LONGEST_PREFIX} letters at most")
+        return Checkpoint(unpack({prefix + name: t for name, t in stored.items()}), config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the config alone of the file at `path`; the digest is not checked."""
+    return _parse_config(read_metadata(path), Path(path))[0]
 
 
 def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
