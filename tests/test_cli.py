@@ -62,7 +62,7 @@ def test_every_command_shows_an_example_and_has_json(name):
 
 
 def test_the_commands_of_the_documentation_are_there():
-    wanted = "list info predict evaluate train fuse export convert publish data recipes".split()
+    wanted = "list info predict evaluate train fuse export convert data recipes".split()
     assert set(wanted) == set(main.commands)
 
 
@@ -138,7 +138,7 @@ def test_every_name_is_completed_and_else_a_file(where, parameter):
 
 def test_that_is_for_all_that_take_a_name():
     places = {where.partition(":")[0] for where, _ in NAMED}
-    assert places == set(COMMANDS) - {"list", "data report", "recipes", "publish"}
+    assert places == set(COMMANDS) - {"list", "data report", "recipes"}
     assert len(NAMED) > 15
 
 
@@ -249,7 +249,6 @@ def test_exit_codes(arguments, code):
         (("info", "resnet81"), "or 'resnet18_025'? `fer-zoo list` lists all."),
         (("predict", FACES, "--model", "resnet18"), "`fer-zoo list --trained` lists the models"),
         (("list", "resnet18", "--trained"), "no model has weights and matches 'resnet18'"),
-        (("publish", "me", "zzz*"), "no bundled weights match 'zzz*': `fer-zoo list`"),
     ],
 )
 def test_errors_name_the_commands(arguments, said):

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -312,36 +311,6 @@ def test_compile_changes_nothing_but_speed(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_seeds_and_their_soup(tmp_path: Path, teacher):
-    data, judge = stripes(60), stripes(33, seed=1)
-    options = QUICK | {"output": tmp_path / "cold", "validation": judge}
-    cold = fer_zoo.train_seeds("test_tiny", data, seeds=[3, 5], **options)
-    found = [cold.runs[s].best.val_accuracy for s in (3, 5)]
-    assert cold.mean == pytest.approx(sum(found) / 2)
-    assert cold.std == pytest.approx(abs(found[0] - found[1]) / 2**0.5)
-    assert [r.model.evidence.training.recipe["seed"] for r in cold.runs.values()] == [3, 5]
-    one, two = (r.model.state_dict()["fc.weight"] for r in cold.runs.values())
-    soup = fer_zoo.load(cold.soup)
-    known = soup.evidence.training
-    assert (known.selection, known.epoch) == ("mean of the weights of seeds [3, 5]", None)
-    assert (known.val_accuracy, known.faces) == (None, data.faces)
-    torch.testing.assert_close(soup.state_dict()["fc.weight"], (one + two) / 2)
-    start = deepcopy(teacher.model)
-    before = {k: v.clone() for k, v in start.state_dict().items()}
-    warm = fer_zoo.train_seeds(
-        start, data, seeds=[0, 1], **(options | {"output": tmp_path / "warm", "lr": 0.01})
-    )
-    assert all(torch.equal(v, before[k]) for k, v in start.state_dict().items())
-    assert warm.soup_accuracy >= warm.mean - 0.1  # from one start, averaging keeps what is known
-    scores = fer_zoo.inference.predict_scores(fer_zoo.load(warm.soup), judge.images)
-    assert float((scores.argmax(1) == judge.targets).float().mean()) == warm.soup_accuracy
-    assert (tmp_path / "warm" / "seeds.json").is_file()
-    for seeds in ([1, 1], [1], "01", 5, [[1], [2]], [0, 1.5]):
-        with pytest.raises(ArgumentError, match="two or more different whole numbers"):
-            fer_zoo.train_seeds("test_tiny", data, seeds=seeds, **options)
-
-
-@pytest.mark.slow
 def test_an_ensemble_by_recipe(tmp_path: Path, monkeypatch):
     """Members in folders of their own, the head fitted on validation faces; nothing twice."""
     monkeypatch.setattr("fer_zoo.training.fusing.fit_temperature", lambda *_, **__: 1.5)
@@ -510,8 +479,6 @@ def test_the_command_line_of_it_all(tmp_path: Path, monkeypatch):
     def train(name: str, folder: str, *arguments: object, fails: bool = False) -> str:
         return call("train", name, *where, "--output", tmp_path / folder, *arguments, fails=fails)
 
-    shown = train("plain_test", "s", "--seeds", "0-1")
-    assert "SeedsResult(2 seeds: " in shown
     pretrained = ("--weights", "default", "--recipe", "finetune")
     assert "--new-head" in train("resnet18_025", "f", *pretrained, fails=True)
     train("resnet18_025", "f", *pretrained, "--new-head")
@@ -523,10 +490,7 @@ def test_the_command_line_of_it_all(tmp_path: Path, monkeypatch):
     assert [m.name for m in members] == ["plain_test", "resnet18_025"]
     assert "exists: name another" in call("fuse", tmp_path / "d", *fused, fails=True)
     assert "--weights" in train("a.safetensors", "x", fails=True)
-    seed = ("--seeds", "0-1", "--set", "seed=1")
-    assert "leave --set seed" in train("plain_test", "x", *seed, fails=True)
-    assert "--seeds takes" in train("plain_test", "x", "--seeds", "a", fails=True)
     ensemble = "ensemble_r18_vgg19_025"
-    assert "one by one" in train(ensemble, "x", "--seeds", "0-1", fails=True)
+    assert "one by one" in train(ensemble, "x", "--weights", "default", fails=True)
     alone = ("train", "plain_test", "--data", train_faces, "--output", tmp_path / "x")
     assert "pass --validation" in call(*alone, fails=True)

@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 import fer_zoo
-from fer_zoo import publishing
 from fer_zoo.cli import main, show
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError
@@ -361,25 +360,27 @@ def test_results_of_another_network_are_refused(reports):
 
 
 @pytest.mark.parametrize("name", TRAINED)
-def test_what_is_uploaded_in_another_type_has_the_figures_of_that(name, reports, tmp_path: Path):
+def test_what_is_uploaded_in_another_type_has_the_figures_of_that(name, reports, monkeypatch):
     model = fer_zoo.load(name)
-    scores = model.evidence.scores
+    scores, cards = model.evidence.scores, []
 
-    def card(dtype: str) -> str:
-        folder = tmp_path / dtype
-        folder.mkdir()
-        publishing._write(model, folder, "me/faces", (), dtype, "5GB")
-        return (folder / "README.md").read_text()
+    def upload(folder: Path, *_, **__) -> str:
+        cards.append((folder / "README.md").read_text())
+        return "0" * 40
+
+    monkeypatch.setattr("fer_zoo.publishing.upload", upload)
+
+    def card(dtype: str, results=()) -> str:
+        fer_zoo.push_to_hub(model, "me/faces", dtype=dtype, results=results)
+        return cards.pop()
 
     assert all(f"| {percent(score.accuracy)} |" in card("float16") for score in scores[:1])
     rounded = card("int8")
     assert not any(f"| {percent(score.accuracy)} |" in rounded for score in scores)
     assert "No figures are recorded" in rounded
     assert "stored as int8: -0" in rounded
-    (tmp_path / "refused").mkdir()
-    results = reports[name].results
     with pytest.raises(ArgumentError, match="stored in another type"):
-        publishing._write(model, tmp_path / "refused", "me/faces", results, "int8", "5GB")
+        card("int8", reports[name].results)
 
 
 # Tables

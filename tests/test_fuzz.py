@@ -220,10 +220,10 @@ def test_any_bytes_are_refused_or_read_as_safetensors_reads_them(tmp_path: Path)
 
 
 def test_a_damaged_repository_never_loads_other_numbers(tmp_path: Path):
-    """Any file of a sharded repository, damaged."""
+    """Any file of a repository, damaged."""
     model = fer_zoo.create("test_tiny", num_classes=3)
     model.labels = ("a", "b", "c")
-    save_repository(model, tmp_path, shard_size="300KB")
+    save_repository(model, tmp_path)
     files = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     expected = fer_zoo.load(tmp_path)
     kinds = st.tuples(st.sampled_from(sorted(files)), mutations())

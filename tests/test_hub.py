@@ -18,7 +18,6 @@ from huggingface_hub import constants
 from safetensors.torch import load as to_tensors
 
 import fer_zoo
-import fer_zoo.publishing
 from conftest import ROOT, cli, in_this_process
 from fer_zoo.errors import CheckpointError, HubError, WeightsError
 from fer_zoo.evidence import Evidence
@@ -128,27 +127,16 @@ def test_round_trip_is_bit_equal_and_pinned(hub: Hub, tiny):
 
 @pytest.mark.parametrize("dtype", [None, "float16", "int8"])
 @pytest.mark.slow
-def test_a_sharded_ensemble_round_trip(hub: Hub, dtype):
+def test_an_ensemble_round_trip(hub: Hub, dtype):
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="stacked")
-    options = {"dtype": dtype, "shard_size": "900KB", "endpoint": hub.url, "token": "writer"}
-    address = fer_zoo.push_to_hub(model, "me/faces", **options)
-    files = files_of(hub, "me/faces")
-    shards = [name for name in files if name.startswith("model-")]
-    assert len(shards) >= 2
-    index = json.loads(files["model.safetensors.index.json"])
-    assert set(index["weight_map"].values()) == set(shards)
-    again = load(hub, address)
+    options = {"dtype": dtype, "endpoint": hub.url, "token": "writer"}
+    again = load(hub, fer_zoo.push_to_hub(model, "me/faces", **options))
     assert again.fusion.name == "stacked"
     x = torch.rand(2, 1, 40, 40)
     with torch.no_grad():
         if dtype is None:
             assert torch.equal(again(x), model(x))
         torch.testing.assert_close(again(x), model(x), atol=0.2, rtol=0.2)
-    # One file again: the shards of before are deleted in the same commit.
-    fer_zoo.push_to_hub(model, "me/faces", endpoint=hub.url, token="writer")
-    files = files_of(hub, "me/faces")
-    assert not [name for name in files if "model-" in name or "index" in name]
-    assert same(load(hub, "hf-hub:me/faces"), model)
 
 
 def test_every_way_to_name_weights_takes_a_repository(hub: Hub, pushed: str, tiny, monkeypatch):
@@ -167,7 +155,6 @@ def test_nothing_else_touches_the_network(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
     fer_zoo.load("vgg19_025.fer2013")
-    fer_zoo.publishing.publish("me", "resnet18_025.*")
     assert hub.log == []
 
 
@@ -200,7 +187,9 @@ for name in sys.argv[1:]:
 
 def test_the_card_has_the_records_figures(hub: Hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "writer")
-    [done] = fer_zoo.publishing.publish("me", "vgg19_025.*", dry_run=False, endpoint=hub.url)
+    bundled = fer_zoo.load("vgg19_025.fer2013")
+    dtype = bundled.evidence.storage.dtype
+    done = fer_zoo.push_to_hub(bundled, "me/vgg19_025.fer2013", dtype=dtype, endpoint=hub.url)
     files = files_of(hub, "me/vgg19_025.fer2013")
     card = huggingface_hub.ModelCard(files["README.md"].decode())
     record = fer_zoo.weights.get_weights("vgg19_025.fer2013")
@@ -219,25 +208,6 @@ def test_the_card_has_the_records_figures(hub: Hub, monkeypatch):
     assert stored == {getattr(torch, record.evidence[""].storage.dtype)}
     config = json.loads(files["config.json"])
     assert config["id2label"]["3"] == "happy"
-
-
-def test_publish_does_nothing_by_default(hub: Hub, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    for wrong in ("bad org!!", "a/b", "-me"):
-        with pytest.raises(fer_zoo.errors.ArgumentError, match="is no org/name"):
-            fer_zoo.publishing.publish(wrong, dry_run=False)
-    done = in_this_process(cli("publish", "me"))
-    assert done.returncode == 0, done.stderr
-    assert all(f"hf-hub:me/{a}" in done.stdout for a in fer_zoo.list_weights("*_025"))
-    assert "nothing was uploaded" in done.stderr
-    assert hub.log == []
-    monkeypatch.setenv("HF_TOKEN", "writer")
-    command = cli("publish", "me", "resnet18_025.*", "--upload", "--private")
-    done = in_this_process(command)
-    assert done.returncode == 0, done.stderr
-    assert hub.repos["me/resnet18_025.fer2013"].private
-    address = done.stdout.splitlines()[0]
-    assert same(load(hub, address, "reader"), fer_zoo.create("resnet18_025", weights="default"))
 
 
 def test_a_record_on_the_hub_is_never_downloaded_by_create(hub: Hub, pushed, tiny, monkeypatch):
@@ -304,7 +274,7 @@ def test_404_repository_revision_and_file(hub: Hub, pushed: str):
     repo = hub.repos["me/tiny"]
     files = repo.commits[repo.refs["main"]]
     for missing, says in (
-        ("model.safetensors", "has neither model.safetensors nor model.safetensors.index.json"),
+        ("model.safetensors", "has no model.safetensors"),
         ("config.json", "has no config.json"),
     ):
         repo.commit({k: v for k, v in files.items() if k != missing}, "broken")
@@ -488,15 +458,6 @@ def test_a_cached_revision_needs_no_network(hub: Hub, pushed: str, tiny, no_slee
     assert hub.log == []  # a commit in the cache is not even asked about
     for address in ("hf-hub:me/tiny", pushed):
         assert same(fer_zoo.load(address, endpoint="http://127.0.0.1:9"), tiny)
-
-
-@pytest.mark.slow
-def test_a_sharded_repository_works_from_the_cache(hub: Hub, tiny):
-    options = {"shard_size": "300KB", "endpoint": hub.url, "token": "writer"}
-    address = fer_zoo.push_to_hub(tiny, "me/tiny", **options)
-    assert same(load(hub, address), tiny)
-    said = in_process(address, HF_HUB_OFFLINE="1", HF_ENDPOINT=hub.url)
-    assert said == ["loaded test_tiny"]
 
 
 LOAD = """

@@ -163,36 +163,6 @@ def test_bfloat16_is_asked_for_and_stays_near(pair, gray):
         fer_zoo.optimize(nn.Linear(1, 1))
 
 
-@pytest.mark.slow
-def test_int8_is_scaled_for_the_faces_it_is_given(gray):
-    model, onnx = fer_zoo.create("resnet18_025", weights="default"), {"engine": "onnxruntime"}
-    with pytest.raises(ArgumentError, match="int8 is for engine='onnxruntime'"):
-        fer_zoo.optimize(model, dtype=torch.int8)
-    for example in (None, gray):
-        with pytest.raises(ArgumentError, match="pass example= with 32"):
-            fer_zoo.optimize(model, dtype=torch.int8, example=example, **onnx)
-    shifted = torch.cat([gray.roll((dy, dx), (2, 3)) for dy in (-2, 0, 2) for dx in (-2, 2)])
-    fast = fer_zoo.optimize(model, dtype=torch.int8, example=shifted, **onnx)
-    assert fast.engine == "onnxruntime"
-    assert fast.report["agreement"] >= 0.95
-    own = predict_scores(model, gray).softmax(1).float()
-    assert 1e-4 < (fast(gray) - own).abs().max() < 0.25
-
-
-@pytest.mark.real_data
-@pytest.mark.slow
-def test_int8_costs_little_on_real_faces(real_public, fer2013_root):
-    """No more than 0.3 points on PublicTest, scaled on Training."""
-    train = fer_zoo.data.FER2013(fer2013_root, "train").subset(512)
-    for name in NAMES:
-        model = fer_zoo.create(name, weights="default")
-        fast = fer_zoo.optimize(model, dtype=torch.int8, example=train.images, engine="onnxruntime")
-        right = fast(real_public.images).argmax(1) == real_public.targets_for(model.labels)
-        own = predict_scores(model, real_public.images).argmax(1)
-        before = (own == real_public.targets_for(model.labels)).float().mean()
-        assert right.float().mean() > before - 0.003
-
-
 @pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop"])
 @pytest.mark.slow
 def test_less_memory_means_smaller_batches(labelled, monkeypatch, preset):

@@ -22,12 +22,8 @@ Entry = Literal["faces", "images", "views"]
 class Program:
     """A program as an engine: it answers for faces under the one preset that it was made for.
 
-    Args:
-        call: what runs it.
-        preset: its transform.
-        entry: what it takes: squares of the preset as floats (`faces`) or uint8 (`images`), or
-            `views`. It gives scores for faces, and else probabilities.
-        channels: of a view.
+    It takes squares of the preset as floats (`faces`) or uint8 (`images`), or `views`; it gives
+    scores for `faces`, else probabilities.
     """
 
     name = "onnxruntime"
@@ -74,11 +70,7 @@ def onnx_program(model: Classifier, preset: Preset, example: Tensor) -> Program:
 class Session(Inherited):
     """An onnxruntime session on the CPU that can be copied, pickled, forked and shared by threads.
 
-    It takes as many threads as torch has. A forked process opens the program again.
-
-    Args:
-        read: returns the serialised ONNX model, whenever it is opened.
-        where: what errors call it.
+    It takes as many threads as torch has. A forked process opens the program again with `read`.
     """
 
     session: Any = None

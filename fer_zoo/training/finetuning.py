@@ -10,10 +10,7 @@ from fer_zoo.training.recipe import Recipe
 
 
 def stages(model: Classifier) -> dict[str, int]:
-    """Return the stage of each parameter by name: 0 is the stem, the last one the head.
-
-    Stages are the groups of `model.group_matcher(coarse=True)`.
-    """
+    """Return the stage of each parameter, of `group_matcher(coarse=True)`: 0 is the stem."""
     from timm.models import group_parameters
 
     found: dict[str, int] = group_parameters(model, model.group_matcher(coarse=True), reverse=True)
@@ -23,8 +20,7 @@ def stages(model: Classifier) -> dict[str, int]:
 def freeze(model: Classifier, count: int) -> list[nn.Module]:
     """Keep the first `count` stages of a network as they are; what was frozen already stays so.
 
-    Returns:
-        The batch norms of which no parameter learns: they must stay in evaluation mode.
+    Returns the batch norms of which no parameter learns: they must stay in evaluation mode.
     """
     where = stages(model) if count else {}
     last = max(where.values(), default=0)

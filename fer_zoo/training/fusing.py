@@ -101,8 +101,7 @@ def cross_validate(
 ) -> Tensor:
     """Return fused scores `(N, K)`, each face's by a fusion fitted on the other folds.
 
-    The folds are drawn at random with a fixed seed. `scores` are the members', `(M, N, K)`;
-    `apply_to` may hold others of the same faces, e.g. of more views, to fuse instead of them.
+    `scores` are the members', `(M, N, K)`; `apply_to` may hold others of the same faces to fuse.
     """
     if type(folds) is not int or not 2 <= folds <= len(targets):
         raise ArgumentError(f"folds must be from 2 to the number of faces, got {folds!r:.80}")

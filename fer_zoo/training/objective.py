@@ -112,10 +112,7 @@ class Objective:
     def losses(
         self, logits: Tensor, shares: list[Tensor], teacher_logits: Tensor | None = None
     ) -> Tensor:
-        """Return the loss of each row `(B,)` in nats for logits `(B, K)`.
-
-        The targets are those that `views` returned, the teacher's logits those of `ask`.
-        """
+        """Return each row's loss `(B,)` in nats, for logits `(B, K)` and what `views` returned."""
         recipe = self.recipe
         own = F.cross_entropy(
             logits, shares[0], label_smoothing=recipe.label_smoothing, reduction="none"

@@ -23,27 +23,12 @@ from fer_zoo.inference import fit_temperature, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
 from fer_zoo.saving import load, save
+from fer_zoo.training import state
 from fer_zoo.training.distributed import Workers
 from fer_zoo.training.finetuning import freeze
 from fer_zoo.training.history import Epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
-from fer_zoo.training.state import (
-    batches,
-    check_model,
-    describe,
-    differences,
-    generator,
-    hash_state,
-    lengthened,
-    make_optimizer,
-    may_stay_uncalibrated,
-    mix_seed,
-    pack,
-    resolve_precision,
-    unpack,
-    warmed_average,
-)
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.address import is_address
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
@@ -111,7 +96,7 @@ class Run:
                     model = resolve(model, device="cpu")
                 else:
                     model = create(str(model), num_classes=len(data.labels))
-        check_model(model, data, validation)
+        state.check_model(model, data, validation)
         if recipe.batch_size < 2 * workers.count:
             raise ArgumentError(
                 f"batch_size {recipe.batch_size} leaves {workers.count} processes fewer than two "
@@ -124,7 +109,7 @@ class Run:
         model.preset, model.labels = recipe.preset, self.labels
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = data.images.to(device)
-        self.precision = resolve_precision(recipe, device)
+        self.precision = state.resolve_precision(recipe, device)
         given = sorted(name for name, p in model.named_parameters() if not p.requires_grad)
         self.learning = [p for p in model.parameters() if p.requires_grad]
         self.history: list[Epoch] = []
@@ -132,9 +117,9 @@ class Run:
         self.identity: dict[str, Any] = {
             "recipe": recipe.to_dict() | {"precision": self.precision},
             "model": model.name,
-            "start": hash_state(model),
-            "data": describe(data),
-            "validation": describe(validation),
+            "start": state.hash_state(model),
+            "data": state.describe(data),
+            "validation": state.describe(validation),
             "teacher": self.objective.teacher_identity,
             "processes": workers.count,
         } | ({"frozen": given} if given else {})
@@ -145,10 +130,10 @@ class Run:
         Without `resume` an earlier run stays until the first finished epoch replaces it.
         """
         self.frozen = freeze(self.model, self.recipe.freeze)
-        self.optimizer = make_optimizer(self.recipe, self.model)
+        self.optimizer = state.make_optimizer(self.recipe, self.model)
         self.average: AveragedModel | None = None
         if self.recipe.ema:
-            self.average = warmed_average(self.model, self.recipe.ema)
+            self.average = state.warmed_average(self.model, self.recipe.ema)
         self.network: nn.Module = self.workers.wrap(self.model, self.device)
         if self.recipe.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
@@ -240,8 +225,8 @@ class Run:
 
     def _epoch(self, number: int) -> tuple[Epoch, Tensor]:
         recipe, count = self.recipe, len(self.images)
-        start, order_rng = time.perf_counter(), generator(recipe.seed, number, 0)
-        augment_rng = generator(recipe.seed, number, 1)
+        start, order_rng = time.perf_counter(), state.generator(recipe.seed, number, 0)
+        augment_rng = state.generator(recipe.seed, number, 1)
         order = torch.randperm(count, generator=order_rng).to(self.device)
         accuracies, lr = [e.val_accuracy for e in self.history], recipe.lr
         sums, done = torch.zeros(2, dtype=torch.float64, device=self.device), 0
@@ -257,8 +242,8 @@ class Run:
             module.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with bar, torch.random.fork_rng(devices=devices):
-            torch.manual_seed(mix_seed(recipe.seed, number, 2) + 2**40 * self.workers.rank)
-            parts = batches(order, recipe.batch_size, 2 * self.workers.count)
+            torch.manual_seed(state.mix_seed(recipe.seed, number, 2) + 2**40 * self.workers.rank)
+            parts = state.batches(order, recipe.batch_size, 2 * self.workers.count)
             for step, rows in enumerate(parts):
                 lr = recipe.lr_at(number - 1 + done / count, accuracies)
                 faces = self.images[rows][:, None]
@@ -326,7 +311,7 @@ class Run:
         if self.best is self.history[-1]:
             calibration = None
             if len(scores) >= LEAST_FACES:
-                with may_stay_uncalibrated("the model", self.uncalibrated):
+                with state.may_stay_uncalibrated("the model", self.uncalibrated):
                     fitted = fit_temperature(scores, self.val_targets, split="validation faces")
                     found = {self.preset.name: fitted}
                     calibration = Calibration(temperature=found, faces=self.validation.faces)
@@ -334,7 +319,7 @@ class Run:
             # The best epoch's figures are the file's; the caller's network goes on changing.
             self.kept.evidence = self.start.of_changed()
         config = {"run": self.identity, "history": [asdict(e) for e in self.history]}
-        tensors = pack(self.model, self.average, self.optimizer)
+        tensors = state.pack(self.model, self.average, self.optimizer)
         write_checkpoint(self.folder / "last.safetensors", tensors, config)
         # Last, so that it has no epoch that would have to be run again.
         write_history(self.folder / "history.csv", self.history)
@@ -363,10 +348,10 @@ class Run:
             earlier |= {"recipe": Recipe(name="").to_dict() | earlier["recipe"]}
             for faces in (earlier["data"], earlier["validation"]):
                 faces.pop("name", None)  # runs took their folder's name for a part of it once
-            own = lengthened(self.identity, earlier)
+            own = state.lengthened(self.identity, earlier)
         except (AttributeError, KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
-        if changed := differences(earlier, own):
+        if changed := state.differences(earlier, own):
             raise TrainingError(
                 f"{self.folder} holds a run with other settings: {changed}; "
                 "use another output folder, or resume=False (--fresh) to start again"
@@ -380,7 +365,7 @@ class Run:
         training = model.evidence.training
         if training is None or training.start != own["start"]:
             raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
-        unpack(tensors, self.model, self.average, self.optimizer)
+        state.unpack(tensors, self.model, self.average, self.optimizer)
         self.history = history
         if not self.workers.chief:
             return

@@ -99,10 +99,7 @@ def describe(data: FaceDataset) -> dict[str, Any]:
 
 
 def hash_state(model: Classifier, *, head: bool = False) -> str:
-    """Return a hash of the parameters and buffers, without the last layer unless `head`.
-
-    A head that `reset_classifier` drew anew does not make a run another run.
-    """
+    """Return a hash of parameters and buffers, without the last layer unless `head`."""
     digest = hashlib.sha256()
     last = {p.data_ptr() for p in model.get_classifier().parameters() if not head}
     for key, value in sorted(model.state_dict().items()):
@@ -135,10 +132,7 @@ def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
 
 
 def batches(order: Tensor, size: int, least: int = 2) -> Iterator[Tensor]:
-    """Yield all rows; a last batch of fewer than `least` joins the one before.
-
-    Batch norm needs two rows in each process.
-    """
+    """Yield all rows; a last batch of fewer than `least` joins the one before, for batch norm."""
     parts = list(order.split(size))
     if len(parts) > 1 and len(parts[-1]) < least:
         parts[-2:] = [torch.cat(parts[-2:])]
@@ -163,10 +157,7 @@ def make_optimizer(recipe: Recipe, model: Classifier) -> torch.optim.Optimizer:
 
 
 def warmed_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Return an exponential average of `model` that soon forgets the random start.
-
-    The decay of update t is at most (1 + t) / (10 + t).
-    """
+    """Return an exponential average whose decay of update t is at most (1 + t) / (10 + t)."""
 
     @torch.no_grad()
     def update(averaged: Any, current: Any, done: Any) -> None:

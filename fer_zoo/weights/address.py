@@ -32,14 +32,7 @@ Kind = Literal["tag", "record", "file", "folder", "hub", "imagenet"]
 
 @dataclass(frozen=True)
 class Address:
-    """Where weights are.
-
-    Attributes:
-        kind: what sort of location.
-        location: the tag, the record's address, the path, or `org/name`.
-        revision: of a repository: a commit, tag or branch.
-        sha256: what the weights must have.
-    """
+    """Where weights are: a tag, a record's address, a path, or `org/name` at a revision."""
 
     kind: Kind
     location: str
@@ -55,14 +48,9 @@ class Address:
 def parse_address(text: str | os.PathLike[str]) -> Address:
     """Return what an address says.
 
-    Raises:
-        ArgumentError: it is none; the message explains the grammar.
-
     Example:
         >>> parse_address("hf-hub:me/faces@v1")
         Address(kind='hub', location='me/faces', revision='v1', sha256=None)
-        >>> parse_address("runs/best.safetensors").kind, parse_address("fer2013").kind
-        ('file', 'tag')
     """
     if str(text).partition("#")[0].lower().endswith(EXPORTED):
         raise ArgumentError(
@@ -114,10 +102,6 @@ def is_address(name: str | os.PathLike[str]) -> bool:
     """Whether a model is given by where it is (a file, a folder, the Hub, a record), not by name.
 
     A folder is one even without a `/` in its name, unless a model has that name.
-
-    Example:
-        >>> is_address("resnet18"), is_address("timm/resnet18"), is_address("hf-hub:me/faces")
-        (False, False, True)
     """
     if isinstance(name, os.PathLike):
         return True

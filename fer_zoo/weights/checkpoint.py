@@ -45,11 +45,7 @@ class Checkpoint(NamedTuple):
 def write_checkpoint(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> None:
-    """Write `tensors` and `config` to one file, which appears whole or not at all.
-
-    Raises:
-        CheckpointError: the file cannot be written; an older one at `path` is untouched.
-    """
+    """Write one file, which appears whole or not at all; an older one stays until then."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -73,13 +69,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: str | os.PathLike[str], *, sha256: str | None = None) -> Checkpoint:
-    """Return what the file at `path` holds, its bytes checked: by `sha256`, or by its digest.
-
-    Raises:
-        CheckpointError: there is no file, it is not safetensors, fer_zoo did not write it, or it is
-            damaged.
-        WeightsError: its sha256 is not the one given.
-    """
+    """Return what the file at `path` holds, its bytes checked: by `sha256`, or by its digest."""
     path = Path(path)
     stored, metadata = read_safetensors(path, sha256=sha256)
     config, digest = _parse_config(metadata, path)

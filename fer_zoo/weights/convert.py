@@ -160,11 +160,7 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _check_sizes(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors that are no plain numbers, or show more of them than the file has bytes for.
-
-    Raises:
-        CheckpointError: a tensor is sparse, quantized, without values, or one value repeated.
-    """
+    """Refuse what is no plain tensor, or shows more numbers than the file has bytes for."""
     size = path.stat().st_size
     for name, tensor in tensors.items():
         kinds = tensor.device.type, tensor.layout, tensor.dtype

@@ -29,18 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Repository:
-    """One repository at one commit.
-
-    The commit is found out with the first file and every other file is of the same one, however
-    the branch moves meanwhile.
-
-    Attributes:
-        address: where.
-        api: the client.
-        cached: use what the cache holds, and no network.
-        commit: 40 hexadecimal digits, once a file was fetched.
-        paths: of the files that were fetched.
-    """
+    """One repository at one commit: that of the first file, however the branch moves meanwhile."""
 
     address: Address
     api: Any
@@ -49,11 +38,7 @@ class Repository:
     paths: list[Path] = field(default_factory=list)
 
     def fetch(self, name: str) -> Fetched | None:
-        """Download a file unless the cache has it; None if the repository has none of that name.
-
-        Raises:
-            HubError: it cannot be had; the message says why, and what to do.
-        """
+        """Download a file unless the cache has it; None if the repository has none of that name."""
         from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
         from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
@@ -91,10 +76,7 @@ class Repository:
         return Fetched(path, path.name if SHA256.fullmatch(path.name) else None)
 
     def discard_damaged(self) -> bool:
-        """Remove fetched files whose bytes are not what the Hub said; whether there were any.
-
-        What only the caller's pin contradicts is as good as before.
-        """
+        """Remove fetched files whose bytes are not what the Hub said; whether there were any."""
         removed = False
         for path in self.paths:
             if self.cached or not _is_damaged(path):
@@ -128,11 +110,7 @@ def read_hub(
 ) -> tuple[Checkpoint, str]:
     """Return the checkpoint in a repository of the Hub, and the commit it is of.
 
-    Raises:
-        HubError: it cannot be had.
-        WeightsError: its bytes are not those that the Hub or the address promise; what the Hub did
-            not promise is removed from the cache.
-        CheckpointError: it is no checkpoint.
+    What the Hub did not promise is removed from the cache.
     """
     repository = Repository(address, client(endpoint, token), cached)
     try:
@@ -157,12 +135,9 @@ def upload(
     endpoint: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload a folder to a repository, made if there is none, in one commit, and return that.
+    """Upload a folder in one commit to a repository, made if there is none; return the commit.
 
-    Weights of an earlier commit that the folder lacks are deleted in the same commit.
-
-    Raises:
-        HubError: it could not be uploaded; the repository is as it was, or new and empty.
+    Weights of an earlier commit that the folder lacks are deleted in it.
     """
     api = client(endpoint, token)
     with _explained(f"{HUB}{repo_id}"):

@@ -70,12 +70,6 @@ def download_imagenet(model: Classifier) -> None:
 
     They download them and keep them in their own caches. torchvision holds the file against the
     start of the sha256 in its name; timm checks no hash, so there only HTTPS vouches for the bytes.
-    The stem is adapted, the head stays fresh, and
-    `model.evidence` says where the body comes from.
-
-    Raises:
-        ArgumentError: neither publishes weights for this network.
-        WeightsError: they cannot be downloaded, or are not the right ones.
     """
     if isinstance(model, TimmMember):
         source, tensors = _of_timm(model.name.removeprefix("timm/"))

@@ -50,20 +50,7 @@ def read_safetensors(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors in a `.safetensors` file, on the CPU, and its metadata.
 
-    Args:
-        path: a regular file, or a link to one.
-        sha256: what the file must have, in hexadecimal; checked before anything else.
-
-    Raises:
-        CheckpointError: it is no such file; the message says why.
-        WeightsError: it has another sha256.
-
-    Example:
-        >>> import tempfile, fer_zoo
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = fer_zoo.save(fer_zoo.create("test_tiny"), f"{folder}/tiny.safetensors")
-        ...     read_safetensors(path)[0]["fc.weight"].shape
-        torch.Size([7, 128])
+    A sha256 is checked before anything else.
     """
     from safetensors import deserialize
 
@@ -81,11 +68,7 @@ def read_safetensors(
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the metadata alone of a `.safetensors` file; its tensors are not looked at.
-
-    Raises:
-        CheckpointError: as of `read_safetensors`.
-    """
+    """Return the metadata alone of a `.safetensors` file; its tensors are not looked at."""
     with _opened(Path(path)) as (file, size):
         return _parse_header(file.read(_header_length(file.read(8), size)))
 
@@ -157,11 +140,7 @@ def _tensor(name: str, *, dtype: str, shape: list[int], data: bytearray) -> Tens
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a regular file for reading, and nothing else: no folder, pipe or device.
-
-    Raises:
-        CheckpointError: there is no file, it cannot be read, or it is something else.
-    """
+    """Open a regular file for reading, and nothing else: no folder, pipe or device."""
     # A pipe that nobody writes to would keep `open` waiting.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -186,10 +165,6 @@ def read_json(raw: bytes | str, refuse: Any) -> Any:
     """Return what JSON says, or call `refuse` with what is wrong with it.
 
     A name that stands twice in one object and nesting that would exhaust the stack are refused.
-
-    Example:
-        >>> read_json('{"a": 1, "a": 2}', print)
-        names 'a' twice
     """
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -25,12 +25,7 @@ STORAGE = {
 
 
 def storage_dtype(dtype: str | torch.dtype) -> torch.dtype:
-    """Return the type that weights are to be stored in.
-
-    Example:
-        >>> storage_dtype("bfloat16")
-        torch.bfloat16
-    """
+    """Return the type that weights are to be stored in."""
     found = STORAGE.get(dtype) if isinstance(dtype, str) else dtype
     if found is torch.int8 or (
         isinstance(found, torch.dtype) and found.is_floating_point and found in DTYPES.values()
@@ -40,16 +35,7 @@ def storage_dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def pack(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return `tensors` as they are stored in `dtype`.
-
-    Raises:
-        ArgumentError: `dtype` cannot hold some of the values.
-
-    Example:
-        >>> stored = pack({"weight": torch.eye(2)}, torch.int8)
-        >>> stored["weight"].tolist(), stored["weight:scale"].shape
-        ([[127, 0], [0, 127]], torch.Size([2]))
-    """
+    """Return tensors as they are stored in `dtype`, if it can hold the values."""
     if dtype is torch.int8:
         stored: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
@@ -66,16 +52,7 @@ def pack(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
 
 
 def unpack(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `pack` stored as it is once read: int8 with scales is float32.
-
-    Raises:
-        CheckpointError: a scale fits no weight, or is none.
-
-    Example:
-        >>> stored = pack({"weight": torch.eye(2)}, torch.int8)
-        >>> unpack(stored)["weight"].tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
-    """
+    """Return what `pack` stored as it is once read: int8 with scales is float32."""
     tensors = {name: t for name, t in stored.items() if not name.endswith(SCALE)}
     for name in (name.removesuffix(SCALE) for name in stored if name.endswith(SCALE)):
         scale, weight = stored[name + SCALE], tensors.get(name)
