@@ -36,7 +36,6 @@ from fer_zoo.data import FER2013, FaceDataset
 from fer_zoo.data.fer2013 import COUNTS
 from fer_zoo.labels import FER2013 as LABELS
 from fer_zoo.training import get_recipe
-from fer_zoo.training.distributed import joined
 from fer_zoo.training.run import Run
 
 
@@ -101,8 +100,9 @@ def measure(name: str, size: int, options: argparse.Namespace) -> list[harness.R
     """Return one row for each way to train a network at a batch size."""
     recipe = get_recipe(options.recipe, {"batch_size": size, "epochs": 1_000_000})
     count, rng = options.steps * size, random.Random(0)
-    with tempfile.TemporaryDirectory() as folder, joined(options.device) as (workers, device):
-        run = Run(name, faces(count), faces(7), recipe, None, Path(folder), device, workers)
+    device = resolve_device(options.device)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(name, faces(count), faces(7), recipe, None, Path(folder), device)
         run.begin(resume=False)
         numbers = itertools.count(1)
         ways: dict[str, Callable[[], float]] = {
@@ -145,8 +145,9 @@ def to_accuracy(name: str, target: float, options: argparse.Namespace) -> harnes
     """
     recipe = get_recipe(options.recipe, {})
     train, public = (FER2013(options.data, split) for split in ("train", "public"))
-    with tempfile.TemporaryDirectory() as folder, joined(options.device) as (workers, device):
-        run = Run(name, train, public, recipe, None, Path(folder), device, workers)
+    device = resolve_device(options.device)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(name, train, public, recipe, None, Path(folder), device)
         run.begin(resume=False)
         run.progress, start = True, clock(device)
         while len(run.history) < recipe.epochs:

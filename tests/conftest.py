@@ -67,7 +67,7 @@ def stripes(n: int, *, seed: int = 0, split: str | None = None, noise: float = 6
 
 
 class Plain(fer_zoo.models.Classifier):
-    """No batch norm, so several processes must do exactly what one does."""
+    """A small network without batch norm."""
 
     def __init__(self, num_classes, in_channels):
         super().__init__()

@@ -1,6 +1,5 @@
 """The commands that train: networks, fusions, and the recipes they train by."""
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -102,8 +101,6 @@ def train(
 ) -> None:
     """Train a network or an ensemble by a recipe; run again, it goes on where it stopped.
 
-    For several processes: torchrun --nproc-per-node 2 -m fer_zoo train ...
-
     Example: fer-zoo train resnet18_025 --data fer2013.csv --output runs/r18 --set epochs=5
     """
     settings = get_recipe(recipe, dict(parse_setting(c) for c in changes))
@@ -148,8 +145,6 @@ def train(
             f"best epoch {best.epoch} of {len(runs)}: validation accuracy "
             f"{100 * best.val_accuracy:.2f} % (chosen on it, n = {len(judge)})\n{run.checkpoint}"
         )
-    if os.environ.get("RANK", "0") != "0":
-        return
     _draw(runs, fit, output)
     if as_json:
         print_json(facts)

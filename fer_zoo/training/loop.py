@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.models import Classifier
-from fer_zoo.training.distributed import joined
 from fer_zoo.training.history import open_board
 from fer_zoo.training.objective import Teacher
 from fer_zoo.training.recipe import RecipeLike, get_recipe
@@ -42,9 +42,6 @@ def train(
     goes on after its last complete epoch and ends with the same numbers as one that was not; a run
     at a constant rate may also be asked for more epochs than before.
 
-    Where `torchrun` started the process, all its processes train one model: see "Scaling out" in
-    the documentation.
-
     Args:
         model: a name (built here, seeded by the recipe), the address of weights to start from, or
             a network; its head must have as many classes as `data`.
@@ -65,8 +62,8 @@ def train(
 
     Raises:
         SplitError: the validation faces are the test split or all of them training faces.
-        TrainingError: another run is in `output`, the loss is no longer a number, a file cannot be
-            written, or another process of the run ended.
+        TrainingError: another run is in `output`, the loss is no longer a number, or a file cannot
+            be written.
         KeyboardInterrupt: passed on; the finished epochs are kept.
 
     Example:
@@ -81,22 +78,21 @@ def train(
     """
     settings, folder = get_recipe(recipe, changes), as_path(output)
     shared = check_splits(data, validation)
-    with joined(device) as (workers, own):
-        if shared and workers.chief:
-            log.warning(
-                "%d of %d validation faces (%.1f %%) are training faces too; fer_zoo.data_report "
-                "finds copies",
-                shared,
-                len(validation),
-                100 * shared / len(validation),
-            )
-        run = Run(model, data, validation, settings, teacher, folder, own, workers)
-        run.progress = progress and workers.chief
-        try:
-            run.begin(resume=resume)
-            wanted = tensorboard and workers.chief
-            with open_board(folder, len(run.history)) if wanted else nullcontext() as board:
-                return run.finish(board)
-        finally:
-            for parameter in run.learning:  # what `freeze` froze is the caller's again
-                parameter.requires_grad_(True)
+    if shared:
+        log.warning(
+            "%d of %d validation faces (%.1f %%) are training faces too; fer_zoo.data.data_report "
+            "finds copies",
+            shared,
+            len(validation),
+            100 * shared / len(validation),
+        )
+    run = Run(model, data, validation, settings, teacher, folder, resolve_device(device))
+    run.progress = progress
+    try:
+        run.begin(resume=resume)
+        board = open_board(folder, len(run.history)) if tensorboard else nullcontext()
+        with board as writer:
+            return run.finish(writer)
+    finally:
+        for parameter in run.learning:  # what `freeze` froze is the caller's again
+            parameter.requires_grad_(True)

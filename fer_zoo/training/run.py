@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from fer_zoo._files import check_writable
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.errors import ArgumentError, CheckpointError, TrainingError
+from fer_zoo.errors import CheckpointError, TrainingError
 from fer_zoo.evidence import Calibration, Training
 from fer_zoo.factory import create, resolve
 from fer_zoo.inference import fit_temperature, predict_scores
@@ -24,7 +24,6 @@ from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
 from fer_zoo.saving import load, save
 from fer_zoo.training import state
-from fer_zoo.training.distributed import Workers
 from fer_zoo.training.finetuning import freeze
 from fer_zoo.training.history import Epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
@@ -84,9 +83,8 @@ class Run:
         teacher: Teacher | None,
         folder: Path,
         device: torch.device,
-        workers: Workers,
     ) -> None:
-        self.recipe, self.folder, self.device, self.workers = recipe, folder, device, workers
+        self.recipe, self.folder, self.device = recipe, folder, device
         self.preset = PRESETS[recipe.preset]
         self.augmentation = self.preset.training.updated(recipe.augment)
         if isinstance(model, str | os.PathLike):
@@ -97,11 +95,6 @@ class Run:
                 else:
                     model = create(str(model), num_classes=len(data.labels))
         state.check_model(model, data, validation)
-        if recipe.batch_size < 2 * workers.count:
-            raise ArgumentError(
-                f"batch_size {recipe.batch_size} leaves {workers.count} processes fewer than two "
-                "faces each: raise it, or start fewer"
-            )
         self.data, self.labels = data, model.labels or data.labels
         self.objective = Objective(recipe, data, self.labels, device, teacher)
         self.validation, self.val_targets = validation, validation.targets_for(self.labels)
@@ -121,7 +114,6 @@ class Run:
             "data": state.describe(data),
             "validation": state.describe(validation),
             "teacher": self.objective.teacher_identity,
-            "processes": workers.count,
         } | ({"frozen": given} if given else {})
 
     def begin(self, *, resume: bool) -> None:
@@ -134,9 +126,7 @@ class Run:
         self.average: AveragedModel | None = None
         if self.recipe.ema:
             self.average = state.warmed_average(self.model, self.recipe.ema)
-        self.network: nn.Module = self.workers.wrap(self.model, self.device)
-        if self.recipe.compile:
-            self.network = torch.compile(self.network)  # type: ignore[assignment]
+        self.network: Any = torch.compile(self.model) if self.recipe.compile else self.model
         try:
             check_writable(self.folder)
         except OSError as error:
@@ -147,12 +137,9 @@ class Run:
                 f"{best} exists, but no last.safetensors to go on from: use another output folder, "
                 "or resume=False (--fresh) to write over it"
             )
-        # Every process has looked before the first one writes.
-        begun = resume and last.exists()
-        self.workers.wait()
-        if begun:
+        if resume and last.exists():
             self._resume()
-        if self.workers.chief and self.objective.answers is not None:
+        if self.objective.answers is not None:
             store = self.folder / "teacher.safetensors"
             write_answers(store, self.objective.answers, self.data, self.labels)
 
@@ -174,26 +161,13 @@ class Run:
                 epoch, scores = self._epoch(number)
                 self.history.append(epoch)
                 self._keep(scores)
-                self.workers.wait()
             except KeyboardInterrupt:
-                alone = self.workers.count == 1
-                why = "interrupted" if alone else "interrupted, or another process ended,"
-                log.warning("%s in epoch %d; %s", why, number, self._how_to_go_on(number))
+                log.warning("interrupted in epoch %d; %s", number, self._how_to_go_on(number))
                 raise
-            except RuntimeError as error:
-                if self.workers.count == 1 or isinstance(error, torch.OutOfMemoryError):
-                    raise
-                reason = str(error).splitlines()[0]
-                raise TrainingError(
-                    f"epoch {number} was cut short, most likely because another process of the run "
-                    f"ended ({reason:.120}); {self._how_to_go_on(number)}"
-                ) from None
             except (OSError, CheckpointError) as error:
                 raise TrainingError(
                     f"epoch {number} could not be stored ({error}); {self._how_to_go_on(number)}"
                 ) from None
-            if not self.workers.chief:
-                continue
             if board is not None:
                 for name, value in asdict(epoch).items():
                     if name != "epoch":
@@ -242,9 +216,8 @@ class Run:
             module.eval()
         devices = [self.device] if self.device.type == "cuda" else []
         with bar, torch.random.fork_rng(devices=devices):
-            torch.manual_seed(state.mix_seed(recipe.seed, number, 2) + 2**40 * self.workers.rank)
-            parts = state.batches(order, recipe.batch_size, 2 * self.workers.count)
-            for step, rows in enumerate(parts):
+            torch.manual_seed(state.mix_seed(recipe.seed, number, 2))
+            for step, rows in enumerate(state.batches(order, recipe.batch_size)):
                 lr = recipe.lr_at(number - 1 + done / count, accuracies)
                 faces = self.images[rows][:, None]
                 x = self.preset.training_batch(faces, augment_rng, self.augmentation)
@@ -254,12 +227,10 @@ class Run:
                 if step % CHECK_EVERY == CHECK_EVERY - 1:
                     self._check_loss(float(sums[0]) / done, number)
                 bar.update(len(rows))
-        train_loss, hits = (self.workers.total(sums) / count).tolist()
+        train_loss, hits = (sums / count).tolist()
         self._check_loss(train_loss, number)
         seconds = time.perf_counter() - start
-        self.workers.agree(self.kept.buffers())
-        part = self.validation.images[self.workers.share(len(self.validation))]
-        scores = self.workers.gathered(predict_scores(self.kept, part, preset=self.preset)).float()
+        scores = predict_scores(self.kept, self.validation.images, preset=self.preset).float()
         val_loss = float(F.cross_entropy(scores, self.val_targets))
         self._check_loss(val_loss, number)
         epoch = Epoch(
@@ -283,9 +254,7 @@ class Run:
         )
 
     def _step(self, x: Tensor, shares: list[Tensor], lr: float) -> Tensor:
-        """Take one step; return the sums of losses and of hits over this process's rows."""
-        total, mine = len(x), self.workers.share(len(x))
-        x, shares = x[mine], [s[mine] for s in shares]
+        """Take one step; return the sums of losses and of hits."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
         x = x.expand(-1, self.model.in_channels, -1, -1)
@@ -295,8 +264,7 @@ class Run:
         logits = logits.float()
         losses = self.objective.losses(logits, shares, teacher_logits)
         self.optimizer.zero_grad()
-        # Gradients are averaged over the processes: their sum over the rows, over all rows.
-        (losses.sum() * (self.workers.count / total)).backward()
+        losses.mean().backward()
         if self.recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -306,8 +274,6 @@ class Run:
         return torch.stack([losses.detach().sum(), hits.sum()])
 
     def _keep(self, scores: Tensor) -> None:
-        if not self.workers.chief:
-            return
         if self.best is self.history[-1]:
             calibration = None
             if len(scores) >= LEAST_FACES:
@@ -325,7 +291,7 @@ class Run:
         write_history(self.folder / "history.csv", self.history)
 
     def _save_best(self, model: Classifier, calibration: Calibration | None) -> None:
-        names = ("model", "recipe", "start", "teacher", "processes")
+        names = ("model", "recipe", "start", "teacher")
         training = Training(
             **{name: self.identity[name] for name in names},
             faces=self.data.faces,
@@ -348,6 +314,7 @@ class Run:
             earlier |= {"recipe": Recipe(name="").to_dict() | earlier["recipe"]}
             for faces in (earlier["data"], earlier["validation"]):
                 faces.pop("name", None)  # runs took their folder's name for a part of it once
+            earlier.pop("processes", None)
             own = state.lengthened(self.identity, earlier)
         except (AttributeError, KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
@@ -367,8 +334,6 @@ class Run:
             raise TrainingError(f"{best} is not of the run in {self.folder}; use another folder")
         state.unpack(tensors, self.model, self.average, self.optimizer)
         self.history = history
-        if not self.workers.chief:
-            return
         try:
             if own != self.identity:  # the best model says how long the run is now
                 self._save_best(model, model.evidence.calibration)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError
@@ -19,7 +20,6 @@ from fer_zoo.inference import calibrate
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Ensemble, get_spec
 from fer_zoo.saving import save
-from fer_zoo.training.distributed import joined
 from fer_zoo.training.fusing import fit_fusion
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import Recipe, RecipeLike, get_recipe
@@ -120,34 +120,30 @@ def train_ensemble(
             f"got {len(validation)}"
         )
     members: dict[str, TrainResult] = {}
-    with joined(device) as (workers, own):
-        for name, (key, settings) in zip(spec.members, recipes.items(), strict=True):
-            if workers.chief:
-                log.info("member %d of %d: %s", len(members) + 1, len(recipes), key)
-            members[key] = train(
-                name,
-                data,
-                output=folder / key,
-                validation=validation,
-                recipe=settings,
-                device=own,
-                resume=resume,
-                progress=progress,
-                tensorboard=tensorboard,
-            )
-        checkpoint, fit = folder / "ensemble.safetensors", None
-        built = create_ensemble(
-            [run.model for run in members.values()], fusion=kind.name, device=own
+    for name, (key, settings) in zip(spec.members, recipes.items(), strict=True):
+        log.info("member %d of %d: %s", len(members) + 1, len(recipes), key)
+        members[key] = train(
+            name,
+            data,
+            output=folder / key,
+            validation=validation,
+            recipe=settings,
+            device=device,
+            resume=resume,
+            progress=progress,
+            tensorboard=tensorboard,
         )
-        built.name = spec.name
-        if any(True for _ in built.fusion.parameters()):
-            fit = fit_fusion(built, validation, folds=FOLDS, progress=progress and workers.chief)
-        elif len(validation) >= LEAST_FACES:
-            with may_stay_uncalibrated("the ensemble"):
-                calibrate(built, validation)
-        if workers.chief:
-            save(built, checkpoint)
-        workers.wait()
+    checkpoint, fit = folder / "ensemble.safetensors", None
+    built = create_ensemble(
+        [run.model for run in members.values()], fusion=kind.name, device=resolve_device(device)
+    )
+    built.name = spec.name
+    if any(True for _ in built.fusion.parameters()):
+        fit = fit_fusion(built, validation, folds=FOLDS, progress=progress)
+    elif len(validation) >= LEAST_FACES:
+        with may_stay_uncalibrated("the ensemble"):
+            calibrate(built, validation)
+    save(built, checkpoint)
     return EnsembleResult(model=built.eval(), members=members, fit=fit, checkpoint=checkpoint)
 
 

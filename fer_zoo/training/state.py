@@ -131,10 +131,10 @@ def generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed(mix_seed(seed, epoch, stream))
 
 
-def batches(order: Tensor, size: int, least: int = 2) -> Iterator[Tensor]:
-    """Yield all rows; a last batch of fewer than `least` joins the one before, for batch norm."""
+def batches(order: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield all rows; a last batch of one joins the one before: batch norm needs two."""
     parts = list(order.split(size))
-    if len(parts) > 1 and len(parts[-1]) < least:
+    if len(parts) > 1 and len(parts[-1]) < 2:
         parts[-2:] = [torch.cat(parts[-2:])]
     yield from parts
 
