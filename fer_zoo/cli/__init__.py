@@ -8,14 +8,8 @@ import sys
 import click
 import torch
 
-from fer_zoo.cli import (  # noqa: F401 (each adds its commands)
-    commands,
-    data,
-    evaluation,
-    export,
-    training,
-    weights,
-)
+# Each adds its commands.
+from fer_zoo.cli import commands, data, evaluation, files, training  # noqa: F401
 from fer_zoo.cli.options import main
 from fer_zoo.cli.show import printable
 from fer_zoo.errors import FerZooError
