@@ -43,7 +43,7 @@ from fer_zoo.evidence import Calibration, Evidence, Score, Storage
 from fer_zoo.inference import fit_temperature, fuse, member_scores
 from fer_zoo.models import Classifier, Ensemble, get_spec
 from fer_zoo.plain import to_plain
-from fer_zoo.training.fusing import cross_validate
+from fer_zoo.training.ensembles import cross_validate
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.checkpoint import write_checkpoint
 from fer_zoo.weights.records import BUNDLED, WEIGHTS, WeightsRecord, get_weights

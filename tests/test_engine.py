@@ -313,7 +313,7 @@ def test_compile_changes_nothing_but_speed(tmp_path: Path):
 @pytest.mark.slow
 def test_an_ensemble_by_recipe(tmp_path: Path, monkeypatch):
     """Members in folders of their own, the head fitted on validation faces; nothing twice."""
-    monkeypatch.setattr("fer_zoo.training.fusing.fit_temperature", lambda *_, **__: 1.5)
+    monkeypatch.setattr("fer_zoo.training.ensembles.fit_temperature", lambda *_, **__: 1.5)
     spec = fer_zoo.models.ModelSpec(
         name="twins_test", description="", source="", members=("test_tiny", "test_tiny"),
         fusion="stacked",

@@ -12,7 +12,7 @@ from conftest import stripes
 from fer_zoo.errors import ArgumentError, LabelError, SplitError
 from fer_zoo.evidence import Evidence, Training
 from fer_zoo.fusion import FUSIONS, Fusion, create_fusion
-from fer_zoo.training.fusing import cross_validate
+from fer_zoo.training.ensembles import cross_validate
 
 M, N, K = 3, 400, 5
 

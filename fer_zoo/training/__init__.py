@@ -1,12 +1,11 @@
 """Training: recipes, the loop, and the fitting of fusions."""
 
 from fer_zoo.evidence import FusionFit
-from fer_zoo.training.fusing import fit_fusion
+from fer_zoo.training.ensembles import EnsembleResult, fit_fusion, train_ensemble
 from fer_zoo.training.history import Epoch, read_history
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import RECIPES, Recipe, get_recipe
 from fer_zoo.training.run import TrainResult
-from fer_zoo.training.several import EnsembleResult, train_ensemble
 
 __all__ = [
     "RECIPES",

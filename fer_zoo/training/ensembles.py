@@ -1,26 +1,27 @@
-"""The members of an ensemble, trained one after the other, and their fusion fitted."""
+"""Ensembles: their members trained one after the other, and their fusion fitted."""
 
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
-from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.faces import FaceDataset, check_faces
 from fer_zoo.errors import ArgumentError
-from fer_zoo.evidence import FusionFit
+from fer_zoo.evidence import Calibration, FusionFit
 from fer_zoo.factory import create_ensemble
-from fer_zoo.fusion import FUSIONS
-from fer_zoo.inference import calibrate
-from fer_zoo.inference.calibration import LEAST_FACES
-from fer_zoo.models import Ensemble, get_spec
+from fer_zoo.fusion import FUSIONS, Average, Fusion
+from fer_zoo.inference import calibrate, fit_temperature, member_scores
+from fer_zoo.inference.calibration import LEAST_FACES, unseen_targets
+from fer_zoo.models import Classifier, Ensemble, get_spec
 from fer_zoo.saving import save
-from fer_zoo.training.fusing import fit_fusion
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import Recipe, RecipeLike, get_recipe
 from fer_zoo.training.run import TrainResult
@@ -166,3 +167,108 @@ def _recipes(
             settings = settings.updated({"seed": settings.seed + again})
         found[f"{name}-{again + 1}" if again else name] = settings
     return found
+
+
+def fit_fusion(
+    model: Ensemble,
+    data: FaceDataset,
+    *,
+    folds: int = 5,
+    allow_training_split: bool = False,
+    progress: bool = False,
+) -> FusionFit:
+    """Fit the fusion of `model` in place, cross-validate it, and calibrate the ensemble.
+
+    The temperature is fitted on the cross-validated scores: on the faces that the fusion was
+    fitted on, it is surer than it will be on others.
+
+    Args:
+        model: an ensemble whose fusion has parameters (`weighted`, `stacked`).
+        data: faces that no member was trained on; for FER2013 the `"public"` split.
+        folds: parts of the cross-validation that says whether fitting pays.
+        allow_training_split: fit on `split="train"` all the same.
+        progress: show a bar on a terminal.
+
+    Raises:
+        SplitError: `data` is the test split, or the training split without the override.
+        LabelError: the ensemble and the data name different classes.
+
+    Example:
+        >>> import fer_zoo
+        >>> faces = FaceDataset(torch.randint(0, 256, (40, 48, 48), dtype=torch.uint8),
+        ...                     torch.arange(40) % 7, labels=fer_zoo.labels.FER2013,
+        ...                     name="noise", split="public")
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="weighted")
+        >>> fit = fit_fusion(model, faces)
+        >>> fit.report.loss_after <= fit.report.loss_before
+        True
+    """
+    if not isinstance(model, Ensemble):
+        if not isinstance(model, Classifier):
+            raise ArgumentError(
+                f"expected an ensemble, which is fitted in place, got {model!r:.80}: load it first "
+                "(fer_zoo.load), fit it, and fer_zoo.save it"
+            )
+        raise ArgumentError(f"{model.name!r} is a single network and has no fusion to fit")
+    targets = unseen_targets(model, check_faces(data), allow_training_split=allow_training_split)
+    split = data.split or "own faces"
+    scores = member_scores(model, data.images, progress=progress)
+    held_out = cross_validate(
+        model.fusion, scores, targets, split=split, folds=folds, allow=allow_training_split
+    )
+    temperature = None
+    if len(data) >= LEAST_FACES and data.split != "train":
+        with may_stay_uncalibrated("the ensemble"):
+            temperature = fit_temperature(held_out, targets, split=split)
+    report = model.fusion.fit(
+        scores, targets, split=split, allow_training_split=allow_training_split
+    )
+    average = Average(len(scores), model.num_classes)(scores)
+    fit = FusionFit(
+        report=report,
+        faces=data.faces,
+        folds=folds,
+        average_accuracy=_accuracy(average, targets),
+        average_nll=float(F.cross_entropy(average, targets)),
+        held_out_accuracy=_accuracy(held_out, targets),
+        held_out_nll=float(F.cross_entropy(held_out, targets)),
+        temperature=temperature,
+    )
+    calibration = None
+    if temperature is not None:
+        calibration = Calibration(temperature={model.preset: temperature}, faces=data.faces)
+    before = model.evidence.of_changed()
+    model.evidence = replace(before, fusion_fit=fit, calibration=calibration)
+    return fit
+
+
+def cross_validate(
+    fusion: Fusion,
+    scores: Tensor,
+    targets: Tensor,
+    *,
+    split: str,
+    folds: int = 5,
+    allow: bool = False,
+    apply_to: Tensor | None = None,
+) -> Tensor:
+    """Return fused scores `(N, K)`, each face's by a fusion fitted on the other folds.
+
+    `scores` are the members', `(M, N, K)`; `apply_to` may hold others of the same faces to fuse.
+    """
+    if type(folds) is not int or not 2 <= folds <= len(targets):
+        raise ArgumentError(f"folds must be from 2 to the number of faces, got {folds!r:.80}")
+    order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
+    fused = torch.empty(scores.shape[1:], dtype=torch.float32)
+    for part in order.chunk(folds):
+        rest = torch.ones(len(targets), dtype=torch.bool)
+        rest[part] = False
+        fresh = fusion.fresh()
+        fresh.fit(scores[:, rest], targets[rest], split=split, allow_training_split=allow)
+        with torch.no_grad():
+            fused[part] = fresh((scores if apply_to is None else apply_to)[:, part])
+    return fused
+
+
+def _accuracy(scores: Tensor, targets: Tensor) -> float:
+    return float((scores.argmax(1) == targets).float().mean())
