@@ -76,27 +76,12 @@ def _write(found: DataReport, folder: Path) -> None:
         path.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
     with replacing(folder / "report.md") as path:
         path.write_text(found.to_markdown(), encoding="utf-8")
-    for name, (title, groups) in _sheets(found).items():
+    for name, (title, groups) in found.worst().items():
         target = folder / f"{name}.png"
-        if not groups:
-            target.unlink(missing_ok=True)
-            continue
-        with replacing(target) as path:
-            _draw(found, title, groups, path)
-
-
-def _sheets(found: DataReport) -> dict[str, tuple[str, Sequence[Group]]]:
-    conflicts = [group for group in found.exact if len(group.labels) > 1]
-    across = [group for group in found.near if len(group.splits) > 1]
-    return {
-        "constant": ("images that show nothing", [Group(faces=(f,)) for f in found.constant]),
-        "conflicts": ("exact duplicates with several labels", conflicts),
-        "near_across_splits": ("near duplicates across splits", across),
-        "non_faces": (
-            "no face, by most of FER+'s voters",
-            [Group(faces=(f,)) for f in found.non_faces or ()],
-        ),
-    }
+        target.unlink(missing_ok=True)
+        if groups:
+            with replacing(target) as path:
+                _draw(found, title, groups, path)
 
 
 def _draw(found: DataReport, title: str, groups: Sequence[Group], path: Path) -> None:
@@ -111,6 +96,6 @@ def _draw(found: DataReport, title: str, groups: Sequence[Group], path: Path) ->
     sheet = contact_sheet(
         found.images[[face.row for face in faces[:SHEET]]],
         captions[:SHEET],
-        title=f"{found.name}, {title}: {shown} images",
+        title=f"{found.name}: {title}, {shown} images",
     )
     sheet.savefig(path, dpi=150)
