@@ -74,8 +74,8 @@ class FER2013(FaceDataset):
         if not len(rows):
             there = [s for i, s in enumerate(SPLITS) if (arrays["usage"] == i).any()]
             merged = (
-                " Its folder test/ merges PublicTest and PrivateTest, and names of files do not say "
-                "which is which as PrivateTest_10131363.jpg would. Use fer2013.csv, which does."
+                " Its folder test/ merges PublicTest and PrivateTest, and its files' names do not "
+                "say which is which, as PrivateTest_10131363.jpg would. Use fer2013.csv instead."
             )
             hint = merged if (arrays["usage"] == 3).any() else ""
             raise DataError(f"{root} has no {split!r} faces, only {there}.{hint}")

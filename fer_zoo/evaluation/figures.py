@@ -8,18 +8,12 @@ from fer_zoo.evidence import Score
 
 
 class Figure(NamedTuple):
-    """A figure of a `Score`.
-
-    Attributes:
-        title: what it is called, with its unit.
-        get: returns it; None where it was not measured.
-        write: returns it as text.
+    """A figure of a `Score`: its title with its unit, how to get it, and how to write it.
 
     Example:
         >>> import fer_zoo
-        >>> score = fer_zoo.weights.get_weights("resnet18_025").scores[0]
-        >>> FIGURES["accuracy"].title, FIGURES["accuracy"].of(score)
-        ('accuracy %', '69.30')
+        >>> FIGURES["accuracy"].of(fer_zoo.weights.get_weights("resnet18_025").scores[0])
+        '69.30'
     """
 
     title: str
@@ -73,6 +67,7 @@ FIGURES: dict[str, Figure] = {
         ("cross_validated_accuracy", "accuracy %, cross-validated", percent),
         ("cross_validated_nll", "NLL, cross-validated", "{:.4f}".format),
         ("cross_validated_ece", "ECE %, cross-validated", percent),
+        ("gain", "gain, points", points),
     )
 }
 """By the name of the field of `Score`."""
