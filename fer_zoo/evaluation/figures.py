@@ -67,7 +67,6 @@ FIGURES: dict[str, Figure] = {
         ("cross_validated_accuracy", "accuracy %, cross-validated", percent),
         ("cross_validated_nll", "NLL, cross-validated", "{:.4f}".format),
         ("cross_validated_ece", "ECE %, cross-validated", percent),
-        ("gain", "gain, points", points),
     )
 }
 """By the name of the field of `Score`."""

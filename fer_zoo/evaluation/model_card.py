@@ -17,21 +17,14 @@ SHOWN = ("faces", "view_count", "preset", "accuracy", "interval", "balanced_accu
 
 
 def make_model_card(
-    model: Classifier,
-    place: str,
-    *,
-    results: Sequence[Evaluation] = (),
-    stored: str = "",
+    model: Classifier, place: str, *, results: Sequence[Evaluation] = (), stored: str = ""
 ) -> str:
     """Return the README of a model's repository on the Hub.
-
-    The `model-index` in its metadata and the table in its text are of the same figures: those of
-    the model's evidence, or of `results`. A network that changed has none.
 
     Args:
         model: what the repository holds.
         place: `org/name`.
-        results: evaluations of it, as it is now.
+        results: evaluations of it, as it is now, in place of the figures of its evidence.
         stored: the type that its weights are stored in, where that is another than the model's.
 
     Raises:
@@ -39,9 +32,8 @@ def make_model_card(
 
     Example:
         >>> import fer_zoo
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> "model-index:" in make_model_card(model, "me/faces")
-        True
+        >>> "model-index:" in make_model_card(fer_zoo.create("resnet18_025"), "me/faces")
+        False
     """
     check_results(model, results)
     scores = results or model.evidence.scores
