@@ -10,7 +10,7 @@ from fer_zoo._files import replacing
 from fer_zoo.cli.options import PATH, json_option, main
 from fer_zoo.cli.show import cell, out, print_json, print_table
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
-from fer_zoo.errors import ArgumentError
+from fer_zoo.evaluation.card import prepare_folder
 from fer_zoo.plots import contact_sheet
 
 SHEET = 96
@@ -47,13 +47,8 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
 
     Example: fer-zoo data report fer2013.csv --output report/
     """
-    if not root.exists():
-        raise ArgumentError(f"{root} does not exist")
     if output is not None:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ArgumentError(f"--output {output} cannot be written: {error}") from None
+        prepare_folder(output)
     found = data_report(root, near_bits=near_bits)
     if output is not None:
         _write(found, output)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from fer_zoo.cli import show
 from fer_zoo.cli.inputs import is_ferplus, open_data
 from fer_zoo.cli.options import (
     PATH,
@@ -19,13 +20,6 @@ from fer_zoo.cli.options import (
     models_argument,
     preset_option,
     weights_option,
-)
-from fer_zoo.cli.show import (
-    print_comparisons,
-    print_confusion,
-    print_json,
-    print_results,
-    print_robustness,
 )
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.evaluation import compare_all, measure, write_comparison, write_report
@@ -98,18 +92,18 @@ def evaluate(
     if first.note:
         click.echo(first.note, err=True)
     if as_json:
-        print_json(to_json(reports, comparisons, command))
+        show.print_json(to_json(reports, comparisons, command))
         return
-    print_results([result for report in reports for result in report.results])
-    print_comparisons(comparisons, reports)
+    show.print_results([result for report in reports for result in report.results])
+    show.print_comparisons(comparisons, reports)
     for report in reports:
         if preset is None and report.gain is None:
             name = report.results[0].preset
             click.echo(f"\n{name}: no preset differs from it in the number of views alone")
     for report in reports:
-        print_confusion(report.results[0])
+        show.print_confusion(report.results[0])
         if report.robustness is not None:
-            print_robustness(report.robustness)
+            show.print_robustness(report.robustness)
     if folder is not None:
         click.echo("\n" + "\n".join(str(path / "card.md") for path in folders))
 

@@ -147,16 +147,13 @@ def _read_csv(path: Path) -> Arrays:
         size = path.stat().st_size
         bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
         with path.open(newline="", encoding="utf-8-sig") as file, bar:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
+            reader = csv.DictReader(file)
+            header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
             if not {"emotion", "pixels", "usage"} <= {*header}:
                 raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}")
-            columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
             for row in reader:
                 line = reader.line_num
-                if not row:
-                    continue
-                emotion, pixels, use = (row[i] for i in columns)
+                emotion, pixels, use = row["emotion"], row["pixels"], row["usage"]
                 values = np.array(pixels.split(), dtype=np.int64)
                 target, code = int(emotion), USAGE.get(use.strip().lower(), -1)
                 usable = values.shape == (2304,) and 0 <= values.min() <= values.max() <= 255
@@ -169,7 +166,7 @@ def _read_csv(path: Path) -> Arrays:
                 targets.append(target)
                 usage.append(code)
                 bar.update(len(pixels) + 20)
-    except (ValueError, IndexError, OverflowError, csv.Error) as error:
+    except (ValueError, AttributeError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(f"{path}, line {line or 1}: cannot be read ({error})") from None
     return {
         "images": np.frombuffer(images, np.uint8).reshape(-1, 48, 48),

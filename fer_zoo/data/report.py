@@ -286,11 +286,11 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
     rows = enumerate(zip(arrays["usage"].tolist(), arrays["targets"].tolist(), files, strict=True))
     faces = [Face(row=i, split=USAGES[u], label=LABELS[k], file=f) for i, (u, k, f) in rows]
     notes = []
-    for usage, split in enumerate(USAGES):
-        found = np.bincount(arrays["targets"][arrays["usage"] == usage], minlength=7).tolist()
+    for usage, (split, official) in enumerate(COUNTS.items()):
+        found = np.bincount(arrays["targets"][arrays["usage"] == usage], minlength=7)
         if not any(found):
-            notes += [f"there are no {split!r} faces"] if split in COUNTS else []
-        elif split in COUNTS and tuple(found) != COUNTS[split]:
+            notes.append(f"there are no {split!r} faces")
+        elif tuple(found) != official:
             notes.append(f"{split!r} has not the counts of the official FER2013")
     return "FER2013", LABELS, arrays["images"], faces, notes
 

@@ -32,8 +32,8 @@ def make_model_card(
 
     Example:
         >>> import fer_zoo
-        >>> "model-index:" in make_model_card(fer_zoo.create("resnet18_025"), "me/faces")
-        False
+        >>> "model-index:" in make_model_card(fer_zoo.load("resnet18_025.fer2013"), "me/faces")
+        True
     """
     check_results(model, results)
     scores = results or model.evidence.scores

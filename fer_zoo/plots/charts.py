@@ -36,10 +36,7 @@ CELL, CAPTION = 1.3, 24
 
 
 def confusion(evaluation: "Evaluation") -> Any:
-    """Return a figure of the confusion matrix.
-
-    Rows are the true classes and sum to 100 %.
-    """
+    """Return a figure of the confusion matrix; rows, the true classes, sum to 100 %."""
     counts = evaluation.confusion
     shares = [[100 * n / max(sum(row), 1) for n in row] for row in counts]
     side = max(2.2, 0.75 * len(counts))
@@ -64,9 +61,8 @@ def confusion(evaluation: "Evaluation") -> Any:
 def reliability(evaluation: "Evaluation") -> Any:
     """Return a figure of how often a model is right when it is how sure.
 
-    Faces are put in 15 bins by the probability of the winner. A bar is the share of right answers
-    in its bin; on the diagonal a model is exactly as sure as it is right. Below are the faces in
-    each bin. Uncalibrated and calibrated stand side by side.
+    A bar is the share of right answers in one of 15 bins by the probability of the winner; below
+    are the faces in each bin. Uncalibrated and calibrated stand side by side.
     """
     sides = [("uncalibrated", 1.0, evaluation.ece_uncalibrated)]
     if evaluation.temperature != 1:
@@ -178,18 +174,13 @@ def fusion(model: Classifier) -> Any:
     """Return a figure of what a fitted fusion makes of the members' answers.
 
     For `weighted` the weight of each member, or of each member for each class. For `stacked` how
-    much each class's score rises with each member's logits, one panel per member; an averaging head
-    has one over the number of members on the diagonal and nought elsewhere. Every weight is
-    written, so that nothing hangs on a colour.
+    much each class's score rises with each member's logits, one panel per member.
 
     Raises:
         ArgumentError: the model is no ensemble, or its fusion has no weights.
     """
     if not isinstance(model, Ensemble):
-        raise ArgumentError(
-            f"{type(model).__name__} has no fusion to plot; pass an ensemble, as "
-            "fer_zoo.create_ensemble and fer_zoo.fit_fusion make them"
-        )
+        raise ArgumentError(f"{type(model).__name__} has no fusion to plot; pass an ensemble")
     head, names = model.fusion, [member.name or "member" for member in model.members]
     members = [f"{i}: {n}" if names.count(n) > 1 else n for i, n in enumerate(names, 1)]
     labels = list(model.labels or map(str, range(model.num_classes)))
@@ -232,9 +223,7 @@ def fusion(model: Classifier) -> Any:
 def history(
     runs: "Sequence[Epoch] | Mapping[str, Sequence[Epoch]]", *, fused: float | None = None
 ) -> Any:
-    """Return a figure of loss and accuracy by epoch, as the thesis draws them.
-
-    A large marker is the epoch with the best accuracy on the validation faces.
+    """Return a figure of loss and accuracy by epoch; a large marker is the best on validation.
 
     Args:
         runs: the history of a run (`TrainResult.history`, or what `fer_zoo.training.read_history`
@@ -248,8 +237,7 @@ def history(
     if not named or not all(map(_is_history, named.values())):
         raise ArgumentError(
             "each run needs an epoch or more: pass result.history, or "
-            "fer_zoo.training.read_history('runs/mine/history.csv'), or several by name: "
-            "{'first': result.history, ...}"
+            "fer_zoo.training.read_history('runs/mine/history.csv'), or several in a dict by name"
         )
     figure = new_figure(9, 3)
     from matplotlib.lines import Line2D
@@ -288,12 +276,9 @@ def contact_sheet(
 ) -> Any:
     r"""Return a figure that shows gray faces with a caption under each.
 
-    Captions may have several lines, are wrapped where too long, and shown as they are: `$` and `_`
-    have no meaning.
-
     Args:
         images: uint8, shape `(N, H, W)`; gray as stored, black is 0 and white 255.
-        captions: one for each image.
+        captions: one for each image, of one or several lines, shown as they are.
         title: a line above the faces.
         columns: faces in a row; fewer where there are fewer faces.
 
@@ -302,20 +287,17 @@ def contact_sheet(
 
     Example:
         >>> import torch
-        >>> faces = torch.randint(0, 256, (3, 48, 48), dtype=torch.uint8)
-        >>> sheet = contact_sheet(faces, ["row 7\nhappy", "row 9\nsad", "row 12"], title="odd ones")
-        >>> len(sheet.axes)
-        3
+        >>> faces = torch.randint(0, 256, (2, 48, 48), dtype=torch.uint8)
+        >>> len(contact_sheet(faces, ["row 7\nhappy", "row 9\nsad"], title="odd ones").axes)
+        2
     """
-    if images.dtype != uint8 or images.ndim != 3:
+    if images.dtype != uint8 or images.ndim != 3 or not len(images) == len(captions) > 0:
         raise ArgumentError(
-            f"images must be uint8 (N, H, W), got {images.dtype} {tuple(images.shape)}"
+            f"a sheet needs images, uint8 (N, H, W), and a caption for each; got {images.dtype} "
+            f"{tuple(images.shape)} and {len(captions)} captions"
         )
-    if not len(images) == len(captions) > 0 or columns < 1:
-        raise ArgumentError(
-            f"a sheet needs images, a caption for each, and columns >= 1; got {len(images)} "
-            f"images, {len(captions)} captions and columns={columns}"
-        )
+    if columns < 1:
+        raise ArgumentError(f"columns must be 1 or more, got {columns}")
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(CELL * columns, CELL * images.shape[1] / images.shape[2] * rows)
@@ -330,9 +312,7 @@ def contact_sheet(
 
 
 def mistakes(mistakes: "Sequence[Mistake]", data: FaceDataset, *, count: int = 40) -> Any:
-    """Return a figure of the first `count` mistakes.
-
-    Under each face stand where it is from, the class in the data, and what the model says.
+    """Return a figure of the first `count` mistakes, with the class in the data and the model's.
 
     Raises:
         ArgumentError: there are none.
@@ -345,10 +325,9 @@ def mistakes(mistakes: "Sequence[Mistake]", data: FaceDataset, *, count: int = 4
         f"{m.predicted} {100 * m.probability:.0f} %"
         for m in shown
     ]
-    title = f"the {len(shown)} most confident of {len(mistakes)} errors on {data.name}, n = "
-    return contact_sheet(
-        data.images[[m.index for m in shown]], captions, title=f"{title}{len(data)}"
-    )
+    count, images = len(shown), data.images[[m.index for m in shown]]
+    title = f"the {count} most confident of {len(mistakes)} errors on {data.name}, n = {len(data)}"
+    return contact_sheet(images, captions, title=title)
 
 
 def _title(evaluation: "Evaluation") -> str:
