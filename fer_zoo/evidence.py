@@ -44,7 +44,6 @@ class Score:
     Attributes:
         views: per face.
         selection: how the epoch, the fusion or the seed was chosen.
-        accuracy: share labelled right.
         interval: 95 % Wilson interval of it.
         bootstrap_interval: 95 % percentile interval of it over resamples of the faces.
         balanced_accuracy: mean recall over the classes.
@@ -111,7 +110,6 @@ class Training:
         val_accuracy: on the validation faces then, from 0 to 1.
         start: a hash of what it started from, the head left out.
         teacher: a hash of the teacher's answers, or of the teacher.
-        processes: how many trained it together.
         frozen: the parameters that the caller had frozen.
 
     Example:
@@ -269,10 +267,8 @@ class Evidence:
     Attributes:
         state: the digest of the tensors it speaks of, `Classifier.state`.
         weights: the address of these very tensors: a record's, or a commit of the Hub.
-        scores: what was measured.
         fusion_fit: how an ensemble's fusion was fitted.
         storage: what the tensors are, or were, stored in.
-        licence: of the weights.
         started_from: where the network comes from, in words.
 
     Example:
@@ -297,13 +293,11 @@ class Evidence:
     started_from: str = ""
 
     def __repr__(self) -> str:
-        known = ("weights", "scores", "training", "calibration", "fusion_fit", "licence")
+        named = "started_from" if self.origin is None else "origin"
+        value = getattr(self, named)
+        known = ("scores", "training", "calibration", "fusion_fit", "licence")
         parts = [name for name in known if getattr(self, name)]
-        told = {"origin": self.origin}
-        if self.origin is None:
-            told = {"started_from": self.started_from}
-        shown = [f"{key}={value!r}" for key, value in told.items() if value]
-        return f"Evidence({', '.join(shown + [name for name in parts if name != 'weights'])})"
+        return f"Evidence({', '.join([f'{named}={value!r}'] * bool(value) + parts)})"
 
     @property
     def claims(self) -> bool:

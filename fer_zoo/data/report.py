@@ -21,9 +21,8 @@ from fer_zoo.data.folder import ImageFolder
 from fer_zoo.errors import ArgumentError, DataError, needing
 from fer_zoo.labels import FER2013 as LABELS
 
-# Measured on pairs of FER2013: docs/data.md.
 NEAR_BITS = 8
-"""Bits of 64 in which the perceptual hashes of near duplicates may differ."""
+"""Bits of 64 in which the hashes of near duplicates may differ; docs/data.md says why."""
 CORRELATION = 0.9
 """Correlation of pixels, after the best shift, that near duplicates have at least."""
 SHIFT = 3
@@ -32,7 +31,6 @@ BLANK = 1.0
 """Standard deviation in gray levels under which an image shows nothing."""
 USAGES = (*SPLITS, "test")
 SHOWN = 20
-Tables = dict[str, list[list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,6 @@ class Face:
 
     Attributes:
         row: its index in `DataReport.images`; of a csv its row, 0 for the line after the header.
-        split: the name of its split, or `"all"`.
         file: its path under the root, for folders; else empty.
 
     Example:
@@ -128,7 +125,7 @@ class DataReport:
         del plain["images"]
         return {**plain, "tables": self.tables()}
 
-    def tables(self) -> Tables:
+    def tables(self) -> dict[str, list[list[str]]]:
         """Return the figures as tables of cells under their titles, heads first."""
         classes = next(iter(self.counts.values()))
         rows = [
@@ -155,16 +152,12 @@ class DataReport:
 
     def worst(self) -> dict[str, tuple[str, list[Group]]]:
         """Return what to look at, by the name of its contact sheet: its title, and the groups."""
+        conflicts = [group for group in self.exact if len(group.labels) > 1]
+        across = [group for group in self.near if len(group.splits) > 1]
         return {
             "constant": ("Images that show nothing", [Group(faces=(f,)) for f in self.constant]),
-            "conflicts": (
-                "Exact duplicates with several labels",
-                [group for group in self.exact if len(group.labels) > 1],
-            ),
-            "near_across_splits": (
-                "Near duplicates across splits",
-                [group for group in self.near if len(group.splits) > 1],
-            ),
+            "conflicts": ("Exact duplicates with several labels", conflicts),
+            "near_across_splits": ("Near duplicates across splits", across),
             "non_faces": ("FER+ non-faces", [Group(faces=(f,)) for f in self.non_faces or ()]),
         }
 
@@ -174,14 +167,12 @@ class DataReport:
         for title, table in self.tables().items():
             parts += [f"## {title}", markdown(table)]
         for title, found in self.worst().values():
-            if found:
-                lists = [
-                    "- " + "; ".join(f"{f.name} ({f.split}, {f.label})" for f in group.faces)
-                    for group in found[:SHOWN]
-                ]
-                more = len(found) - SHOWN
-                lists += [f"- and {more} more, in the JSON"] if more > 0 else []
-                parts += [f"## {title}", "\n".join(lists)]
+            parts += [f"## {title}"] * bool(found)
+            for group in found[:SHOWN]:
+                names = (f"{face.name} ({face.split}, {face.label})" for face in group.faces)
+                parts.append("- " + "; ".join(names))
+            if len(found) > SHOWN:
+                parts.append(f"- and {len(found) - SHOWN} more, in the JSON")
         return "\n\n".join(parts) + "\n"
 
     def _by_split(self, faces: Sequence[Face]) -> list[str]:
@@ -200,9 +191,8 @@ def data_report(
     are a lower bound. Blank images have gray levels with a standard deviation below 1.
 
     Args:
-        root: `fer2013.csv` or `icml_face_data.csv`, a folder that holds one, Kaggle's image
-            folders, or a folder of one folder of images per class. The votes of FER+ are read where
-            `fer2013new.csv` lies beside the csv. Only the splits that are there are reported.
+        root: as for `FER2013`, or a folder of one folder of images per class. The votes of FER+ are
+            read where `fer2013new.csv` lies beside the csv.
         near_bits: 0 to 16; more finds more pairs, and more that are none.
         progress: show bars on a terminal.
 

@@ -15,20 +15,13 @@ from fer_zoo import plots
 from fer_zoo._files import check_writable, replacing
 from fer_zoo._tables import markdown
 from fer_zoo.errors import ArgumentError
-from fer_zoo.evaluation.figures import (
-    CALIBRATION,
-    RESULT,
-    figure_rows,
-    interval,
-    p_value,
-    percent,
-    points,
-)
+from fer_zoo.evaluation.figures import RESULT, figure_rows, interval, p_value, percent, points
 from fer_zoo.evaluation.metrics import Evaluation, check_results, selections
 from fer_zoo.evaluation.report import Comparison, Mistake, Report, compare_all, find_mistakes
 from fer_zoo.models import Classifier, Ensemble, count_parameters
 
 PACKAGES = ("fer-zoo", "torch", "torchmetrics", "scikit-learn", "scipy", "numpy")
+CALIBRATION = ("ece_uncalibrated", "ece", "cross_validated_ece", "nll_uncalibrated", "nll")
 LIMITS = """\
 - A label says what a face looks like to whoever labelled it, not what a person feels. People \
 agree with FER2013's labels on 65 ± 5 % of its faces (Goodfellow et al. 2013).
@@ -41,13 +34,11 @@ cover other cameras, other crops, or another training run.
 - Nothing here is broken down by age, sex or skin colour, which the data does not name."""
 
 
-def to_json(
-    reports: Sequence[Report], comparisons: Sequence[Comparison], command: str = ""
-) -> dict[str, Any]:
+def to_json(reports: Sequence[Report], command: str = "") -> dict[str, Any]:
     """Return everything as plain values."""
     return {
         "results": [result.to_dict() for report in reports for result in report.results],
-        "comparisons": [comparison.to_dict() for comparison in comparisons],
+        "comparisons": [comparison.to_dict() for comparison in compare_all(reports)],
         "robustness": [r.robustness.to_dict() for r in reports if r.robustness is not None],
         "command": command,
         "versions": versions(),
@@ -103,8 +94,7 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
         writer.writeheader()
         writer.writerows(map(asdict, mistakes))
-    comparisons = [] if report.gain is None else [report.gain]
-    _write(path / "evaluation.json", json.dumps(to_json([report], comparisons, command), indent=1))
+    _write(path / "evaluation.json", json.dumps(to_json([report], command), indent=1))
     _write(path / "card.md", make_card(report, command=command))
     return path / "card.md"
 
@@ -162,12 +152,11 @@ def make_card(report: Report, *, command: str = "") -> str:
         f"# {first.title}",
         _measured(first),
         _by_view(results, RESULT),
-        _gain(report, first),
+        _gain(report),
         "## Where it comes from",
         "\n".join(origin(report.model)),
         "## Each class",
-        _recalls(results),
-        _detection(first),
+        *_recalls(results),
         f"What each class was labelled as, {first.view_count} (rows are the classes in the data):",
         markdown(confusion_rows(first)),
         "![Confusion matrix](confusion.png) ![Recall of each class](recalls.png)",
@@ -260,20 +249,27 @@ def _by_view(results: Sequence[Evaluation], names: Sequence[str]) -> str:
     return markdown([["", *_heads(results)], *figure_rows(results, names)])
 
 
-def _recalls(results: Sequence[Evaluation]) -> str:
+def _recalls(results: Sequence[Evaluation]) -> list[str]:
+    first = results[0]
     rows = [["class", "faces", *_heads(results)]]
-    for name, row in zip(results[0].labels, results[0].confusion, strict=True):
+    for name, row in zip(first.labels, first.confusion, strict=True):
         pairs = [(r.recall[name], r.recall_interval[name]) for r in results]
         cells = [f"{percent(share)} ({interval(bounds)})" for share, bounds in pairs]
         rows.append([name, f"{sum(row):,}", *(cells if any(row) else ["no faces"] * len(cells))])
-    return markdown(rows)
+    present = [n for n, row in zip(first.labels, first.confusion, strict=True) if any(row)]
+    missed = "".join(f"; not {name}" for name in present if name not in first.detected)
+    return [
+        markdown(rows),
+        "Emotion detection rate (the thesis' measure: classes whose most frequent prediction is "
+        f"the class itself): {len(first.detected)} of {len(present)}{missed}.",
+    ]
 
 
-def _gain(report: Report, first: Evaluation) -> str:
+def _gain(report: Report) -> str:
     if (c := report.gain) is None:
         return (
-            f"Only {first.view_count} was measured: no preset is registered that differs from "
-            f"`{first.preset}` in the number of views alone, or only this one was asked for."
+            "Only this one was measured: no preset is registered that differs in the number of "
+            "views alone, or only this one was asked for."
         )
     return (
         f"Ten views instead of one: **{points(c.difference)} points** (McNemar's exact test: "
@@ -282,24 +278,13 @@ def _gain(report: Report, first: Evaluation) -> str:
     )
 
 
-def _detection(result: Evaluation) -> str:
-    present = [n for n, row in zip(result.labels, result.confusion, strict=True) if any(row)]
-    missed = "".join(f"; not {name}" for name in present if name not in result.detected)
-    return (
-        "Emotion detection rate (the thesis' measure: classes whose most frequent prediction is "
-        f"the class itself): {len(result.detected)} of {len(present)}{missed}."
-    )
-
-
 def _temperature(result: Evaluation, others: Sequence[Evaluation]) -> str:
     if result.calibration is None or not result.calibrated_for:
         return "The model is uncalibrated; `fer_zoo.calibrate` fits a temperature on other faces."
     faces = result.calibration.faces
-    held_out = "faces that are not recorded"
+    held_out = str(faces or "faces that are not recorded")
     if faces is not None and faces.fingerprint == result.faces.fingerprint:
-        held_out = f"{faces}: these very faces, so its ECE is not held out; the cross-validated is"
-    elif faces is not None:
-        held_out = f"{faces}: other faces than these, so its ECE here is held out"
+        held_out += ": these very faces, so its ECE is not held out; the cross-validated is"
     own = "" if result.calibrated_for == result.preset else f" for `{result.calibrated_for}`"
     borrowed = [
         f" For {r.view_count} that of `{r.calibrated_for}` is used, which is only approximate."

@@ -77,10 +77,6 @@ RESULT = (
 )  # fmt: skip
 """What is told of every result."""
 
-CALIBRATION = (
-    "ece_uncalibrated", "ece", "cross_validated_ece", "nll_uncalibrated", "nll", "temperature",
-)  # fmt: skip
-
 
 def figure_rows(scores: Iterable[Score], names: Sequence[str] = RESULT) -> list[list[str]]:
     """Return a row for each figure: its title, then the figure of each score."""

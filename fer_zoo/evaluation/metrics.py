@@ -104,8 +104,7 @@ class Evaluation(Score):
     @property
     def detected(self) -> list[str]:
         """The classes that count for the detection rate."""
-        pairs = zip(self.labels, detected(self.confusion), strict=True)
-        return [name for name, is_detected in pairs if is_detected]
+        return [self.labels[i] for i in detected(self.confusion)]
 
     def probabilities(self, temperature: float | None = None) -> Tensor:
         """Return the probabilities `(N, K)`, float64, at the model's temperature or another."""
@@ -250,7 +249,7 @@ def score_metrics(
         "bootstrap_interval": _bootstrap(stats, right),
         "balanced_accuracy": float(np.nanmean(recall)),
         "macro_f1": float(f1),
-        "detection_rate": sum(detected(confusion)) / len(present),
+        "detection_rate": len(detected(confusion)) / len(present),
         "nll": float(F.cross_entropy(calibrated, targets)),
         "nll_uncalibrated": float(F.cross_entropy(exact, targets)),
         "ece": expected_calibration_error(calibrated, targets),
@@ -265,9 +264,9 @@ def score_metrics(
     }
 
 
-def detected(confusion: list[list[int]]) -> list[bool]:
-    """Return, for each class (row), whether it is predicted more often than any other."""
-    return [row[i] > max([0, *row[:i], *row[i + 1 :]]) for i, row in enumerate(confusion)]
+def detected(confusion: list[list[int]]) -> list[int]:
+    """Return the classes (rows) that are predicted more often than any other."""
+    return [i for i, row in enumerate(confusion) if row[i] > max([0, *row[:i], *row[i + 1 :]])]
 
 
 def expected_calibration_error(scores: Tensor, targets: Tensor) -> float:

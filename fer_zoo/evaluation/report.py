@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from operator import attrgetter
 from typing import Any
 
 from fer_zoo.data import FaceDataset
@@ -98,12 +99,9 @@ def counterpart(preset: Preset | str) -> Preset | None:
         ('fer40_tencrop', None)
     """
     own = get_preset(preset)
-    arithmetic = (own.resize, own.size, own.mean, own.std)
-    for other in PRESETS.values():
-        alike = (other.resize, other.size, other.mean, other.std) == arithmetic
-        if alike and (other.num_views > 1) != (own.num_views > 1):
-            return other
-    return None
+    alike = attrgetter("resize", "size", "mean", "std")
+    others = (p for p in PRESETS.values() if (p.num_views > 1) != (own.num_views > 1))
+    return next((other for other in others if alike(other) == alike(own)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
