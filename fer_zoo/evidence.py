@@ -44,7 +44,7 @@ class Score:
     Attributes:
         views: per face.
         selection: how the epoch, the fusion or the seed was chosen.
-        interval: 95 % Wilson interval of it.
+        interval: 95 % Wilson interval of the accuracy.
         bootstrap_interval: 95 % percentile interval of it over resamples of the faces.
         balanced_accuracy: mean recall over the classes.
         macro_f1: mean F1 over the classes.
@@ -56,9 +56,8 @@ class Score:
 
     Example:
         >>> import fer_zoo
-        >>> score = fer_zoo.create("resnet18_025", weights="default").evidence.scores[0]
-        >>> score.accuracy, score.preset, score.n
-        (0.69295, 'fer40_center', 3589)
+        >>> fer_zoo.create("resnet18_025", weights="default").evidence.scores[0].accuracy
+        0.69295
     """
 
     faces: Faces
@@ -274,10 +273,7 @@ class Evidence:
     Example:
         >>> import fer_zoo
         >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> model.evidence.weights
-        'resnet18_025.fer2013'
-        >>> for parameter in model.parameters():
-        ...     parameter.data *= 1.01
+        >>> model.fc.bias.data += 1
         >>> model.evidence
         Evidence(started_from='resnet18_025.fer2013')
     """

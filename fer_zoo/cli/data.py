@@ -10,7 +10,7 @@ from fer_zoo._files import replacing
 from fer_zoo.cli.options import PATH, json_option, main
 from fer_zoo.cli.show import cell, out, print_json, print_table
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
-from fer_zoo.evaluation.card import prepare_folder
+from fer_zoo.evaluation.card import prepare_folder, write_text
 from fer_zoo.plots import contact_sheet
 
 SHEET = 96
@@ -67,10 +67,8 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
 
 def _write(found: DataReport, folder: Path) -> None:
     """Write the report and its sheets, and remove sheets of an earlier report."""
-    with replacing(folder / "report.json") as path:
-        path.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
-    with replacing(folder / "report.md") as path:
-        path.write_text(found.to_markdown(), encoding="utf-8")
+    write_text(folder / "report.json", json.dumps(found.to_dict(), indent=1))
+    write_text(folder / "report.md", found.to_markdown())
     for name, (title, groups) in found.worst().items():
         target = folder / f"{name}.png"
         target.unlink(missing_ok=True)
@@ -87,10 +85,6 @@ def _draw(found: DataReport, title: str, groups: Sequence[Group], path: Path) ->
         before = f"{number}: " if len(group.faces) > 1 else ""
         faces += group.faces
         captions += [f"{before}{f.name[-22:]}\n{f.split}, {f.label}" for f in group.faces]
-    shown = f"the first {SHEET} of {len(faces)}" if len(faces) > SHEET else f"{len(faces)}"
-    sheet = contact_sheet(
-        found.images[[face.row for face in faces[:SHEET]]],
-        captions[:SHEET],
-        title=f"{found.name}: {title}, {shown} images",
-    )
-    sheet.savefig(path, dpi=150)
+    shown = found.images[[face.row for face in faces[:SHEET]]]
+    told = f"{found.name}: {title}, {len(shown)} of {len(faces)} images"
+    contact_sheet(shown, captions[:SHEET], title=told).savefig(path, dpi=150)

@@ -57,8 +57,8 @@ class FaceDataset:
         wrong = targets[(targets != targets.long()) | (targets < 0) | (targets >= len(self.labels))]
         if len(wrong):
             raise DataError(f"targets must be 0 to {len(self.labels) - 1}, got {wrong[0].item()}")
-        if votes is not None and votes.shape != (len(images), len(self.labels)):
-            shape = (len(images), len(self.labels))
+        shape = (len(images), len(self.labels))
+        if votes is not None and votes.shape != shape:
             raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")
         self.images, self.targets = images.cpu(), targets.cpu().long()
         self.name, self.split = name, split

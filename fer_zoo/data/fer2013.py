@@ -72,13 +72,9 @@ class FER2013(FaceDataset):
         arrays = load_arrays(as_path(root))
         rows = np.flatnonzero(arrays["usage"] == SPLITS.index(split))
         if not len(rows):
-            there = [s for i, s in enumerate(SPLITS) if (arrays["usage"] == i).any()]
-            merged = (
-                " Its folder test/ merges PublicTest and PrivateTest, and its files' names do not "
-                "say which is which, as PrivateTest_10131363.jpg would. Use fer2013.csv instead."
-            )
-            hint = merged if (arrays["usage"] == 3).any() else ""
-            raise DataError(f"{root} has no {split!r} faces, only {there}.{hint}")
+            names = (*SPLITS, "test, which merges PublicTest and PrivateTest: use fer2013.csv")
+            there = [name for i, name in enumerate(names) if (arrays["usage"] == i).any()]
+            raise DataError(f"{root} has no {split!r} faces, only {there}")
         super().__init__(
             torch.from_numpy(arrays["images"][rows]),
             torch.from_numpy(arrays["targets"][rows]).long(),

@@ -25,13 +25,12 @@ COLUMNS = (*LABELS, "unknown", "nf")
 class FERPlus(FaceDataset):
     r"""One split of FER2013 with FER+'s eight classes.
 
-    The vote file's rows are the csv's rows (the numbers in its file names are not), so `root` must
-    hold `fer2013.csv` or `icml_face_data.csv`, and `fer2013new.csv` beside it. As in the paper,
-    single votes are dropped as outliers, a face counts where more than half of the rest agree, and
-    faces that most call unknown or no face are left out; `dropped` says how many.
+    As in the paper, single votes are dropped as outliers, a face counts where more than half of the
+    rest agree, and faces that most call unknown or no face are left out.
 
     Args:
-        root: folder that holds both files.
+        root: folder that holds `fer2013.csv` or `icml_face_data.csv`, and `fer2013new.csv`, whose
+            rows are the csv's rows.
         split: as for `FER2013`.
         votes: the vote file, if it is elsewhere.
 
@@ -63,17 +62,12 @@ class FERPlus(FaceDataset):
     ) -> None:
         source = find_csv(as_path(root))
         if source is None:
-            raise DataError(
-                f"{root} holds no fer2013.csv; FER+ maps votes by csv row, so no folder will do"
-            )
+            raise DataError(f"{root} holds no fer2013.csv, to whose rows FER+'s votes belong")
         faces = FER2013(root, split)
         path = source.parent / VOTES_FILE if votes is None else as_path(votes)
         table = read_votes(path, load_arrays(Path(root))["usage"])
         if table is None:
-            raise DataError(
-                f"the rows of {path} are not those of {source}: FER+ maps by row, so the csv must "
-                "be the official one, whole and in its order"
-            )
+            raise DataError(f"the rows of {path} are not those of {source}, the official csv's")
         counted, winner = majority(table[faces.rows.numpy()])
         keep = torch.from_numpy((winner >= 0) & (winner < len(LABELS)))
         shares = torch.from_numpy(counted[:, : len(LABELS)])[keep].float()

@@ -234,6 +234,7 @@ def data_report(
     families: dict[int, list[list[int]]] = {}
     for rows, family in zip(copies.values(), member.tolist(), strict=True):
         families.setdefault(family, []).append(rows)
+    links = firsts[i], firsts[j], bits, likeness.round(4)
     near = [sorted(chain.from_iterable(f)) for f in families.values() if len(f) > 1]
     counts: dict[str, dict[str, int]] = {}
     for face in faces:
@@ -246,10 +247,7 @@ def data_report(
         constant=tuple(faces[row] for row in np.flatnonzero(deviation < BLANK)),
         exact=_groups(faces, [rows for rows in copies.values() if len(rows) > 1]),
         near=_groups(faces, near),
-        links=tuple(
-            (int(firsts[a]), int(firsts[b]), int(d), round(float(r), 4))
-            for a, b, d, r in zip(i, j, bits, likeness, strict=True)
-        ),
+        links=tuple(zip(*(column.tolist() for column in links), strict=True)),
         non_faces=non_faces,
         doubted=doubted,
         notes=tuple(notes),

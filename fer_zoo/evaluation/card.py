@@ -94,8 +94,8 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
         writer.writeheader()
         writer.writerows(map(asdict, mistakes))
-    _write(path / "evaluation.json", json.dumps(to_json([report], command), indent=1))
-    _write(path / "card.md", make_card(report, command=command))
+    write_text(path / "evaluation.json", json.dumps(to_json([report], command), indent=1))
+    write_text(path / "card.md", make_card(report, command=command))
     return path / "card.md"
 
 
@@ -125,7 +125,7 @@ def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) 
     if comparisons := compare_all(reports):
         parts += ["## McNemar's exact test", markdown(comparison_rows(comparisons))]
     path = Path(folder) / "comparison.md"
-    _write(path, "\n\n".join(parts))
+    write_text(path, "\n\n".join(parts))
     return path
 
 
@@ -314,6 +314,7 @@ def _mistakes(report: Report) -> list[str]:
     ]
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")

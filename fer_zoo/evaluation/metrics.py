@@ -46,10 +46,8 @@ class Evaluation(Score):
 
     Attributes:
         state: a digest of the network that was evaluated, of its tensors and its layers.
-        weights: the address of its weights, where they have one.
         calibrated_for: the preset whose temperature was taken; empty for an uncalibrated model.
-        recall: of each class.
-        recall_interval: 95 % Wilson interval of each.
+        recall: of each class, `recall_interval` with its 95 % Wilson interval.
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
         note: what to keep in mind, if anything.
         source: what the model was loaded from, where that says more than its name.
@@ -173,9 +171,8 @@ def evaluate(
     fitted = known.calibration.temperature if known.calibration else {}
     presets = (arithmetic.name, network.preset)
     calibrated_for = next((name for name in presets if name in fitted), "")
-    figures = score_metrics(
-        scores, targets, network.labels, temperature=fitted.get(calibrated_for, 1.0)
-    )
+    temperature = fitted.get(calibrated_for, 1.0)
+    figures = score_metrics(scores, targets, network.labels, temperature=temperature)
     return Evaluation(
         model=network.name,
         state=_state_of(network),
@@ -257,8 +254,8 @@ def score_metrics(
         "temperature": temperature,
         "recall": dict(zip(labels, recall, strict=True)),
         "recall_interval": {
-            name: _wilson(stats, row[i], sum(row))
-            for i, (name, row) in enumerate(zip(labels, confusion, strict=True))
+            name: _wilson(stats, confusion[i][i], sum(confusion[i]))
+            for i, name in enumerate(labels)
         },
         "confusion": confusion,
     }

@@ -45,6 +45,15 @@ def make_model_card(
         rules = dict.fromkeys(score.selection or "not recorded" for score in scores)
         table = markdown([*zip(*figure_rows(scores, SHOWN), strict=True)])
         evidence = f"{table}\n\nSelection: {'; '.join(rules)}."
+    storage = model.evidence.storage or Storage(dtype="float32")
+    dtype = stored or storage.dtype
+    costs = [
+        f"- stored as {dtype}: {points(cost.gain)} points of accuracy against {cost.against} "
+        f"(`{cost.preset}`, {cost.faces})"
+        for cost in storage.costs
+        if cost.dtype == dtype
+    ]
+    unknown = "" if dtype == "float32" else "; its cost: not measured"
     parts = [
         f"---\n{_metadata(model, place, scores)}\n---",
         f"# {place.rpartition('/')[2]}",
@@ -56,7 +65,7 @@ def make_model_card(
         "## Evidence",
         evidence,
         "## Storage",
-        "\n".join(storage_lines(model.evidence.storage, stored)),
+        "\n".join(costs or [f"- stored as {dtype}{unknown}"]),
         "## Where it comes from",
         "\n".join(origin(model)),
         "## Limits",
@@ -64,19 +73,6 @@ def make_model_card(
         made_by(),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def storage_lines(storage: Storage | None, stored: str = "") -> list[str]:
-    """Return what the stored precision costs, as the lines of a Markdown list."""
-    dtype = stored or (storage.dtype if storage else "float32")
-    costs = [cost for cost in (storage.costs if storage else ()) if cost.dtype == dtype]
-    if not costs:
-        return [f"- stored as {dtype}" + ("" if dtype == "float32" else "; its cost: not measured")]
-    return [
-        f"- stored as {dtype}: {points(cost.gain)} points of accuracy against {cost.against} "
-        f"(`{cost.preset}`, {cost.faces})"
-        for cost in costs
-    ]
 
 
 def _metadata(model: Classifier, place: str, scores: Sequence[Score]) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
 from operator import attrgetter
 from typing import Any
 
@@ -110,7 +110,6 @@ class Report:
 
     Attributes:
         results: its evaluations, first the one with the preset that counts.
-        robustness: on corrupted faces, if that was measured.
 
     Example:
         >>> import torch, fer_zoo
@@ -178,9 +177,7 @@ def measure(
 
 
 def compare_all(reports: Sequence[Report]) -> list[Comparison]:
-    """Return each model's gain by ten views, then each pair of models with equally many views.
-
-    Models that were evaluated on other faces than the first are left out.
+    """Return each model's gain by ten views, then each pair with equally many views on equal faces.
 
     Example:
         >>> import torch, fer_zoo
@@ -190,12 +187,10 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
         4
     """
     found = [report.gain for report in reports if report.gain is not None]
-    faces = reports[0].results[0].faces.fingerprint
-    same = [r for r in reports if r.results[0].faces.fingerprint == faces]
-    for first, second in combinations(same, 2):
-        found.append(compare(first.results[0], second.results[0]))
-        others = zip(first.results[1:], second.results[1:], strict=False)
-        found += [compare(a, b) for a, b in others if a.views == b.views]
+    for first, second in combinations(reports, 2):
+        for a, b in product(first.results, second.results):
+            if a.views == b.views and a.faces.fingerprint == b.faces.fingerprint:
+                found.append(compare(a, b))
     return found
 
 
@@ -204,7 +199,6 @@ class Mistake:
     """One face that was labelled wrong.
 
     Attributes:
-        index: of the face in the data.
         source: its file, or its place among all rows of FER2013 (0 is the one below the header).
         true: the class in the data; `true_probability` is what the model gives to it.
         predicted: the class the model says, with `probability`.

@@ -230,8 +230,8 @@ def history(
     from matplotlib.lines import Line2D
     from matplotlib.ticker import MaxNLocator
 
-    panels = zip(figure.subplots(1, 2), ("accuracy", "loss"), (100, 1), strict=True)
-    for axes, what, scale in panels:
+    parts = (("accuracy", 100, "accuracy %"), ("loss", 1, "loss (nats)"))
+    for axes, (what, scale, title) in zip(figure.subplots(1, 2), parts, strict=True):
         for i, run in enumerate(named.values()):
             look = looks.line_look(i)
             best = max(run, key=lambda epoch: epoch.val_accuracy)
@@ -245,7 +245,7 @@ def history(
                 axes.plot([epoch.epoch for epoch in run], values, style, **marked, **look)
         if fused is not None and what == "accuracy":
             axes.axhline(100 * fused, color="black", linewidth=1, linestyle="--")
-        axes.set(xlabel="epoch", ylabel={"accuracy": "accuracy %", "loss": "loss (nats)"}[what])
+        axes.set(xlabel="epoch", ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     entries = [(name, looks.line_look(i)) for i, name in enumerate(named) if name]
@@ -323,5 +323,4 @@ def _title(evaluation: "Evaluation") -> str:
 
 
 def _is_history(run: object) -> bool:
-    epochs = isinstance(run, Sequence) and not isinstance(run, str) and len(run) > 0
-    return epochs and all(hasattr(epoch, "val_accuracy") for epoch in run)  # type: ignore[attr-defined]
+    return isinstance(run, Sequence) and bool(run) and all(hasattr(e, "val_accuracy") for e in run)
