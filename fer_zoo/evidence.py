@@ -42,12 +42,10 @@ class Score:
     was fitted on the others: the fusion, where it was fitted on these faces, and the temperature.
 
     Attributes:
-        views: per face.
         selection: how the epoch, the fusion or the seed was chosen.
         interval: 95 % Wilson interval of the accuracy.
         bootstrap_interval: 95 % percentile interval of it over resamples of the faces.
-        balanced_accuracy: mean recall over the classes.
-        macro_f1: mean F1 over the classes.
+        balanced_accuracy: mean recall over the classes; `macro_f1` mean F1.
         detection_rate: share of the classes with faces whose most frequent prediction is the class
             itself; the thesis' emotion detection rate.
         nll: mean cross-entropy in nats.
@@ -104,7 +102,6 @@ class Training:
     Attributes:
         recipe: the settings, as `fer_zoo.training.Recipe.to_dict` returns them.
         validation: what the epoch was chosen on.
-        selection: how the epoch was chosen, in words.
         epoch: the one that was kept; None for a mean of several runs.
         val_accuracy: on the validation faces then, from 0 to 1.
         start: a hash of what it started from, the head left out.
@@ -266,7 +263,6 @@ class Evidence:
     Attributes:
         state: the digest of the tensors it speaks of, `Classifier.state`.
         weights: the address of these very tensors: a record's, or a commit of the Hub.
-        fusion_fit: how an ensemble's fusion was fitted.
         storage: what the tensors are, or were, stored in.
         started_from: where the network comes from, in words.
 

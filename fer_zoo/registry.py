@@ -31,11 +31,8 @@ class Registry(Mapping[str, T]):
         unwanted = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         if not all(isinstance(p, str) for p in (pattern, *unwanted)):
             raise ArgumentError(f"patterns are text, got {pattern!r:.80}, exclude={exclude!r:.80}")
-        return sorted(
-            name
-            for name in self._entries
-            if fnmatchcase(name, pattern) and not any(fnmatchcase(name, u) for u in unwanted)
-        )
+        found = (name for name in self._entries if fnmatchcase(name, pattern))
+        return sorted(name for name in found if not any(fnmatchcase(name, u) for u in unwanted))
 
     def __getitem__(self, name: str) -> T:
         if name in self:

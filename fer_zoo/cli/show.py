@@ -100,16 +100,14 @@ def print_table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> None:
 
 def print_results(results: Sequence[Evaluation]) -> None:
     """Print evaluations side by side, a column each; their numbers are above."""
-    numbers = [str(i) for i in range(1, len(results) + 1)]
-    out.print(f"{cell(str(results[0].faces))}; with 95 % intervals\n", soft_wrap=True)
+    numbers, first = [str(i) for i in range(1, len(results) + 1)], results[0]
+    out.print(f"{cell(str(first.faces))}; with 95 % intervals\n", soft_wrap=True)
     titles = ["model", *(r.title for r in results)]
     views = figure_rows(results, ["preset", "view_count"])
     print_table([*zip(["", *numbers], titles, *views, strict=True)])
     out.print()
     rows = [["", *numbers], *figure_rows(results, DETAILS)]
-    rows += [
-        [f"recall %, {n}", *(percent(r.recall[n]) for r in results)] for n in results[0].labels
-    ]
+    rows += [[f"recall %, {n}", *(percent(r.recall[n]) for r in results)] for n in first.labels]
     print_table(rows)
 
 

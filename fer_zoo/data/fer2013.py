@@ -172,12 +172,8 @@ def _read_csv(path: Path) -> Arrays:
 
 
 def _folder_files(root: Path) -> list[Path]:
-    return sorted(
-        p
-        for part in ("train", "test", "validation")
-        for p in (root / part).glob("*/*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    )
+    found = (p for part in ("train", "test", "validation") for p in (root / part).glob("*/[!.]*"))
+    return sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _read_folder(root: Path, files: list[Path]) -> Arrays:

@@ -62,7 +62,7 @@ class FERPlus(FaceDataset):
     ) -> None:
         source = find_csv(as_path(root))
         if source is None:
-            raise DataError(f"{root} holds no fer2013.csv, to whose rows FER+'s votes belong")
+            raise DataError(f"{root} holds no fer2013.csv, and FER+ maps votes by csv row")
         faces = FER2013(root, split)
         path = source.parent / VOTES_FILE if votes is None else as_path(votes)
         table = read_votes(path, load_arrays(Path(root))["usage"])

@@ -92,16 +92,12 @@ def image_files(folder: Path) -> list[Path]:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png"):
-        ...         Path(folder, name).touch()
+        ...     Path(folder, "a.JPG").touch()
         ...     [path.name for path in image_files(Path(folder))]
         ['a.JPG', 'b.png']
     """
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not _is_hidden(p, folder)
-    )
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(p for p in found if not _is_hidden(p, folder))
 
 
 def _is_hidden(path: Path, root: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from tqdm import tqdm
 
@@ -88,7 +89,6 @@ class DataReport:
     Attributes:
         name: `"FER2013"`, or the folder's name.
         counts: faces per split and class.
-        near_bits: the largest distance of hashes that was allowed.
         constant: blank images; they are in none of the groups.
         exact: groups of faces with equal pixels.
         near: groups of faces linked by near duplicates, exact copies of them included.
@@ -128,9 +128,7 @@ class DataReport:
     def tables(self) -> dict[str, list[list[str]]]:
         """Return the figures as tables of cells under their titles, heads first."""
         classes = next(iter(self.counts.values()))
-        rows = [
-            [split, *map(str, (sum(n.values()), *n.values()))] for split, n in self.counts.items()
-        ]
+        rows = [[s, *map(str, (sum(n.values()), *n.values()))] for s, n in self.counts.items()]
         tables = {"Faces": [["split", "faces", *classes], *rows]}
         odd = [["images that show nothing", *self._by_split(self.constant)]]
         if self.non_faces is not None and self.doubted is not None:
@@ -318,22 +316,19 @@ def _near_pairs(
 
 def _likeness(images: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the correlation of the first's core with the second at the best shift."""
-    height, width = (side - 2 * SHIFT for side in images.shape[1:])
-    best = np.full(len(first), -1.0)
-    for start in range(0, len(first), 1024):
-        part = slice(start, start + 1024)
-        core = _standardised(images[first[part], SHIFT : SHIFT + height, SHIFT : SHIFT + width])
-        for y in range(2 * SHIFT + 1):
-            for x in range(2 * SHIFT + 1):
-                other = _standardised(images[second[part], y : y + height, x : x + width])
-                best[part] = np.maximum(best[part], np.einsum("np,np->n", core, other))
+    best = np.empty(len(first))
+    for start in range(0, len(first), 128):
+        part = slice(start, start + 128)
+        core = _standardised(images[first[part], SHIFT:-SHIFT, SHIFT:-SHIFT])
+        windows = sliding_window_view(images[second[part]], core.shape[1:], (1, 2))
+        best[part] = np.einsum("nij,nyxij->nyx", core, _standardised(windows)).max((1, 2))
     return best
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    flat -= flat.mean(1, keepdims=True)
-    unit: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    centred = images - images.mean((-2, -1), dtype=np.float32, keepdims=True)
+    norm = np.linalg.norm(centred, axis=(-2, -1), keepdims=True)
+    unit: np.ndarray = centred / np.maximum(norm, 1e-6)
     return unit
 
 

@@ -202,7 +202,7 @@ def versions() -> dict[str, str]:
 
 def made_by() -> str:
     """Return the versions as the last line of a card."""
-    return "Made by " + ", ".join(f"{name} {version}" for name, version in versions().items())
+    return "Made by " + ", ".join(map(" ".join, versions().items()))
 
 
 def origin(model: Classifier, indent: str = "") -> list[str]:
@@ -267,10 +267,7 @@ def _recalls(results: Sequence[Evaluation]) -> list[str]:
 
 def _gain(report: Report) -> str:
     if (c := report.gain) is None:
-        return (
-            "Only this one was measured: no preset is registered that differs in the number of "
-            "views alone, or only this one was asked for."
-        )
+        return "Measured alone: no preset is registered that differs in views, or one was given."
     return (
         f"Ten views instead of one: **{points(c.difference)} points** (McNemar's exact test: "
         f"p = {p_value(c.p_value)}; {c.only_second} faces only ten views have right, "

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,8 @@ from fer_zoo.transforms import Preset
 
 SIDE = 48
 """Lengths below are in px of a face of this side; other sizes are corrupted in proportion."""
-EYES = (17, 24, 36)
-"""Row and column of the centre, and width, of the eyes in the mean face of FER2013's Training."""
-MOUTH = (38, 24, 26)
-"""The same of the mouth."""
+EYES, MOUTH = (17, 24, 36), (38, 24, 26)
+"""Row and column of the centre, and width, in the mean face of FER2013's Training."""
 
 
 def _apply(operation: str, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -113,12 +112,11 @@ class Corruption:
     """Takes uint8 images `(N, H, W)` and a severity from 1 to 5, and returns new ones alike.
 
     Attributes:
-        severities: what 1 to 5 mean.
-        unit: in which.
+        severities: what 1 to 5 mean, in `unit`.
         change: from images and one of `severities` to images.
 
     Example:
-        >>> CORRUPTIONS["blur"](torch.zeros(2, 48, 48, dtype=torch.uint8), 3).shape
+        >>> CORRUPTIONS["blur"](torch.zeros(2, 48, 48).byte(), 3).shape
         torch.Size([2, 48, 48])
     """
 
@@ -262,18 +260,13 @@ def robustness(
         raise ArgumentError(f"severities are some of 1 to 5, got {severities!r:.80}")
     network, data = resolve(model), check_faces(data)
     clean = evaluate(network, data, preset=preset, batch_size=batch_size)
-    accuracy: dict[str, tuple[float, ...]] = {}
-    total = len(chosen) * len(listed)
-    with tqdm(total=total, desc="corruptions", disable=None if progress else True) as bar:
-        for name, corruption in chosen.items():
-            shares = []
-            for severity in listed:
-                images = corruption(data.images, severity)
-                members = member_scores(network, images, preset=preset, batch_size=batch_size)
-                right = fuse(network, members).argmax(1) == clean.targets
-                shares.append(float(right.double().mean()))
-                bar.update()
-            accuracy[name] = tuple(shares)
+    accuracy: dict[str, tuple[float, ...]] = dict.fromkeys(chosen, ())
+    pairs = list(product(chosen, listed))
+    for name, severity in tqdm(pairs, desc="corruptions", disable=None if progress else True):
+        images = chosen[name](data.images, severity)
+        members = member_scores(network, images, preset=preset, batch_size=batch_size)
+        right = fuse(network, members).argmax(1) == clean.targets
+        accuracy[name] += (float(right.double().mean()),)
     return Robustness(clean=clean, severities=tuple(listed), accuracy=accuracy)
 
 

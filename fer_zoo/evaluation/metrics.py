@@ -1,7 +1,4 @@
-"""Figures that carry their evidence.
-
-The metrics are scikit-learn's and torchmetrics', the intervals SciPy's.
-"""
+"""Figures with their evidence: scikit-learn's and torchmetrics' metrics, SciPy's intervals."""
 
 import hashlib
 import math
@@ -30,12 +27,8 @@ from fer_zoo.transforms import Preset
 from fer_zoo.transforms.presets import get_preset
 
 PRIVATE_NOTE = "PrivateTest: for reporting only; nothing may be chosen by this figure"
-BINS = 15
-"""Of equal width, for the calibration error."""
-RESAMPLES = 10_000
-"""Draws of the bootstrap interval."""
-FOLDS = 5
-"""Parts of the cross-validation of the temperature."""
+BINS, FOLDS = 15, 5
+"""Of the calibration error, and of the cross-validation of the temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +42,6 @@ class Evaluation(Score):
         calibrated_for: the preset whose temperature was taken; empty for an uncalibrated model.
         recall: of each class, `recall_interval` with its 95 % Wilson interval.
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
-        note: what to keep in mind, if anything.
         source: what the model was loaded from, where that says more than its name.
         scores: uncalibrated, `(N, K)`; not part of the JSON.
         targets: `(N,)`, indices into `labels`; not part of the JSON.
@@ -304,9 +296,8 @@ def _bootstrap(stats: Any, right: np.ndarray) -> tuple[float, float]:
     found = stats.bootstrap(
         (right.astype(np.float64),),
         np.mean,
-        n_resamples=RESAMPLES,
+        n_resamples=10_000,
         batch=max(1, 1_000_000 // len(right)),  # 8 MB at a time
-        confidence_level=0.95,
         method="percentile",
         random_state=np.random.default_rng(0),
     )

@@ -13,7 +13,6 @@ OFFICIAL = {"public": "PublicTest", "private": "PrivateTest", "train": "Training
 METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "balanced_accuracy": "balanced_accuracy"}
 """Which figures go into the Hub's `model-index`, and what it calls them."""
 SHOWN = ("faces", "view_count", "preset", "accuracy", "interval", "balanced_accuracy", "macro_f1")
-"""Which are in the table."""
 
 
 def make_model_card(

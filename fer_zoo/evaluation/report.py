@@ -26,8 +26,7 @@ class Comparison:
     Attributes:
         first: model and preset of one; `second` those of the other.
         difference: accuracy of the second minus that of the first, from -1 to 1.
-        only_first: faces that only the first labels right.
-        only_second: faces that only the second labels right.
+        only_first: faces that only the first labels right; `only_second` only the second.
         p_value: two-sided; how often chance alone would split the faces on which exactly one is
             right as unevenly, if both were equally good (McNemar 1947, exact binomial).
 
