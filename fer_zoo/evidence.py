@@ -106,7 +106,6 @@ class Training:
         val_accuracy: on the validation faces then, from 0 to 1.
         start: a hash of what it started from, the head left out.
         teacher: a hash of the teacher's answers, or of the teacher.
-        frozen: the parameters that the caller had frozen.
 
     Example:
         >>> import fer_zoo

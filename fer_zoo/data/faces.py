@@ -42,8 +42,7 @@ class FaceDataset:
     ) -> None:
         tensors = [images, targets] if votes is None else [images, targets, votes]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
-            kinds = [type(tensor).__name__ for tensor in tensors]
-            raise DataError(f"images, targets and votes are tensors, got {kinds}")
+            raise DataError(f"images, targets and votes are tensors, got {[*map(type, tensors)]}")
         if images.dtype != torch.uint8 or images.ndim != 3 or targets.shape != images.shape[:1]:
             raise DataError(
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "

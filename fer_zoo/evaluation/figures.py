@@ -75,7 +75,6 @@ RESULT = (
     "accuracy", "interval", "bootstrap_interval", "balanced_accuracy", "macro_f1",
     "detection_rate", "nll", "ece", "temperature",
 )  # fmt: skip
-"""What is told of every result."""
 
 
 def figure_rows(scores: Iterable[Score], names: Sequence[str] = RESULT) -> list[list[str]]:

@@ -156,9 +156,8 @@ def evaluate(
     if not len(targets):
         raise ArgumentError(f"{data.name} holds no faces to evaluate on")
     arithmetic = get_preset(network.preset if preset is None else preset)
-    members = member_scores(
-        network, data.images, preset=arithmetic, batch_size=batch_size, progress=progress
-    )
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    members = member_scores(network, data.images, preset=arithmetic, **how)
     scores, known = fuse(network, members), network.evidence
     fitted = known.calibration.temperature if known.calibration else {}
     presets = (arithmetic.name, network.preset)

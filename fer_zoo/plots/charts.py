@@ -120,9 +120,7 @@ def recalls(evaluations: "Evaluation | Sequence[Evaluation]") -> Any:
 
 
 def robustness(results: "Robustness | Sequence[Robustness]") -> Any:
-    """Return a figure: accuracy against severity, one panel per corruption.
-
-    A dashed line, with its marker at severity 0, is the accuracy on clean faces.
+    """Return a figure: accuracy against severity, one panel per corruption; dashed on clean faces.
 
     Args:
         results: one, or up to eight of the same corruptions to compare.
