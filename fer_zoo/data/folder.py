@@ -94,7 +94,7 @@ def image_files(folder: Path) -> list[Path]:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     Path(folder, "a.JPG").touch()
         ...     [path.name for path in image_files(Path(folder))]
-        ['a.JPG', 'b.png']
+        ['a.JPG']
     """
     found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     return sorted(p for p in found if not _is_hidden(p, folder))
