@@ -49,7 +49,7 @@ class ImageFolder(FaceDataset):
     def __init__(self, root: str | os.PathLike[str], *, size: int = 48) -> None:
         base = as_path(root)
         if not base.is_dir():
-            raise DataError(f"{base} is not a folder")
+            raise DataError(f"{base} does not exist or is not a folder")
         classes = sorted(p.name for p in base.iterdir() if p.is_dir() and not _is_hidden(p, base))
         files = [(p, k) for k, name in enumerate(classes) for p in image_files(base / name)]
         empty = [name for k, name in enumerate(classes) if k not in {c for _, c in files}]
