@@ -4,17 +4,7 @@ from collections.abc import Sequence
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    r"""Return rows, the first of which is the head, as a Markdown table.
-
-    Example:
-        >>> print(markdown([["class", "faces"], ["calm|tense", "3"]]))
-        | class | faces |
-        | --- | --- |
-        | calm\|tense | 3 |
-    """
+    """Return rows, the first of which is the head, as a Markdown table."""
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", r"\|").split("\n"))
+    cells = [[c.replace("|", r"\|").replace("\n", " ") for c in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -18,16 +18,7 @@ from fer_zoo.errors import LabelError
 FER2013: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The order of FER2013's csv files, where class 0 is angry and class 6 neutral."""
 
-FERPLUS: tuple[str, ...] = (
-    "neutral",
-    "happy",
-    "surprise",
-    "sad",
-    "angry",
-    "disgust",
-    "fear",
-    "contempt",
-)
+FERPLUS = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 """The order of FER+'s vote columns, without its `unknown` and `NF` (no face)."""
 
 _ALIASES = {
@@ -59,8 +50,7 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
     """Return `names` as a tuple, or say why they cannot label a head.
 
     Raises:
-        LabelError: `names` is a single string, holds something that is no name, names one class
-            twice (aliases count as the same), or there are not `num_classes` of them.
+        LabelError: they are no names, name one class twice, or are not `num_classes`.
 
     Example:
         >>> check_labels(["cat", "dog"], num_classes=2)
@@ -75,8 +65,7 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
     for name in labels:
         if (other := seen.setdefault(canonical(name), name)) != name or labels.count(name) > 1:
             raise LabelError(
-                f"labels {other!r} and {name!r} name the same class in {labels!r}: "
-                "merge them or rename one"
+                f"{other!r} and {name!r} name the same class in {labels!r}: merge them"
             )
     if num_classes is not None and len(labels) != num_classes:
         raise LabelError(f"{num_classes} classes need {num_classes} labels, got {labels!r}")
@@ -97,10 +86,8 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
     """
     a, b = ([canonical(name) for name in check_labels(names)] for names in (source, target))
     if set(a) != set(b) or len(a) != len(b):
-        raise LabelError(
-            f"different classes: {tuple(source)} lacks {sorted(set(b) - set(a))}, {tuple(target)} "
-            f"lacks {sorted(set(a) - set(b))}"
-        )
+        lacking = sorted(set(b) - set(a)), sorted(set(a) - set(b))
+        raise LabelError(f"different classes: {source} lacks {lacking[0]}, {target} {lacking[1]}")
     return [a.index(name) for name in b]
 
 
@@ -109,21 +96,16 @@ def align(
 ) -> Tensor:
     """Return scores for one set of labels as scores for another.
 
-    The softmax of the result is the probability of each class of `target`, given that it is one of
-    them: classes of `source` that `target` leaves out are ruled out.
+    The softmax of the result, `(..., len(target))`, is the probability of each class of `target`,
+    given that it is one of them.
 
     Args:
         scores: logits or log-probabilities `(..., K)`, in the order of `source`.
         source: the labels of the head, e.g. `model.labels`.
-        target: names in the order wanted, all of them known to `source` (aliases allowed), or
-            coarser classes, each with the names that it is made of.
-
-    Returns:
-        Scores `(..., len(target))`.
+        target: names in the order wanted, or coarser classes, each with its names in `source`.
 
     Raises:
-        LabelError: a class of `target` has no counterpart in `source`, or one of `source` is in
-            two of `target`.
+        LabelError: a class of `target` is not in `source`, or one of `source` in two of it.
 
     Example:
         >>> scores = torch.tensor([0.5, 0.1, 0.4]).log()

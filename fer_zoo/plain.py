@@ -6,7 +6,6 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
@@ -15,17 +14,10 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError
 
 T = TypeVar("T")
-HALVES = (torch.float16, torch.bfloat16)
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value as JSON holds it; a dataclass leaves out what is empty by default.
-
-    Example:
-        >>> from fer_zoo.evidence import Faces
-        >>> to_plain(Faces(name="mine", n=3))
-        {'name': 'mine', 'n': 3}
-    """
+    """Return a value as JSON holds it; a dataclass leaves out what is empty by default."""
     if is_dataclass(value) and not isinstance(value, type):
         found = {f.name: (f, getattr(value, f.name)) for f in fields(value)}
         return {k: to_plain(v) for k, (f, v) in found.items() if not _left_out(f, v)}
@@ -35,64 +27,28 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type[T], value: Any, where: str) -> T:
-    """Return the dataclass of that type that `to_plain` made `value` of.
-
-    Args:
-        kind: a dataclass of numbers, texts, tuples, dicts and other such dataclasses.
-        value: from a file, so it may be anything.
-        where: what the value is called in messages.
-
-    Raises:
-        ArgumentError: fields are missing or unknown, or hold something else than they should.
-
-    Example:
-        >>> from fer_zoo.evidence import Faces
-        >>> from_plain(Faces, {"name": "mine", "n": True}, "faces")
-        Traceback (most recent call last):
-        fer_zoo.errors.ArgumentError: faces.n must be int, got True
-    """
+    """Return the dataclass that `to_plain` made `value` of, or say what is wrong `where`."""
     return cast(T, _read(kind, value, where))
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one spelling of a plain value: sorted names, no blanks, 1.0 as 1.
-
-    Raises:
-        ValueError: it holds NaN or infinity.
-        TypeError: it holds what is not plain.
-
-    Example:
-        >>> canonical_json({"b": 1.0, "a": [True, 0.5]})
-        b'{"a":[true,0.5],"b":1}'
-    """
-    return json.dumps(
-        _whole(value), sort_keys=True, separators=(",", ":"), allow_nan=False
-    ).encode()
+    """Return the one spelling of a plain value: sorted names, no blanks, 1.0 as 1."""
+    how: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+    return json.dumps(_whole(value), **how).encode()
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], *, as_stored: bool = False) -> str:
-    """Return the sha256 of tensors by name: of their shapes and values, wherever they are.
+    """Return the sha256 of tensors' names, shapes and values, and of their types `as_stored`.
 
-    A float counts as the float32 that has its value, if there is one, so a change of precision or
-    of memory layout that changes no value changes nothing.
-
-    Args:
-        tensors: by name, in any order.
-        as_stored: the precision counts too.
-
-    Example:
-        >>> halves = {"weight": torch.tensor([0.5, 2.0])}
-        >>> digest_tensors(halves) == digest_tensors({"weight": halves["weight"].half()})
-        True
+    Else a float counts as the float32 that has its value, if there is one.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        if not as_stored and tensor.dtype in HALVES:
-            tensor = tensor.float()
-        elif not as_stored and tensor.dtype is torch.float64:
+        if not as_stored and tensor.is_floating_point():
             single = tensor.float()
-            tensor = single if torch.equal(single.double(), tensor) else tensor
+            finer = tensor.dtype is torch.float64 and not torch.equal(single.double(), tensor)
+            tensor = tensor if finer else single
         digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
         if tensor.numel():
             digest.update(cast(Any, tensor.reshape(-1).view(torch.uint8).numpy()))
@@ -104,24 +60,14 @@ def _left_out(field: Field[Any], value: Any) -> bool:
     return value in (None, "", (), {}) and value == default
 
 
-def _needed(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _read(kind: Any, value: Any, where: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
     if origin in (Union, types.UnionType):
-        others = [k for k in inner if k is not type(None)]
-        return (
-            None if value is None and len(others) < len(inner) else _read(others[0], value, where)
-        )
+        if value is None and type(None) in inner:
+            return None
+        return _read(next(k for k in inner if k is not type(None)), value, where)
     if origin is Literal:
         return value if value in inner else _refuse(where, f"one of {list(inner)}", value)
     if origin is tuple and isinstance(value, list | tuple):
@@ -139,17 +85,17 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if is_dataclass(kind) and isinstance(value, Mapping):
         return _read_fields(cast(Any, kind), value, where)
-    name = getattr(origin or kind, "__name__", str(kind))
-    return (
-        value if kind in (int, str, bool) and type(value) is kind else _refuse(where, name, value)
-    )
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    return _refuse(where, getattr(origin or kind, "__name__", str(kind)), value)
 
 
 def _read_fields(kind: Any, value: Mapping[str, Any], where: str) -> Any:
-    hints = _hints(kind)
+    hints = get_type_hints(kind)
     if unknown := sorted(map(str, value.keys() - hints.keys())):
         raise ArgumentError(f"{where} has no {unknown[0]!r:.80}, only {sorted(hints)}")
-    if missing := [f.name for f in fields(kind) if _needed(f) and f.name not in value]:
+    needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [f.name for f in needed if f.name not in value]:
         raise ArgumentError(f"{where} lacks {missing}")
     return kind(**{name: _read(hints[name], v, f"{where}.{name}") for name, v in value.items()})
 

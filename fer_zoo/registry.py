@@ -11,36 +11,14 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """A mapping from names to entries that only grows, and whose errors teach.
-
-    Args:
-        kind: what an entry is called in messages, e.g. `"model"`.
-        list_call: the call that lists all names, quoted in the message for an unknown one.
-
-    Example:
-        >>> colours = Registry[str]("colour", "list_colours()")
-        >>> colours.register("red", "#f00")
-        '#f00'
-        >>> colours.names("r*")
-        ['red']
-        >>> colours["rad"]
-        Traceback (most recent call last):
-        fer_zoo.errors.UnknownNameError: unknown colour 'rad'. Did you mean 'red'? \
-list_colours() lists all.
-    """
+    """A mapping from names to entries of a `kind` ("model") that only grows; its errors teach."""
 
     def __init__(self, kind: str, list_call: str) -> None:
-        self.kind = kind
-        self.list_call = list_call
+        self.kind, self.list_call = kind, list_call
         self._entries: dict[str, T] = {}
 
     def register(self, name: str, entry: T) -> T:
-        """Add `entry` under `name` and return it.
-
-        Raises:
-            ArgumentError: `name` is no non-empty string without whitespace or wildcards.
-            DuplicateNameError: `name` is taken.
-        """
+        """Add `entry` under `name` and return it."""
         if not isinstance(name, str) or not name or any(c.isspace() or c in "*?[]" for c in name):
             raise ArgumentError(f"{name!r} cannot name a {self.kind}: use a word without spaces")
         if name in self._entries:
@@ -53,11 +31,8 @@ list_colours() lists all.
         unwanted = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         if not all(isinstance(p, str) for p in (pattern, *unwanted)):
             raise ArgumentError(f"patterns are text, got {pattern!r:.80}, exclude={exclude!r:.80}")
-        return sorted(
-            name
-            for name in self._entries
-            if fnmatchcase(name, pattern) and not any(fnmatchcase(name, u) for u in unwanted)
-        )
+        found = (name for name in self._entries if fnmatchcase(name, pattern))
+        return sorted(name for name in found if not any(fnmatchcase(name, u) for u in unwanted))
 
     def __getitem__(self, name: str) -> T:
         if name in self:

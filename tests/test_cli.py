@@ -182,6 +182,7 @@ def test_no_name_is_cut_on_a_narrow_terminal_nor_in_a_pipe(tmp_path: Path):
 def test_the_columns_of_predictions_are_even():
     lines = run("predict", FACES).stdout.splitlines()
     assert len(lines) == 1 + len(list(FACES.glob("*.png")))
+    assert lines[0].index("probability") + len("probability") == lines[1].index("%") + 1
     where = lines[0].index("image")
     assert all(line[where:].startswith(str(FACES)) for line in lines[1:])
 

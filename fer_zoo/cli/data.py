@@ -10,7 +10,7 @@ from fer_zoo._files import replacing
 from fer_zoo.cli.options import PATH, json_option, main
 from fer_zoo.cli.show import cell, out, print_json, print_table
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
-from fer_zoo.errors import ArgumentError
+from fer_zoo.evaluation.card import prepare_folder, write_text
 from fer_zoo.plots import contact_sheet
 
 SHEET = 96
@@ -47,13 +47,8 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
 
     Example: fer-zoo data report fer2013.csv --output report/
     """
-    if not root.exists():
-        raise ArgumentError(f"{root} does not exist")
     if output is not None:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ArgumentError(f"--output {output} cannot be written: {error}") from None
+        prepare_folder(output)
     found = data_report(root, near_bits=near_bits)
     if output is not None:
         _write(found, output)
@@ -72,31 +67,14 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
 
 def _write(found: DataReport, folder: Path) -> None:
     """Write the report and its sheets, and remove sheets of an earlier report."""
-    with replacing(folder / "report.json") as path:
-        path.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
-    with replacing(folder / "report.md") as path:
-        path.write_text(found.to_markdown(), encoding="utf-8")
-    for name, (title, groups) in _sheets(found).items():
+    write_text(folder / "report.json", json.dumps(found.to_dict(), indent=1))
+    write_text(folder / "report.md", found.to_markdown())
+    for name, (title, groups) in found.worst().items():
         target = folder / f"{name}.png"
-        if not groups:
-            target.unlink(missing_ok=True)
-            continue
-        with replacing(target) as path:
-            _draw(found, title, groups, path)
-
-
-def _sheets(found: DataReport) -> dict[str, tuple[str, Sequence[Group]]]:
-    conflicts = [group for group in found.exact if len(group.labels) > 1]
-    across = [group for group in found.near if len(group.splits) > 1]
-    return {
-        "constant": ("images that show nothing", [Group(faces=(f,)) for f in found.constant]),
-        "conflicts": ("exact duplicates with several labels", conflicts),
-        "near_across_splits": ("near duplicates across splits", across),
-        "non_faces": (
-            "no face, by most of FER+'s voters",
-            [Group(faces=(f,)) for f in found.non_faces or ()],
-        ),
-    }
+        target.unlink(missing_ok=True)
+        if groups:
+            with replacing(target) as path:
+                _draw(found, title, groups, path)
 
 
 def _draw(found: DataReport, title: str, groups: Sequence[Group], path: Path) -> None:
@@ -107,10 +85,6 @@ def _draw(found: DataReport, title: str, groups: Sequence[Group], path: Path) ->
         before = f"{number}: " if len(group.faces) > 1 else ""
         faces += group.faces
         captions += [f"{before}{f.name[-22:]}\n{f.split}, {f.label}" for f in group.faces]
-    shown = f"the first {SHEET} of {len(faces)}" if len(faces) > SHEET else f"{len(faces)}"
-    sheet = contact_sheet(
-        found.images[[face.row for face in faces[:SHEET]]],
-        captions[:SHEET],
-        title=f"{found.name}, {title}: {shown} images",
-    )
-    sheet.savefig(path, dpi=150)
+    shown = found.images[[face.row for face in faces[:SHEET]]]
+    told = f"{found.name}: {title}, {len(shown)} of {len(faces)} images"
+    contact_sheet(shown, captions[:SHEET], title=told).savefig(path, dpi=150)

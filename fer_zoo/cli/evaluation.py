@@ -7,26 +7,9 @@ from pathlib import Path
 
 import click
 
+from fer_zoo.cli import options, show
 from fer_zoo.cli.inputs import is_ferplus, open_data
-from fer_zoo.cli.options import (
-    PATH,
-    data_option,
-    device_option,
-    fusion_option,
-    json_option,
-    limit_option,
-    main,
-    models_argument,
-    preset_option,
-    weights_option,
-)
-from fer_zoo.cli.show import (
-    print_comparisons,
-    print_confusion,
-    print_json,
-    print_results,
-    print_robustness,
-)
+from fer_zoo.cli.options import PATH, main
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.evaluation import compare_all, measure, write_comparison, write_report
 from fer_zoo.evaluation.card import prepare_folder, to_json
@@ -35,18 +18,18 @@ from fer_zoo.transforms import PRESETS
 
 
 @main.command(short_help="Score models on one split, and compare them.")
-@models_argument
-@data_option
+@options.models_argument
+@options.data_option
 @click.option(
     "--split",
     type=click.Choice(["train", "public", "private"]),
     help="Of FER2013; private is for reporting only. Needed unless the data has no splits.",
 )
-@weights_option
-@fusion_option
-@preset_option
-@limit_option
-@device_option
+@options.weights_option
+@options.fusion_option
+@options.preset_option
+@options.limit_option
+@options.device_option
 @click.option("--robustness", is_flag=True, help="Measure corrupted faces too.")
 @click.option(
     "--report",
@@ -54,7 +37,7 @@ from fer_zoo.transforms import PRESETS
     type=PATH,
     help="Folder for the card, its figures as JSON, pictures and the list of errors.",
 )
-@json_option
+@options.json_option
 def evaluate(
     models: tuple[str, ...],
     root: Path,
@@ -93,23 +76,20 @@ def evaluate(
         write_report(path, report, command=command)
     if folder is not None and len(reports) > 1:
         write_comparison(folder, reports)
-    comparisons = compare_all(reports)
-    first = reports[0].results[0]
-    if first.note:
-        click.echo(first.note, err=True)
+    if note := reports[0].results[0].note:
+        click.echo(note, err=True)
     if as_json:
-        print_json(to_json(reports, comparisons, command))
+        show.print_json(to_json(reports, command))
         return
-    print_results([result for report in reports for result in report.results])
-    print_comparisons(comparisons, reports)
+    show.print_results([result for report in reports for result in report.results])
+    show.print_comparisons(compare_all(reports), reports)
     for report in reports:
         if preset is None and report.gain is None:
             name = report.results[0].preset
             click.echo(f"\n{name}: no preset differs from it in the number of views alone")
-    for report in reports:
-        print_confusion(report.results[0])
+        show.print_confusion(report.results[0])
         if report.robustness is not None:
-            print_robustness(report.robustness)
+            show.print_robustness(report.robustness)
     if folder is not None:
         click.echo("\n" + "\n".join(str(path / "card.md") for path in folders))
 

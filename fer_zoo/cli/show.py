@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import click
@@ -15,11 +16,12 @@ from rich.text import Text
 
 from fer_zoo.evaluation import Comparison, Evaluation, Report, Robustness
 from fer_zoo.evaluation.card import comparison_rows, confusion_rows
-from fer_zoo.evaluation.figures import FIGURES, RESULT, figure_rows, percent
+from fer_zoo.evaluation.figures import FIGURES, RESULT, Figure, figure_rows, percent, points
 from fer_zoo.evidence import Faces
 from fer_zoo.inference import Prediction
 
 NUMBER = re.compile(r"([-+]?[\d.,]+(e-\d+)?( to [\d.,]+)?|-|)")
+TITLED = {**FIGURES, "gain": Figure("gain, points", attrgetter("gain"), points)}
 DETAILS = (*RESULT, "nll_uncalibrated", "ece_uncalibrated", "cross_validated_ece")
 
 
@@ -47,14 +49,7 @@ def cell(text: str) -> str:
 
 
 class PredictionLines:
-    """Predictions as lines of equal columns: label, bar, score, every class, and the image last.
-
-    Nothing is cut: on a terminal on which a line would not fit the classes are left out.
-
-    Args:
-        labels: of the predictor.
-        images: what the longest name of an image takes.
-    """
+    """Predictions as lines: label, bar, probability, every class if a terminal has room, image."""
 
     def __init__(self, labels: Sequence[str], images: int) -> None:
         self.labels = [printable(name) for name in labels]
@@ -68,7 +63,7 @@ class PredictionLines:
 
     def head(self) -> Text:
         """Return the names of the columns."""
-        line = [set_cell_size("label", self.width), " " * 12, "  score"]
+        line = [set_cell_size("label", self.width), f"{'probability':>21}"]
         names = zip(self.labels, self.columns, strict=False)
         line += [" " * (n - cell_len(name)) + name for name, n in names]
         return Text("  ".join([*line, "image"]), style="bold")
@@ -89,10 +84,7 @@ class PredictionLines:
 
 
 def print_table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> None:
-    """Print rows, the first of which is the head, with columns of numbers to the right.
-
-    On a terminal cells are folded where a line would not fit; elsewhere a line is as long as it is.
-    """
+    """Print rows, the head first and numbers to the right; only on a terminal cells are folded."""
     table = Table(box=None, pad_edge=False)
     for name, *column in zip(*rows, strict=True):
         numbers = all(NUMBER.fullmatch(c) for c in column)
@@ -108,16 +100,15 @@ def print_table(rows: Sequence[Sequence[str]], *, indent: int = 0) -> None:
 
 def print_results(results: Sequence[Evaluation]) -> None:
     """Print evaluations side by side, a column each; their numbers are above."""
-    numbers = [str(i) for i in range(1, len(results) + 1)]
-    out.print(f"{cell(str(results[0].faces))}; with 95 % intervals\n", soft_wrap=True)
+    numbers, first = [str(i) for i in range(1, len(results) + 1)], results[0]
+    out.print(f"{cell(str(first.faces))}; with 95 % intervals\n", soft_wrap=True)
     titles = ["model", *(r.title for r in results)]
     views = figure_rows(results, ["preset", "view_count"])
     print_table([*zip(["", *numbers], titles, *views, strict=True)])
     out.print()
-    recalls = [
-        [f"recall %, {n}", *(percent(r.recall[n]) for r in results)] for n in results[0].labels
-    ]
-    print_table([["", *numbers], *figure_rows(results, DETAILS), *recalls])
+    rows = [["", *numbers], *figure_rows(results, DETAILS)]
+    rows += [[f"recall %, {n}", *(percent(r.recall[n]) for r in results)] for n in first.labels]
+    print_table(rows)
 
 
 def print_comparisons(comparisons: Sequence[Comparison], reports: Sequence[Report]) -> None:
@@ -131,9 +122,8 @@ def print_comparisons(comparisons: Sequence[Comparison], reports: Sequence[Repor
 
 def print_confusion(result: Evaluation) -> None:
     """Print the confusion matrix."""
-    out.print(
-        f"\n{cell(result.title)}, {cell(result.preset)}: true classes in rows", soft_wrap=True
-    )
+    name = cell(f"{result.title}, {result.preset}")
+    out.print(f"\n{name}: true classes in rows", soft_wrap=True)
     print_table(confusion_rows(result))
 
 
@@ -144,44 +134,36 @@ def print_json(value: Any) -> None:
 
 def print_facts(facts: dict[str, Any], indent: int = 0) -> None:
     """Print facts a line each, nested ones below their name, and lists of figures as tables."""
-    facts = {printable(key) or "all": value for key, value in facts.items()}
-    width = max((len(key) for key, value in facts.items() if not _nested(value)), default=0)
+    width = max(len(printable(key)) for key in facts)
     for key, value in facts.items():
-        name = f"{' ' * indent}[bold]{escape(key)}[/bold]"
-        if _nested(value) and isinstance(value, dict):
-            out.print(name, soft_wrap=True)
+        name = printable(key) or "all"
+        start = f"{' ' * indent}[bold]{escape(name)}[/bold]"
+        if value in (None, "", [], (), {}):
+            continue
+        if isinstance(value, dict):
+            out.print(start, soft_wrap=True)
             print_facts(value, indent + 2)
-        elif _nested(value):
-            _print_figures(name, value, indent + 2)
-        elif value not in (None, "", [], (), {}):
-            out.print(f"{name}{' ' * (width - len(key))}  {cell(_text(value))}", soft_wrap=True)
+        elif isinstance(value, list) and isinstance(value[0], dict):
+            _print_figures(start, value, indent + 2)
+        else:
+            out.print(f"{start}{' ' * (width - len(name))}  {cell(_text(value))}", soft_wrap=True)
 
 
-def _nested(value: Any) -> bool:
-    return bool(value) and isinstance(value[0] if isinstance(value, list) else value, dict)
-
-
-def _print_figures(name: str, figures: list[dict[str, Any]], indent: int) -> None:
-    notes = "; ".join({str(row["selection"]): None for row in figures if "selection" in row})
-    out.print(f"{name}  {cell(notes)}".rstrip(), soft_wrap=True)
-    keys = dict.fromkeys(key for row in figures for key in row if key != "selection")
-    heads = ["", *map(str, range(1, len(figures) + 1))]
-    print_table([heads, *(_figure_row(key, figures) for key in keys)], indent=indent)
-
-
-def _figure_row(key: str, figures: list[dict[str, Any]]) -> list[str]:
-    title, _, write = FIGURES.get(key, (key, None, _text))
-    if key == "faces":
-        figures = [{key: Faces(**row[key])} if key in row else row for row in figures]
-    return [title, *(write(row[key]) if key in row else "-" for row in figures)]
+def _print_figures(start: str, figures: list[dict[str, Any]], indent: int) -> None:
+    notes = {f"selection: {row['selection']}": None for row in figures if "selection" in row}
+    out.print(f"{start}  {cell('; '.join(notes))}".rstrip(), soft_wrap=True)
+    figures = [row | {"faces": Faces(**row["faces"])} for row in figures]
+    rows = [["", *map(str, range(1, len(figures) + 1))]]
+    for key in dict.fromkeys(key for row in figures for key in row if key != "selection"):
+        title, _, write = TITLED.get(key, (key, None, _text))
+        rows.append([title, *(write(row[key]) if key in row else "-" for row in figures)])
+    print_table(rows, indent=indent)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         numbers = len(value) == 2 and all(isinstance(v, float) for v in value)
         return (" to " if numbers else ", ").join(map(_text, value))
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(v)}" for key, v in value.items())
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 0.001 else f"{value:g}"
     return str(value)

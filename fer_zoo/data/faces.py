@@ -24,7 +24,7 @@ class FaceDataset:
         votes: each face's share of votes for each class, float `(N, K)`, where people voted.
 
     Example:
-        >>> faces = FaceDataset(torch.zeros(3, 48, 48, dtype=torch.uint8), torch.tensor([0, 1, 1]),
+        >>> faces = FaceDataset(torch.zeros(3, 48, 48).byte(), torch.tensor([0, 1, 1]),
         ...                     labels=("calm", "tense"), name="mine")
         >>> len(faces), faces[0][0].shape, faces.counts
         (3, torch.Size([1, 48, 48]), {'calm': 1, 'tense': 2})
@@ -42,30 +42,23 @@ class FaceDataset:
     ) -> None:
         tensors = [images, targets] if votes is None else [images, targets, votes]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
-            kinds = [type(tensor).__name__ for tensor in tensors]
-            raise DataError(f"images, targets and votes are tensors, got {kinds}")
+            raise DataError(f"images, targets and votes are tensors, got {[*map(type, tensors)]}")
         if images.dtype != torch.uint8 or images.ndim != 3 or targets.shape != images.shape[:1]:
             raise DataError(
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
                 f"{tuple(images.shape)} and targets {tuple(targets.shape)}"
             )
         if split not in (None, "train", "public", "private"):
-            raise ArgumentError(
-                f"split must be 'train', 'public', 'private' or None, got {split!r}"
-            )
+            raise ArgumentError(f"split must be train, public, private or None, got {split!r}")
         if not isinstance(name, str):
             raise ArgumentError(f"name must be text, got {name!r:.80}")
         self.labels = check_labels(labels)
         wrong = targets[(targets != targets.long()) | (targets < 0) | (targets >= len(self.labels))]
         if len(wrong):
-            raise DataError(
-                f"targets must be 0 to {len(self.labels) - 1} for {len(self.labels)} labels, "
-                f"got {wrong[0].item()}"
-            )
-        if votes is not None and votes.shape != (len(images), len(self.labels)):
-            raise DataError(
-                f"votes must be {(len(images), len(self.labels))}, got {tuple(votes.shape)}"
-            )
+            raise DataError(f"targets must be 0 to {len(self.labels) - 1}, got {wrong[0].item()}")
+        shape = (len(images), len(self.labels))
+        if votes is not None and votes.shape != shape:
+            raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")
         self.images, self.targets = images.cpu(), targets.cpu().long()
         self.name, self.split = name, split
         self.votes = None if votes is None else votes.cpu()
@@ -95,14 +88,7 @@ class FaceDataset:
         return digest.hexdigest()[:16]
 
     def shared_with(self, other: "FaceDataset") -> int:
-        """Return how many of these faces, pixel by pixel, are among the other's.
-
-        Example:
-            >>> images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1).expand(4, 48, 48)
-            >>> faces = FaceDataset(images, torch.zeros(4), labels=("calm",), name="mine")
-            >>> faces.shared_with(faces.subset(3))
-            3
-        """
+        """Return how many of these faces, pixel by pixel, are among the other's."""
         theirs = set(check_faces(other)._hashes)
         return sum(own in theirs for own in self._hashes)
 

@@ -39,16 +39,13 @@ Arrays = dict[str, np.ndarray]
 class FER2013(FaceDataset):
     r"""One official split of FER2013.
 
-    `root` may be `fer2013.csv` or `icml_face_data.csv`, a folder that holds one of them, or the
-    folder of Kaggle's image version (`train/angry/...`, `test/angry/...`). In the latter `test/`
-    merges two splits; they are told apart by file names such as `PrivateTest_10131363.jpg`, and
-    where the names do not tell, asking for them is an error.
-
     A csv or a folder is parsed once and kept as one file in the cache folder (`FER_ZOO_CACHE`,
     else `~/.cache/fer_zoo`).
 
     Args:
-        root: see above.
+        root: `fer2013.csv` or `icml_face_data.csv`, a folder that holds one of them, or the folder
+            of Kaggle's images. Its `test/` merges two splits; file names such as
+            `PrivateTest_10131363.jpg` tell them apart, else asking for one is an error.
         split: `"train"` (28,709 faces), `"public"` (PublicTest, 3,589) for choosing between
             models, or `"private"` (PrivateTest, 3,589) for reporting, once.
 
@@ -75,15 +72,9 @@ class FER2013(FaceDataset):
         arrays = load_arrays(as_path(root))
         rows = np.flatnonzero(arrays["usage"] == SPLITS.index(split))
         if not len(rows):
-            there = [s for i, s in enumerate(SPLITS) if (arrays["usage"] == i).any()]
-            hint = ""
-            if (arrays["usage"] == 3).any():
-                hint = (
-                    " Its folder test/ merges PublicTest and PrivateTest, and the file names do "
-                    "not say which is which (official names look like PrivateTest_10131363.jpg). "
-                    "Use fer2013.csv, which does."
-                )
-            raise DataError(f"{root} has no {split!r} faces, only {there}.{hint}")
+            names = (*SPLITS, "test, which merges PublicTest and PrivateTest: use fer2013.csv")
+            there = [name for i, name in enumerate(names) if (arrays["usage"] == i).any()]
+            raise DataError(f"{root} has no {split!r} faces, only {there}")
         super().__init__(
             torch.from_numpy(arrays["images"][rows]),
             torch.from_numpy(arrays["targets"][rows]).long(),
@@ -92,13 +83,8 @@ class FER2013(FaceDataset):
             split=split,
         )
         self.rows = torch.from_numpy(rows)
-        found, official = tuple(self.counts.values()), COUNTS[split]
-        if found != official:
-            wrong = ", ".join(
-                f"{name} {a} instead of {b}"
-                for name, a, b in zip(LABELS, found, official, strict=True)
-                if a != b
-            )
+        pairs = zip(self.counts.items(), COUNTS[split], strict=True)
+        if wrong := ", ".join(f"{name} {n} instead of {m}" for (name, n), m in pairs if n != m):
             warnings.warn(f"{root}, {split!r}: not the official FER2013: {wrong}", stacklevel=2)
 
 
@@ -112,9 +98,8 @@ def find_csv(root: Path) -> Path | None:
     """Return the csv file at or in `root`, if there is one."""
     if root.is_file():
         return root
-    return next(
-        (p for n in _CSV_NAMES for p in (root / n, root / "fer2013" / n) if p.is_file()), None
-    )
+    places = (p for name in _CSV_NAMES for p in (root / name, root / "fer2013" / name))
+    return next(filter(Path.is_file, places), None)
 
 
 def load_arrays(root: Path) -> Arrays:
@@ -132,9 +117,9 @@ def load_arrays(root: Path) -> Arrays:
         raise DataError(
             f"{root} holds neither {' nor '.join(_CSV_NAMES)} nor the folders train/ and test/"
         )
-    files = [] if source else _folder_files(root)
+    files = [source] if source else _folder_files(root)
     stamp = hashlib.sha256()
-    for path in [source] if source else files:
+    for path in files:
         stat = path.stat()
         stamp.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     folder = Path(os.environ.get("FER_ZOO_CACHE") or Path.home() / ".cache" / "fer_zoo")
@@ -146,9 +131,8 @@ def load_arrays(root: Path) -> Arrays:
         with replacing(cache) as temporary:
             save_file(arrays, temporary)
     except OSError as error:
-        warnings.warn(
-            f"cannot write the cache {cache}: {error}; parsing again next time", stacklevel=3
-        )
+        told = f"cannot write the cache {cache}: {error}; parsing again next time"
+        warnings.warn(told, stacklevel=3)
     return arrays
 
 
@@ -159,30 +143,26 @@ def _read_csv(path: Path) -> Arrays:
         size = path.stat().st_size
         bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
         with path.open(newline="", encoding="utf-8-sig") as file, bar:
-            reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
-            missing = [name for name in ("emotion", "pixels", "usage") if name not in header]
-            if missing:
+            reader = csv.DictReader(file)
+            header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
+            if not {"emotion", "pixels", "usage"} <= {*header}:
                 raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}")
-            columns = [header.index(name) for name in ("emotion", "pixels", "usage")]
             for row in reader:
                 line = reader.line_num
-                if not row:
-                    continue
-                emotion, pixels, use = (row[i] for i in columns)
+                emotion, pixels, use = row["emotion"], row["pixels"], row["usage"]
                 values = np.array(pixels.split(), dtype=np.int64)
                 target, code = int(emotion), USAGE.get(use.strip().lower(), -1)
                 usable = values.shape == (2304,) and 0 <= values.min() <= values.max() <= 255
                 if not (usable and 0 <= target < 7 and code >= 0):
-                    raise DataError(
-                        f"{path}, line {line}: needs a class from 0 to 6, 2304 pixels from 0 to "
-                        f"255 and a usage; got class {target}, {values.size} pixels, usage {use!r}"
+                    raise ValueError(
+                        "needs a class from 0 to 6, 2304 pixels from 0 to 255 and a usage; got "
+                        f"class {target}, {values.size} pixels, usage {use!r}"
                     )
                 images += values.astype(np.uint8).tobytes()
                 targets.append(target)
                 usage.append(code)
                 bar.update(len(pixels) + 20)
-    except (ValueError, IndexError, OverflowError, csv.Error) as error:
+    except (ValueError, AttributeError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(f"{path}, line {line or 1}: cannot be read ({error})") from None
     return {
         "images": np.frombuffer(images, np.uint8).reshape(-1, 48, 48),
@@ -192,13 +172,8 @@ def _read_csv(path: Path) -> Arrays:
 
 
 def _folder_files(root: Path) -> list[Path]:
-    parts = [root / name for name in ("train", "test", "validation") if (root / name).is_dir()]
-    return sorted(
-        p
-        for part in parts
-        for p in part.glob("*/*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    )
+    found = (p for part in ("train", "test", "validation") for p in (root / part).glob("*/[!.]*"))
+    return sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _read_folder(root: Path, files: list[Path]) -> Arrays:

@@ -15,33 +15,22 @@ from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import FER2013, USAGE, Split, find_csv, load_arrays
 from fer_zoo.errors import DataError
-from fer_zoo.labels import FERPLUS as LABELS
+from fer_zoo.labels import FERPLUS as LABELS, canonical
 
 VOTES_FILE = "fer2013new.csv"
-COLUMNS = (
-    "neutral",
-    "happiness",
-    "surprise",
-    "sadness",
-    "anger",
-    "disgust",
-    "fear",
-    "contempt",
-    "unknown",
-    "NF",
-)
+COLUMNS = (*LABELS, "unknown", "nf")
+"""The votes for each class, for none of them, and for no face; the file says `happiness`, `NF`."""
 
 
 class FERPlus(FaceDataset):
     r"""One split of FER2013 with FER+'s eight classes.
 
-    The vote file's rows are the csv's rows (the numbers in its file names are not), so `root` must
-    hold `fer2013.csv` or `icml_face_data.csv`, and `fer2013new.csv` beside it. As in the paper,
-    single votes are dropped as outliers, a face counts where more than half of the rest agree, and
-    faces that most call unknown or no face are left out; `dropped` says how many.
+    As in the paper, single votes are dropped as outliers, a face counts where more than half of the
+    rest agree, and faces that most call unknown or no face are left out.
 
     Args:
-        root: folder that holds both files.
+        root: folder that holds `fer2013.csv` or `icml_face_data.csv`, and `fer2013new.csv`, whose
+            rows are the csv's rows.
         split: as for `FER2013`.
         votes: the vote file, if it is elsewhere.
 
@@ -73,23 +62,15 @@ class FERPlus(FaceDataset):
     ) -> None:
         source = find_csv(as_path(root))
         if source is None:
-            raise DataError(
-                f"{root} holds no fer2013.csv; FER+ maps votes by csv row, so no folder will do"
-            )
+            raise DataError(f"{root} holds no fer2013.csv, and FER+ maps votes by csv row")
         faces = FER2013(root, split)
         path = source.parent / VOTES_FILE if votes is None else as_path(votes)
-        table, usage = _read_votes(path)
-        own = load_arrays(Path(root))["usage"]
-        if len(own) > len(usage) or (usage[: len(own)] != own).any():
-            raise DataError(
-                f"the rows of {path} are not those of {source}: FER+ maps by row, so the csv must "
-                "be the official one, whole and in its order"
-            )
-        counted = table[faces.rows.numpy()].astype(np.float32)
-        counted[counted <= 1] = 0
-        winner, most, total = counted.argmax(1), counted.max(1), counted.sum(1)
-        keep = torch.from_numpy((most > 0.5 * total) & (winner < len(LABELS)))
-        shares = torch.from_numpy(counted[:, : len(LABELS)])[keep]
+        table = read_votes(path, load_arrays(Path(root))["usage"])
+        if table is None:
+            raise DataError(f"the rows of {path} are not those of {source}, the official csv's")
+        counted, winner = majority(table[faces.rows.numpy()])
+        keep = torch.from_numpy((winner >= 0) & (winner < len(LABELS)))
+        shares = torch.from_numpy(counted[:, : len(LABELS)])[keep].float()
         self.dropped = int((~keep).sum())
         self.rows = faces.rows[keep]
         super().__init__(
@@ -102,22 +83,29 @@ class FERPlus(FaceDataset):
         )
 
 
-def _read_votes(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the votes (N, 10) and the usage codes (N,) of all rows."""
+def majority(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the votes (N, 10) without outliers, and each row's majority (N,), -1 for none."""
+    counted = np.where(table > 1, table, 0)
+    return counted, np.where(2 * counted.max(1) > counted.sum(1), counted.argmax(1), -1)
+
+
+def read_votes(path: Path, own: np.ndarray) -> np.ndarray | None:
+    """Return the votes (N, 10) of the rows with the usage codes `own` (N,), None for others."""
     if not path.is_file():
         raise DataError(f"{path} is missing: it is {VOTES_FILE} of the FER+ repository")
     line = 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            missing = [c for c in ("Usage", *COLUMNS) if c not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path}: no columns {missing}")
+            reader.fieldnames = [canonical(name) for name in reader.fieldnames or ()]
+            if missing := {"usage", *COLUMNS} - {*reader.fieldnames}:
+                raise DataError(f"{path}: no columns {sorted(missing)}")
             rows, usage = [], []
             for row in reader:
                 line = reader.line_num
                 rows.append([int(row[c]) for c in COLUMNS])
-                usage.append(USAGE[row["Usage"].strip().lower()])
+                usage.append(USAGE[row["usage"].strip().lower()])
     except (TypeError, ValueError, KeyError, csv.Error) as error:
         raise DataError(f"{path}, line {line}: cannot be read ({error!r})") from None
-    return np.array(rows, dtype=np.int16).reshape(-1, len(COLUMNS)), np.array(usage)
+    same = usage[: len(own)] == own.tolist()
+    return np.array(rows, np.int16).reshape(-1, len(COLUMNS))[: len(own)] if same else None

@@ -23,19 +23,16 @@ UNREAD = frozenset(".heic .heif .jxl .psd .svg .dng .raw .cr2 .cr3 .nef .arw".sp
 class ImageFolder(FaceDataset):
     """Faces in `root/CLASS/*.png` (or jpg, ...), labelled by the names of the folders.
 
-    Every image becomes gray; its shorter side is scaled to `size` px, the centre square is cut, and
-    kept in 8 bits. With `size` the `resize` of the preset that follows, no pixel is scaled twice.
+    Every image becomes gray; its shorter side is scaled to `size` px, the centre square is cut.
     Images that cannot be used, HEIC or outside of the classes' folders, are counted in a warning.
-
     Files named as FER2013's official ones (`PrivateTest_10131363.jpg`) keep their split.
 
     Args:
         root: folder that holds one folder per class.
-        size: side in px of what is kept.
+        size: side in px of what is kept; with the preset's `resize` no pixel is scaled twice.
 
     Raises:
-        DataError: no classes, a class without images, or images that cannot be read: all of them
-            are named, none is left out silently. Or the files are of several official splits.
+        DataError: no classes, a class without images, unreadable images, or several splits.
 
     Example:
         >>> import tempfile
@@ -52,15 +49,13 @@ class ImageFolder(FaceDataset):
     def __init__(self, root: str | os.PathLike[str], *, size: int = 48) -> None:
         base = as_path(root)
         if not base.is_dir():
-            raise DataError(f"{base} is not a folder")
+            raise DataError(f"{base} does not exist or is not a folder")
         classes = sorted(p.name for p in base.iterdir() if p.is_dir() and not _is_hidden(p, base))
         files = [(p, k) for k, name in enumerate(classes) for p in image_files(base / name)]
         empty = [name for k, name in enumerate(classes) if k not in {c for _, c in files}]
         if not files or empty:
-            raise DataError(
-                f"{base} must hold one folder of images per class; "
-                + (f"no image in {empty}" if classes else "it holds no folder")
-            )
+            found = f"no image in {empty}" if classes else "it holds no folder"
+            raise DataError(f"{base} must hold one folder of images per class; {found}")
         tell_unused(base, [path for path, _ in files])
         splits = {official_split(path) for path, _ in files}
         if len(splits) > 1:
@@ -97,16 +92,12 @@ def image_files(folder: Path) -> list[Path]:
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png"):
-        ...         Path(folder, name).touch()
+        ...     Path(folder, "a.JPG").touch()
         ...     [path.name for path in image_files(Path(folder))]
-        ['a.JPG', 'b.png']
+        ['a.JPG']
     """
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not _is_hidden(p, folder)
-    )
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(p for p in found if not _is_hidden(p, folder))
 
 
 def _is_hidden(path: Path, root: Path) -> bool:
@@ -118,10 +109,9 @@ def tell_unused(base: Path, used: list[Path]) -> None:
     """Log which images of a folder are not used, so that none is left out silently."""
     images = {p for p in base.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | UNREAD}
     unused = {p for p in images - {*used} if not p.is_dir() and not _is_hidden(p, base)}
-    if not unused:
-        return
     outside = {p for p in unused if p.parent == base and p.suffix.lower() in IMAGE_SUFFIXES}
     kinds = Counter(p.suffix.lower() for p in unused - outside)
     said = [f"{n} {suffix}" for suffix, n in sorted(kinds.items())]
     said += [f"{len(outside)} outside of the classes' folders"] * bool(outside)
-    log.warning("%s: left out %s", base, ", ".join(said))
+    if said:
+        log.warning("%s: left out %s", base, ", ".join(said))

@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from tqdm import tqdm
 
 from fer_zoo._files import as_path
 from fer_zoo._tables import markdown
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
-from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, _read_votes
+from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
 from fer_zoo.data.folder import ImageFolder
 from fer_zoo.errors import ArgumentError, DataError, needing
 from fer_zoo.labels import FER2013 as LABELS
 
 NEAR_BITS = 8
-"""Bits of 64 in which the perceptual hashes of near duplicates may differ; see `data_report`."""
+"""Bits of 64 in which the hashes of near duplicates may differ; docs/data.md says why."""
 CORRELATION = 0.9
 """Correlation of pixels, after the best shift, that near duplicates have at least."""
 SHIFT = 3
@@ -31,7 +32,6 @@ BLANK = 1.0
 """Standard deviation in gray levels under which an image shows nothing."""
 USAGES = (*SPLITS, "test")
 SHOWN = 20
-Tables = dict[str, list[list[str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,7 @@ class Face:
     """Where a face is found, and what it is labelled.
 
     Attributes:
-        row: for a csv its row, 0 for the line after the header; for folders its place in the
-            sorted list of files. In both it is the index into `DataReport.images`.
-        split: the name of its split, or `"all"`.
-        label: its class.
+        row: its index in `DataReport.images`; of a csv its row, 0 for the line after the header.
         file: its path under the root, for folders; else empty.
 
     Example:
@@ -91,17 +88,14 @@ class DataReport:
 
     Attributes:
         name: `"FER2013"`, or the folder's name.
-        root: where the data is.
         counts: faces per split and class.
-        near_bits: the largest distance of hashes that was allowed.
         constant: blank images; they are in none of the groups.
         exact: groups of faces with equal pixels.
         near: groups of faces linked by near duplicates, exact copies of them included.
-        links: near duplicates pair by pair, of distinct images: both rows (the first of each set of
-            exact copies), the distance of their hashes in bits, and their correlation.
+        links: near duplicates pair by pair: both rows (the first of each set of exact copies), the
+            distance of their hashes in bits, and their correlation.
         non_faces: faces that most of FER+'s voters call no face, or None without FER+'s votes.
         doubted: faces that at least one of its ten voters calls no face, likewise.
-        notes: what else to know.
         images: all faces, uint8, shape `(N, H, W)`.
 
     Example:
@@ -131,12 +125,10 @@ class DataReport:
         del plain["images"]
         return {**plain, "tables": self.tables()}
 
-    def tables(self) -> Tables:
+    def tables(self) -> dict[str, list[list[str]]]:
         """Return the figures as tables of cells under their titles, heads first."""
         classes = next(iter(self.counts.values()))
-        rows = [
-            [split, *map(str, (sum(n.values()), *n.values()))] for split, n in self.counts.items()
-        ]
+        rows = [[s, *map(str, (sum(n.values()), *n.values()))] for s, n in self.counts.items()]
         tables = {"Faces": [["split", "faces", *classes], *rows]}
         odd = [["images that show nothing", *self._by_split(self.constant)]]
         if self.non_faces is not None and self.doubted is not None:
@@ -146,40 +138,39 @@ class DataReport:
         head = ["splits", "groups", "faces", "groups with several labels", "faces in those"]
         for title, groups in (("Exact duplicates", self.exact), ("Near duplicates", self.near)):
             kinds = dict.fromkeys(group.splits for group in groups)
-            tables[title] = [head, *(_group_row(kind, groups) for kind in sorted(kinds, key=len))]
+            tables[title] = [head, *(_group_row(k, groups) for k in sorted(kinds, key=len))]
         nearly = {face.row for group in self.near for face in group.faces}
         both = (*self.near, *(g for g in self.exact if g.faces[0].row not in nearly))
         differing = "with another label"
-        tables["Faces that another split holds too"] = [
-            ["faces of", "also in", "exactly", differing, "exactly or nearly", differing],
-            *(
-                [a, b, *map(str, (*_shared(self.exact, a, b), *_shared(both, a, b)))]
-                for a, b in permutations(self.counts, 2)
-            ),
-        ]
+        rows = [["faces of", "also in", "exactly", differing, "exactly or nearly", differing]]
+        for a, b in permutations(self.counts, 2):
+            rows.append([a, b, *map(str, (*_shared(self.exact, a, b), *_shared(both, a, b)))])
+        tables["Faces that another split holds too"] = rows
         return {title: table for title, table in tables.items() if len(table) > 1}
+
+    def worst(self) -> dict[str, tuple[str, list[Group]]]:
+        """Return what to look at, by the name of its contact sheet: its title, and the groups."""
+        conflicts = [group for group in self.exact if len(group.labels) > 1]
+        across = [group for group in self.near if len(group.splits) > 1]
+        return {
+            "constant": ("Images that show nothing", [Group(faces=(f,)) for f in self.constant]),
+            "conflicts": ("Exact duplicates with several labels", conflicts),
+            "near_across_splits": ("Near duplicates across splits", across),
+            "non_faces": ("FER+ non-faces", [Group(faces=(f,)) for f in self.non_faces or ()]),
+        }
 
     def to_markdown(self) -> str:
         """Return the tables and the beginning of each list as Markdown."""
         parts = [f"# {self.name}", *(f"Note: {note}." for note in self.notes)]
         for title, table in self.tables().items():
             parts += [f"## {title}", markdown(table)]
-        conflicts = [group for group in self.exact if len(group.labels) > 1]
-        across = [group for group in self.near if len(group.splits) > 1]
-        for title, found in (
-            ("Images that show nothing", [Group(faces=(face,)) for face in self.constant]),
-            ("Exact duplicates with several labels", conflicts),
-            ("Near duplicates across splits", across),
-            ("FER+ non-faces", [Group(faces=(face,)) for face in self.non_faces or ()]),
-        ):
-            if found:
-                lists = [
-                    "- " + "; ".join(f"{f.name} ({f.split}, {f.label})" for f in group.faces)
-                    for group in found[:SHOWN]
-                ]
-                more = len(found) - SHOWN
-                lists += [f"- and {more} more, in the JSON"] if more > 0 else []
-                parts += [f"## {title}", "\n".join(lists)]
+        for title, found in self.worst().values():
+            parts += [f"## {title}"] * bool(found)
+            for group in found[:SHOWN]:
+                names = (f"{face.name} ({face.split}, {face.label})" for face in group.faces)
+                parts.append("- " + "; ".join(names))
+            if len(found) > SHOWN:
+                parts.append(f"- and {len(found) - SHOWN} more, in the JSON")
         return "\n\n".join(parts) + "\n"
 
     def _by_split(self, faces: Sequence[Face]) -> list[str]:
@@ -194,21 +185,12 @@ def data_report(
     Exact duplicates have equal pixels (after scaling to 48 px, for one's own faces). Near
     duplicates are crops, scalings and recompressions of one photograph: their perceptual hashes
     (the DCT hash of ImageHash, 64 bits) differ in at most `near_bits`, and their pixels correlate
-    by 0.9 or more after the best shift of up to 3 px. Groups join all that such pairs link.
-
-    Both thresholds were chosen by looking at pairs of FER2013. Of 100 drawn from the weakest that
-    count (6 or 8 bits, correlation 0.9 to 0.925), three showed other photographs and three were
-    doubtful; those looked at with fewer bits and as much correlation were right. With less
-    correlation, other people in the same pose and light come in: 5 of 19 pairs from 0.85 to 0.875.
-    With 10 or 12 bits a few do above 0.9 too, among 900 more pairs, most of them right. So the
-    groups are a lower bound; mirrored copies are not looked for.
-
-    An image counts as blank when its gray levels have a standard deviation below 1.
+    by 0.9 or more after the best shift of up to 3 px. Groups join all that such pairs link; they
+    are a lower bound. Blank images have gray levels with a standard deviation below 1.
 
     Args:
-        root: `fer2013.csv` or `icml_face_data.csv`, a folder that holds one, Kaggle's image
-            folders, or a folder of one folder of images per class. The votes of FER+ are read where
-            `fer2013new.csv` lies beside the csv. Only the splits that are there are reported.
+        root: as for `FER2013`, or a folder of one folder of images per class. The votes of FER+ are
+            read where `fer2013new.csv` lies beside the csv.
         near_bits: 0 to 16; more finds more pairs, and more that are none.
         progress: show bars on a terminal.
 
@@ -220,13 +202,12 @@ def data_report(
         >>> import tempfile
         >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name, gray in (("calm/a", 0), ("calm/b", 99), ("tense/c", 99)):
-        ...         Path(folder, name).parent.mkdir(exist_ok=True)
-        ...         face = Image.linear_gradient("L") if gray else Image.new("L", (48, 48))
-        ...         face.save(Path(folder, name + ".png"))
+        ...     for name in ("calm", "tense"):
+        ...         Path(folder, name).mkdir()
+        ...         Image.linear_gradient("L").save(Path(folder, name, "a.png"))
         ...     report = data_report(folder, progress=False)
-        >>> [face.name for face in report.constant], report.exact[0].labels
-        (['calm/a.png'], ('calm', 'tense'))
+        >>> report.exact[0].labels
+        ('calm', 'tense')
     """
     if type(near_bits) is not int or not 0 <= near_bits <= 16:
         raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits!r:.80}")
@@ -236,7 +217,7 @@ def data_report(
     from PIL import Image
 
     name, labels, images, faces, notes = _read(as_path(root))
-    votes, vote_notes = _votes(as_path(root), faces)
+    non_faces, doubted = _votes(as_path(root), faces, notes)
     deviation = np.array([image.std() for image in images])
     copies: dict[bytes, list[int]] = {}
     for row in np.flatnonzero(deviation >= BLANK).tolist():
@@ -251,6 +232,7 @@ def data_report(
     families: dict[int, list[list[int]]] = {}
     for rows, family in zip(copies.values(), member.tolist(), strict=True):
         families.setdefault(family, []).append(rows)
+    links = firsts[i], firsts[j], bits, likeness.round(4)
     near = [sorted(chain.from_iterable(f)) for f in families.values() if len(f) > 1]
     counts: dict[str, dict[str, int]] = {}
     for face in faces:
@@ -263,13 +245,10 @@ def data_report(
         constant=tuple(faces[row] for row in np.flatnonzero(deviation < BLANK)),
         exact=_groups(faces, [rows for rows in copies.values() if len(rows) > 1]),
         near=_groups(faces, near),
-        links=tuple(
-            (int(firsts[a]), int(firsts[b]), int(d), round(float(r), 4))
-            for a, b, d, r in zip(i, j, bits, likeness, strict=True)
-        ),
-        non_faces=None if votes is None else tuple(faces[row] for row in votes[0]),
-        doubted=None if votes is None else tuple(faces[row] for row in votes[1]),
-        notes=(*notes, *vote_notes),
+        links=tuple(zip(*(column.tolist() for column in links), strict=True)),
+        non_faces=non_faces,
+        doubted=doubted,
+        notes=tuple(notes),
         images=torch.from_numpy(images),
     )
 
@@ -281,10 +260,8 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
         data = ImageFolder(root)
         files = [path.relative_to(root).as_posix() for path in data.files]
         split, labels = data.split or "all", data.labels
-        own = [
-            Face(row=row, split=split, label=labels[k], file=file)
-            for row, (k, file) in enumerate(zip(data.targets.tolist(), files, strict=True))
-        ]
+        pairs = enumerate(zip(data.targets.tolist(), files, strict=True))
+        own = [Face(row=row, split=split, label=labels[k], file=f) for row, (k, f) in pairs]
         return data.name, labels, data.images.numpy(), own, []
     arrays = load_arrays(root)
     if not len(arrays["images"]):
@@ -292,37 +269,31 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
     files = [""] * len(arrays["images"])
     if source is None:
         files = [path.relative_to(root).as_posix() for path in _folder_files(root)]
-    triples = zip(arrays["usage"].tolist(), arrays["targets"].tolist(), files, strict=True)
-    faces = [
-        Face(row=row, split=USAGES[u], label=LABELS[k], file=f)
-        for row, (u, k, f) in enumerate(triples)
-    ]
+    rows = enumerate(zip(arrays["usage"].tolist(), arrays["targets"].tolist(), files, strict=True))
+    faces = [Face(row=i, split=USAGES[u], label=LABELS[k], file=f) for i, (u, k, f) in rows]
     notes = []
-    for usage, split in enumerate(USAGES):
-        found = np.bincount(arrays["targets"][arrays["usage"] == usage], minlength=7).tolist()
+    for usage, (split, official) in enumerate(COUNTS.items()):
+        found = np.bincount(arrays["targets"][arrays["usage"] == usage], minlength=7)
         if not any(found):
-            notes += [f"there are no {split!r} faces"] if split in COUNTS else []
-        elif split in COUNTS and tuple(found) != COUNTS[split]:
+            notes.append(f"there are no {split!r} faces")
+        elif tuple(found) != official:
             notes.append(f"{split!r} has not the counts of the official FER2013")
     return "FER2013", LABELS, arrays["images"], faces, notes
 
 
-def _votes(root: Path, faces: list[Face]) -> tuple[tuple[list[int], list[int]] | None, list[str]]:
-    """Return the rows that most voters, and that any voter, call no face."""
+def _votes(root: Path, faces: list[Face], notes: list[str]) -> Sequence[tuple[Face, ...] | None]:
+    """Return the faces that most voters, and that any voter, call none; None without votes."""
     source = find_csv(root)
     path = source.parent / VOTES_FILE if source else None
     if path is None or not path.is_file():
-        return None, []
-    table, usage = _read_votes(path)
-    own = [USAGES.index(face.split) for face in faces]
-    if len(own) > len(usage) or usage[: len(own)].tolist() != own:
-        return None, [f"the rows of {path.name} are not those of the csv: its votes are left out"]
-    table = table[: len(own)]
-    counted = np.where(table > 1, table, 0)  # the paper's rule, as in FERPlus
-    no_face = COLUMNS.index("NF")
-    most = 2 * counted[:, no_face] > counted.sum(1)
-    any_vote = table[:, no_face] > 0
-    return (np.flatnonzero(most).tolist(), np.flatnonzero(any_vote).tolist()), []
+        return None, None
+    table = read_votes(path, np.array([USAGES.index(face.split) for face in faces]))
+    if table is None:
+        notes.append(f"the rows of {path.name} are not those of the csv: its votes are left out")
+        return None, None
+    none, winner = COLUMNS.index("nf"), majority(table)[1]
+    kinds = winner == none, table[:, none] > 0
+    return [tuple(faces[row] for row in np.flatnonzero(kind)) for kind in kinds]
 
 
 def _near_pairs(
@@ -338,28 +309,26 @@ def _near_pairs(
         i, j = i[i < j], j[i < j]
         alike = _likeness(images, i + start, j + start)
         found.append(np.stack([i + start, j + start, apart[i, j], alike])[:, alike >= CORRELATION])
-    i, j, bits, alike = np.concatenate(found, 1)
-    return i.astype(np.int64), j.astype(np.int64), bits.astype(np.int64), alike
+    *whole, alike = np.concatenate(found, 1)
+    i, j, bits = np.array(whole, dtype=np.int64)
+    return i, j, bits, alike
 
 
 def _likeness(images: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the correlation of the first's core with the second at the best shift."""
-    height, width = (side - 2 * SHIFT for side in images.shape[1:])
-    best = np.full(len(first), -1.0)
-    for start in range(0, len(first), 1024):
-        part = slice(start, start + 1024)
-        core = _standardised(images[first[part], SHIFT : SHIFT + height, SHIFT : SHIFT + width])
-        for y in range(2 * SHIFT + 1):
-            for x in range(2 * SHIFT + 1):
-                other = _standardised(images[second[part], y : y + height, x : x + width])
-                best[part] = np.maximum(best[part], np.einsum("np,np->n", core, other))
+    best = np.empty(len(first))
+    for start in range(0, len(first), 128):
+        part = slice(start, start + 128)
+        core = _standardised(images[first[part], SHIFT:-SHIFT, SHIFT:-SHIFT])
+        windows = sliding_window_view(images[second[part]], core.shape[1:], (1, 2))
+        best[part] = np.einsum("nij,nyxij->nyx", core, _standardised(windows)).max((1, 2))
     return best
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    flat -= flat.mean(1, keepdims=True)
-    unit: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    centred = images - images.mean((-2, -1), dtype=np.float32, keepdims=True)
+    norm = np.linalg.norm(centred, axis=(-2, -1), keepdims=True)
+    unit: np.ndarray = centred / np.maximum(norm, 1e-6)
     return unit
 
 
@@ -370,10 +339,10 @@ def _groups(faces: list[Face], found: list[list[int]]) -> tuple[Group, ...]:
 
 
 def _group_row(kind: tuple[str, ...], groups: tuple[Group, ...]) -> list[str]:
-    own = [group for group in groups if group.splits == kind]
-    several = [group for group in own if len(group.labels) > 1]
-    figures = [len(part) for g in (own, several) for part in (g, [f for x in g for f in x.faces])]
-    return [" and ".join(kind), *map(str, figures)]
+    row, own = [" and ".join(kind)], [group for group in groups if group.splits == kind]
+    for found in (own, [group for group in own if len(group.labels) > 1]):
+        row += [str(len(found)), str(sum(len(group.faces) for group in found))]
+    return row
 
 
 def _shared(groups: tuple[Group, ...], split: str, other: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
@@ -14,21 +15,13 @@ from fer_zoo import plots
 from fer_zoo._files import check_writable, replacing
 from fer_zoo._tables import markdown
 from fer_zoo.errors import ArgumentError
-from fer_zoo.evaluation.figures import (
-    CALIBRATION,
-    RESULT,
-    figure_rows,
-    interval,
-    p_value,
-    percent,
-    points,
-)
+from fer_zoo.evaluation.figures import RESULT, figure_rows, interval, p_value, percent, points
 from fer_zoo.evaluation.metrics import Evaluation, check_results, selections
 from fer_zoo.evaluation.report import Comparison, Mistake, Report, compare_all, find_mistakes
 from fer_zoo.models import Classifier, Ensemble, count_parameters
 
-DPI = 130
 PACKAGES = ("fer-zoo", "torch", "torchmetrics", "scikit-learn", "scipy", "numpy")
+CALIBRATION = ("ece_uncalibrated", "ece", "cross_validated_ece", "nll_uncalibrated", "nll")
 LIMITS = """\
 - A label says what a face looks like to whoever labelled it, not what a person feels. People \
 agree with FER2013's labels on 65 ± 5 % of its faces (Goodfellow et al. 2013).
@@ -41,17 +34,11 @@ cover other cameras, other crops, or another training run.
 - Nothing here is broken down by age, sex or skin colour, which the data does not name."""
 
 
-def to_json(
-    reports: Sequence[Report], comparisons: Sequence[Comparison], command: str = ""
-) -> dict[str, Any]:
-    """Return everything as plain values.
-
-    `results` holds the evaluations in the order of the models, `comparisons` McNemar's tests,
-    `robustness` what was measured of it, `command` and `versions` how to measure it again.
-    """
+def to_json(reports: Sequence[Report], command: str = "") -> dict[str, Any]:
+    """Return everything as plain values."""
     return {
         "results": [result.to_dict() for report in reports for result in report.results],
-        "comparisons": [comparison.to_dict() for comparison in comparisons],
+        "comparisons": [comparison.to_dict() for comparison in compare_all(reports)],
         "robustness": [r.robustness.to_dict() for r in reports if r.robustness is not None],
         "command": command,
         "versions": versions(),
@@ -70,9 +57,7 @@ def prepare_folder(folder: str | os.PathLike[str]) -> Path:
 def write_report(folder: str | os.PathLike[str], report: Report, *, command: str = "") -> Path:
     """Write the card, its figures as JSON, pictures and the list of errors; return the card.
 
-    The files are `card.md`, `evaluation.json`, `confusion.png`, `reliability.png`, `recalls.png`,
-    `errors.csv` and `errors.png`, and `robustness.png` where that was measured. Each appears whole
-    or not at all, and replaces the one of an earlier report.
+    Each file appears whole or not at all, and replaces the one of an earlier report.
 
     Args:
         folder: where to; made if it is not there.
@@ -101,18 +86,16 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         "robustness.png": plots.robustness(report.robustness) if report.robustness else None,
     }
     for name, figure in pictures.items():
-        if figure is None:
-            (path / name).unlink(missing_ok=True)  # it would be an earlier report's
-            continue
-        with replacing(path / name) as temporary:
-            figure.savefig(temporary, dpi=DPI)
+        (path / name).unlink(missing_ok=True)
+        if figure is not None:
+            with replacing(path / name) as temporary:
+                figure.savefig(temporary, dpi=130)
     with replacing(path / "errors.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
         writer.writeheader()
         writer.writerows(map(asdict, mistakes))
-    comparisons = [] if report.gain is None else [report.gain]
-    _write(path / "evaluation.json", json.dumps(to_json([report], comparisons, command), indent=1))
-    _write(path / "card.md", make_card(report, command=command))
+    write_text(path / "evaluation.json", json.dumps(to_json([report], command), indent=1))
+    write_text(path / "card.md", make_card(report, command=command))
     return path / "card.md"
 
 
@@ -123,21 +106,31 @@ def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) 
         >>> import tempfile, torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                                  labels=fer_zoo.labels.FER2013, name="black")
-        >>> reports = [fer_zoo.evaluation.measure("resnet18_025", faces)]
+        >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_comparison(folder, reports).name
+        ...     write_comparison(folder, [report]).name
         'comparison.md'
     """
     results = [result for report in reports for result in report.results]
+    titles = ["model", *(r.title for r in results)]
+    figures = figure_rows(results, ["preset", *RESULT])
+    recalls = [[n, *(percent(r.recall[n]) for r in results)] for n in results[0].labels]
+    parts = [
+        "# Comparison",
+        _measured(results[0]),
+        markdown([*zip(titles, *figures, strict=True)]),
+        "## Recall of each class, in %",
+        markdown([*zip(titles, figures[0], *recalls, strict=True)]),
+    ]
+    if comparisons := compare_all(reports):
+        parts += ["## McNemar's exact test", markdown(comparison_rows(comparisons))]
     path = Path(folder) / "comparison.md"
-    _write(path, make_comparison(results, compare_all(reports)))
+    write_text(path, "\n\n".join(parts))
     return path
 
 
 def make_card(report: Report, *, command: str = "") -> str:
-    """Return the card of a model.
-
-    Every figure on it is one of the report's evaluations', and they say how they were measured.
+    """Return the card of a model, with the report's figures and how they were measured.
 
     Args:
         report: what `measure` returned.
@@ -150,9 +143,8 @@ def make_card(report: Report, *, command: str = "") -> str:
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                                  labels=fer_zoo.labels.FER2013, name="black")
-        >>> report = fer_zoo.evaluation.measure("resnet18_025", faces)
-        >>> print(make_card(report).splitlines()[0])
-        # resnet18_025
+        >>> make_card(fer_zoo.evaluation.measure("resnet18_025", faces)).splitlines()[0]
+        '# resnet18_025'
     """
     results, robustness, first = report.results, report.robustness, report.results[0]
     check_results(report.model, [*results, *([robustness.clean] if robustness else [])])
@@ -164,8 +156,7 @@ def make_card(report: Report, *, command: str = "") -> str:
         "## Where it comes from",
         "\n".join(origin(report.model)),
         "## Each class",
-        _recalls(results),
-        _detection(first),
+        *_recalls(results),
         f"What each class was labelled as, {first.view_count} (rows are the classes in the data):",
         markdown(confusion_rows(first)),
         "![Confusion matrix](confusion.png) ![Recall of each class](recalls.png)",
@@ -178,25 +169,8 @@ def make_card(report: Report, *, command: str = "") -> str:
         parts += ["## Robustness", robustness.to_markdown().strip()]
         parts += ["![Robustness](robustness.png)"]
     parts += ["## Most confident errors", *_mistakes(report), "## Limits", LIMITS]
-    parts += ["## Measured again by", *([f"```console\n$ {command}\n```"] if command else [])]
+    parts += ["## Measured again by"] + [f"```console\n$ {command}\n```"] * bool(command)
     return "\n\n".join([*parts, made_by()]) + "\n"
-
-
-def make_comparison(results: Sequence[Evaluation], comparisons: Sequence[Comparison]) -> str:
-    """Return several models side by side, as Markdown."""
-    titles = ["model", *(r.title for r in results)]
-    figures = figure_rows(results, ["preset", *RESULT])
-    recalls = [[n, *(percent(r.recall[n]) for r in results)] for n in results[0].labels]
-    parts = [
-        "# Comparison",
-        _measured(results[0]),
-        markdown([*zip(titles, *figures, strict=True)]),
-        "## Recall of each class, in %",
-        markdown([*zip(titles, figures[0], *recalls, strict=True)]),
-    ]
-    if comparisons:
-        parts += ["## McNemar's exact test", markdown(comparison_rows(comparisons))]
-    return "\n\n".join(parts) + "\n"
 
 
 def comparison_rows(
@@ -221,16 +195,14 @@ def versions() -> dict[str, str]:
     """Return the versions of python and of the packages that the figures come from."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def made_by() -> str:
     """Return the versions as the last line of a card."""
-    return "Made by " + ", ".join(f"{name} {version}" for name, version in versions().items())
+    return "Made by " + ", ".join(map(" ".join, versions().items()))
 
 
 def origin(model: Classifier, indent: str = "") -> list[str]:
@@ -277,23 +249,25 @@ def _by_view(results: Sequence[Evaluation], names: Sequence[str]) -> str:
     return markdown([["", *_heads(results)], *figure_rows(results, names)])
 
 
-def _recalls(results: Sequence[Evaluation]) -> str:
+def _recalls(results: Sequence[Evaluation]) -> list[str]:
+    first = results[0]
     rows = [["class", "faces", *_heads(results)]]
-    for name, row in zip(results[0].labels, results[0].confusion, strict=True):
-        cells = [
-            f"{percent(r.recall[name])} ({interval(r.recall_interval[name])})" for r in results
-        ]
+    for name, row in zip(first.labels, first.confusion, strict=True):
+        pairs = [(r.recall[name], r.recall_interval[name]) for r in results]
+        cells = [f"{percent(share)} ({interval(bounds)})" for share, bounds in pairs]
         rows.append([name, f"{sum(row):,}", *(cells if any(row) else ["no faces"] * len(cells))])
-    return markdown(rows)
+    present = [n for n, row in zip(first.labels, first.confusion, strict=True) if any(row)]
+    missed = "".join(f"; not {name}" for name in present if name not in first.detected)
+    return [
+        markdown(rows),
+        "Emotion detection rate (the thesis' measure: classes whose most frequent prediction is "
+        f"the class itself): {len(first.detected)} of {len(present)}{missed}.",
+    ]
 
 
 def _gain(report: Report) -> str:
-    c, first = report.gain, report.results[0]
-    if c is None:
-        return (
-            f"Only {first.view_count} was measured: no preset is registered that differs from "
-            f"`{first.preset}` in the number of views alone, or only this one was asked for."
-        )
+    if (c := report.gain) is None:
+        return "Measured alone: no preset is registered that differs in views, or one was given."
     return (
         f"Ten views instead of one: **{points(c.difference)} points** (McNemar's exact test: "
         f"p = {p_value(c.p_value)}; {c.only_second} faces only ten views have right, "
@@ -301,29 +275,13 @@ def _gain(report: Report) -> str:
     )
 
 
-def _detection(result: Evaluation) -> str:
-    present = [n for n, row in zip(result.labels, result.confusion, strict=True) if any(row)]
-    missed = [name for name in present if name not in result.detected]
-    return (
-        "Emotion detection rate (the thesis' measure: classes whose most frequent prediction is "
-        f"the class itself): {len(result.detected)} of {len(present)}"
-        + (f"; not {', '.join(missed)}." if missed else ".")
-    )
-
-
 def _temperature(result: Evaluation, others: Sequence[Evaluation]) -> str:
     if result.calibration is None or not result.calibrated_for:
-        return (
-            "The model is uncalibrated. `fer_zoo.calibrate` fits a temperature on faces that it "
-            "was not trained on."
-        )
+        return "The model is uncalibrated; `fer_zoo.calibrate` fits a temperature on other faces."
     faces = result.calibration.faces
-    if faces is None:
-        held_out = "faces that are not recorded"
-    elif faces.fingerprint == result.faces.fingerprint:
-        held_out = f"{faces}: these very faces, so its ECE is not held out; the cross-validated is"
-    else:
-        held_out = f"{faces}: other faces than these, so its ECE here is held out"
+    held_out = str(faces or "faces that are not recorded")
+    if faces is not None and faces.fingerprint == result.faces.fingerprint:
+        held_out += ": these very faces, so its ECE is not held out; the cross-validated is"
     own = "" if result.calibrated_for == result.preset else f" for `{result.calibrated_for}`"
     borrowed = [
         f" For {r.view_count} that of `{r.calibrated_for}` is used, which is only approximate."
@@ -353,6 +311,7 @@ def _mistakes(report: Report) -> list[str]:
     ]
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")

@@ -8,18 +8,12 @@ from fer_zoo.evidence import Score
 
 
 class Figure(NamedTuple):
-    """A figure of a `Score`.
-
-    Attributes:
-        title: what it is called, with its unit.
-        get: returns it; None where it was not measured.
-        write: returns it as text.
+    """A figure of a `Score`: its title with its unit, how to get it, and how to write it.
 
     Example:
         >>> import fer_zoo
-        >>> score = fer_zoo.weights.get_weights("resnet18_025").scores[0]
-        >>> FIGURES["accuracy"].title, FIGURES["accuracy"].of(score)
-        ('accuracy %', '69.30')
+        >>> FIGURES["accuracy"].of(fer_zoo.weights.get_weights("resnet18_025").scores[0])
+        '69.30'
     """
 
     title: str
@@ -80,11 +74,6 @@ FIGURES: dict[str, Figure] = {
 RESULT = (
     "accuracy", "interval", "bootstrap_interval", "balanced_accuracy", "macro_f1",
     "detection_rate", "nll", "ece", "temperature",
-)  # fmt: skip
-"""What is told of every result."""
-
-CALIBRATION = (
-    "ece_uncalibrated", "ece", "cross_validated_ece", "nll_uncalibrated", "nll", "temperature",
 )  # fmt: skip
 
 

@@ -1,7 +1,4 @@
-"""Figures that carry their evidence.
-
-The metrics are scikit-learn's and torchmetrics', the intervals SciPy's.
-"""
+"""Figures with their evidence: scikit-learn's and torchmetrics' metrics, SciPy's intervals."""
 
 import hashlib
 import math
@@ -30,14 +27,8 @@ from fer_zoo.transforms import Preset
 from fer_zoo.transforms.presets import get_preset
 
 PRIVATE_NOTE = "PrivateTest: for reporting only; nothing may be chosen by this figure"
-BINS = 15
-"""Of equal width, for the calibration error."""
-
-RESAMPLES = 10_000
-"""Draws of the bootstrap interval."""
-
-FOLDS = 5
-"""Parts of the cross-validation of the temperature."""
+BINS, FOLDS = 15, 5
+"""Of the calibration error, and of the cross-validation of the temperature."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +38,10 @@ class Evaluation(Score):
     Shares are from 0 to 1. A class without faces has recall NaN.
 
     Attributes:
-        model: its name.
         state: a digest of the network that was evaluated, of its tensors and its layers.
-        weights: the address of its weights, where they have one.
-        calibration: the temperatures of the model, and the faces they were fitted on.
         calibrated_for: the preset whose temperature was taken; empty for an uncalibrated model.
-        recall: of each class.
-        recall_interval: 95 % Wilson interval of each.
+        recall: of each class, `recall_interval` with its 95 % Wilson interval.
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
-        labels: the class names.
-        note: what to keep in mind, if anything.
         source: what the model was loaded from, where that says more than its name.
         scores: uncalibrated, `(N, K)`; not part of the JSON.
         targets: `(N,)`, indices into `labels`; not part of the JSON.
@@ -65,9 +50,8 @@ class Evaluation(Score):
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                                  labels=fer_zoo.labels.FER2013, name="black")
-        >>> result = fer_zoo.evaluate("resnet18_025", faces)
-        >>> sum(result.recall.values()), len(result.detected), result.score.n
-        (1.0, 1, 7)
+        >>> sum(fer_zoo.evaluate("resnet18_025", faces).recall.values())    # one of seven
+        1.0
     """
 
     model: str
@@ -110,18 +94,14 @@ class Evaluation(Score):
     @property
     def detected(self) -> list[str]:
         """The classes that count for the detection rate."""
-        pairs = zip(self.labels, detected(self.confusion), strict=True)
-        return [name for name, is_detected in pairs if is_detected]
+        return [self.labels[i] for i in detected(self.confusion)]
 
     def probabilities(self, temperature: float | None = None) -> Tensor:
         """Return the probabilities `(N, K)`, float64, at the model's temperature or another."""
         return tempered(self.scores, temperature or self.temperature).softmax(1)
 
     def bins(self, temperature: float | None = None) -> tuple[list[int], list[float], list[float]]:
-        """Return faces, mean probability of the winner, and share of right answers of each bin.
-
-        The bins are those of the calibration error: right-open, of equal width. Empty ones hold 0.
-        """
+        """Return faces, mean probability of the winner, and share of right answers of each bin."""
         sure = self.probabilities(temperature).amax(1)
         edges = torch.linspace(0, 1, BINS + 1, dtype=sure.dtype)
         bin_of = (torch.bucketize(sure, edges, right=True) - 1).clamp(0, BINS - 1)
@@ -131,10 +111,7 @@ class Evaluation(Score):
         return counts.tolist(), confidence, accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields but scores and targets as plain values, ready for JSON.
-
-        NaN becomes None.
-        """
+        """Return the fields but scores and targets as plain values, NaN as None."""
         names = [f.name for f in fields(self) if f.name not in ("scores", "targets")]
         plain: dict[str, Any] = to_plain({name: getattr(self, name) for name in names})
         for row, confusion in zip(self.labels, self.confusion, strict=True):
@@ -168,11 +145,8 @@ def evaluate(
         >>> import torch, fer_zoo
         >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> result = evaluate("resnet18_025", faces)
-        >>> result.n, round(result.accuracy, 4)     # one of seven classes is right
-        (7, 0.1429)
-        >>> result.weights, str(result.faces), result.calibrated_for
-        ('resnet18_025.fer2013', 'black, n = 7', 'fer40_center')
+        >>> round(evaluate("resnet18_025", faces).accuracy, 4)     # one of seven classes is right
+        0.1429
     """
     network, data = resolve(model), check_faces(data)
     if network.labels is None:
@@ -182,16 +156,14 @@ def evaluate(
     if not len(targets):
         raise ArgumentError(f"{data.name} holds no faces to evaluate on")
     arithmetic = get_preset(network.preset if preset is None else preset)
-    members = member_scores(
-        network, data.images, preset=arithmetic, batch_size=batch_size, progress=progress
-    )
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    members = member_scores(network, data.images, preset=arithmetic, **how)
     scores, known = fuse(network, members), network.evidence
     fitted = known.calibration.temperature if known.calibration else {}
     presets = (arithmetic.name, network.preset)
     calibrated_for = next((name for name in presets if name in fitted), "")
-    figures = score_metrics(
-        scores, targets, network.labels, temperature=fitted.get(calibrated_for, 1.0)
-    )
+    temperature = fitted.get(calibrated_for, 1.0)
+    figures = score_metrics(scores, targets, network.labels, temperature=temperature)
     return Evaluation(
         model=network.name,
         state=_state_of(network),
@@ -227,17 +199,14 @@ def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
         if (result.model, result.state) != (model.name, _state_of(model)):
             raise ArgumentError(
                 f"{result!r} was made of another network, or of {model.name!r} before it changed "
-                "or was stored in another type: evaluate again what is meant, with "
-                "fer_zoo.evaluate(model, data)"
+                "or was stored in another type: evaluate again, with fer_zoo.evaluate(model, data)"
             )
 
 
 def check_evaluation(result: Evaluation) -> Evaluation:
     """Return `result`, or say that it is no evaluation."""
     if not isinstance(result, Evaluation):
-        raise ArgumentError(
-            f"expected what fer_zoo.evaluate(model, data) returns, got {result!r:.80}"
-        )
+        raise ArgumentError(f"needs what fer_zoo.evaluate(model, data) returns, got {result!r:.80}")
     return result
 
 
@@ -268,7 +237,7 @@ def score_metrics(
         "bootstrap_interval": _bootstrap(stats, right),
         "balanced_accuracy": float(np.nanmean(recall)),
         "macro_f1": float(f1),
-        "detection_rate": sum(detected(confusion)) / len(present),
+        "detection_rate": len(detected(confusion)) / len(present),
         "nll": float(F.cross_entropy(calibrated, targets)),
         "nll_uncalibrated": float(F.cross_entropy(exact, targets)),
         "ece": expected_calibration_error(calibrated, targets),
@@ -276,19 +245,16 @@ def score_metrics(
         "temperature": temperature,
         "recall": dict(zip(labels, recall, strict=True)),
         "recall_interval": {
-            name: _wilson(stats, row[i], sum(row))
-            for i, (name, row) in enumerate(zip(labels, confusion, strict=True))
+            name: _wilson(stats, confusion[i][i], sum(confusion[i]))
+            for i, name in enumerate(labels)
         },
         "confusion": confusion,
     }
 
 
-def detected(confusion: list[list[int]]) -> list[bool]:
-    """Return, for each class (row), whether its most frequent prediction is the class itself.
-
-    In a tie with another class it is not; nor is it where a class has no faces.
-    """
-    return [row[i] > max([0, *row[:i], *row[i + 1 :]]) for i, row in enumerate(confusion)]
+def detected(confusion: list[list[int]]) -> list[int]:
+    """Return the classes (rows) that are predicted more often than any other."""
+    return [i for i, row in enumerate(confusion) if row[i] > max([0, *row[:i], *row[i + 1 :]])]
 
 
 def expected_calibration_error(scores: Tensor, targets: Tensor) -> float:
@@ -299,10 +265,7 @@ def expected_calibration_error(scores: Tensor, targets: Tensor) -> float:
 
 
 def cross_validated_ece(scores: Tensor, targets: Tensor, split: str | None) -> float | None:
-    """Return the calibration error where each face has a temperature fitted on other faces.
-
-    None where nothing may be fitted on the split, or too few faces are left to fit on.
-    """
+    """Return the ECE with temperatures fitted on other faces; None where none can be fitted."""
     n = len(targets)
     if split in ("private", "train") or n - -(-n // FOLDS) < LEAST_FACES:
         return None
@@ -332,9 +295,8 @@ def _bootstrap(stats: Any, right: np.ndarray) -> tuple[float, float]:
     found = stats.bootstrap(
         (right.astype(np.float64),),
         np.mean,
-        n_resamples=RESAMPLES,
+        n_resamples=10_000,
         batch=max(1, 1_000_000 // len(right)),  # 8 MB at a time
-        confidence_level=0.95,
         method="percentile",
         random_state=np.random.default_rng(0),
     )

@@ -13,25 +13,17 @@ OFFICIAL = {"public": "PublicTest", "private": "PrivateTest", "train": "Training
 METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "balanced_accuracy": "balanced_accuracy"}
 """Which figures go into the Hub's `model-index`, and what it calls them."""
 SHOWN = ("faces", "view_count", "preset", "accuracy", "interval", "balanced_accuracy", "macro_f1")
-"""Which are in the table."""
 
 
 def make_model_card(
-    model: Classifier,
-    place: str,
-    *,
-    results: Sequence[Evaluation] = (),
-    stored: str = "",
+    model: Classifier, place: str, *, results: Sequence[Evaluation] = (), stored: str = ""
 ) -> str:
     """Return the README of a model's repository on the Hub.
-
-    The `model-index` in its metadata and the table in its text are of the same figures: those of
-    the model's evidence, or of `results`. A network that changed has none.
 
     Args:
         model: what the repository holds.
         place: `org/name`.
-        results: evaluations of it, as it is now.
+        results: evaluations of it, as it is now, in place of the figures of its evidence.
         stored: the type that its weights are stored in, where that is another than the model's.
 
     Raises:
@@ -39,8 +31,7 @@ def make_model_card(
 
     Example:
         >>> import fer_zoo
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> "model-index:" in make_model_card(model, "me/faces")
+        >>> "model-index:" in make_model_card(fer_zoo.load("resnet18_025.fer2013"), "me/faces")
         True
     """
     check_results(model, results)
@@ -53,6 +44,15 @@ def make_model_card(
         rules = dict.fromkeys(score.selection or "not recorded" for score in scores)
         table = markdown([*zip(*figure_rows(scores, SHOWN), strict=True)])
         evidence = f"{table}\n\nSelection: {'; '.join(rules)}."
+    storage = model.evidence.storage or Storage(dtype="float32")
+    dtype = stored or storage.dtype
+    costs = [
+        f"- stored as {dtype}: {points(cost.gain)} points of accuracy against {cost.against} "
+        f"(`{cost.preset}`, {cost.faces})"
+        for cost in storage.costs
+        if cost.dtype == dtype
+    ]
+    unknown = "" if dtype == "float32" else "; its cost: not measured"
     parts = [
         f"---\n{_metadata(model, place, scores)}\n---",
         f"# {place.rpartition('/')[2]}",
@@ -64,7 +64,7 @@ def make_model_card(
         "## Evidence",
         evidence,
         "## Storage",
-        "\n".join(storage_lines(model.evidence.storage, stored)),
+        "\n".join(costs or [f"- stored as {dtype}{unknown}"]),
         "## Where it comes from",
         "\n".join(origin(model)),
         "## Limits",
@@ -72,19 +72,6 @@ def make_model_card(
         made_by(),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def storage_lines(storage: Storage | None, stored: str = "") -> list[str]:
-    """Return what the stored precision costs, as the lines of a Markdown list."""
-    dtype = stored or (storage.dtype if storage else "float32")
-    costs = [cost for cost in (storage.costs if storage else ()) if cost.dtype == dtype]
-    if not costs:
-        return [f"- stored as {dtype}" + ("" if dtype == "float32" else "; its cost: not measured")]
-    return [
-        f"- stored as {dtype}: {points(cost.gain)} points of accuracy against {cost.against} "
-        f"(`{cost.preset}`, {cost.faces})"
-        for cost in costs
-    ]
 
 
 def _metadata(model: Classifier, place: str, scores: Sequence[Score]) -> str:

@@ -3,7 +3,8 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
+from operator import attrgetter
 from typing import Any
 
 from fer_zoo.data import FaceDataset
@@ -23,22 +24,16 @@ class Comparison:
     """Two evaluations on the same faces, and McNemar's exact test of their accuracies.
 
     Attributes:
-        first: model and preset of one.
-        second: model and preset of the other.
-        n: faces.
+        first: model and preset of one; `second` those of the other.
         difference: accuracy of the second minus that of the first, from -1 to 1.
-        only_first: faces that only the first labels right.
-        only_second: faces that only the second labels right.
+        only_first: faces that only the first labels right; `only_second` only the second.
         p_value: two-sided; how often chance alone would split the faces on which exactly one is
             right as unevenly, if both were equally good (McNemar 1947, exact binomial).
 
     Example:
-        >>> import torch, fer_zoo
-        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
-        ...                                  labels=fer_zoo.labels.FER2013, name="black")
-        >>> one, ten = fer_zoo.evaluation.measure("resnet18_025", faces).results
-        >>> compare(one, ten).to_dict()["second"]
-        'resnet18_025, fer40_tencrop'
+        >>> Comparison(first="one view", second="ten views", n=100, difference=0.02, only_first=3,
+        ...            only_second=5, p_value=0.727)
+        Comparison('ten views' against 'one view': +2.00 points, McNemar's p = 0.727, n = 100)
     """
 
     first: str
@@ -71,16 +66,15 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> a, b = (fer_zoo.evaluate(name, faces) for name in ("resnet18_025", "vgg19_025"))
-        >>> comparison = compare(a, b)
-        >>> comparison.first, comparison.p_value
-        ('resnet18_025, fer40_center', 1.0)
+        >>> compare(a, b).first
+        'resnet18_025, fer40_center'
     """
     _, stats, _ = libraries()
     first, second = check_evaluation(first), check_evaluation(second)
     if first.faces.fingerprint != second.faces.fingerprint:
         raise ArgumentError(
-            f"{first.title} was evaluated on {first.faces} and {second.title} on {second.faces}, "
-            "which are not the same faces: evaluate both on one dataset"
+            f"{first.faces} and {second.faces} are not the same faces: evaluate {first.title} and "
+            f"{second.title} on one dataset"
         )
     only_first = int((first.correct & ~second.correct).sum())
     only_second = int((second.correct & ~first.correct).sum())
@@ -97,22 +91,16 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
 
 
 def counterpart(preset: Preset | str) -> Preset | None:
-    """Return the registered preset with ten crops where `preset` has one view, or the reverse.
-
-    Both scale alike, cut the same size and normalise alike; None where no such preset is
-    registered.
+    """Return the preset that differs in having ten crops for one view, or the reverse, or None.
 
     Example:
         >>> counterpart("fer40_center").name, counterpart("thesis40")
         ('fer40_tencrop', None)
     """
     own = get_preset(preset)
-    arithmetic = (own.resize, own.size, own.mean, own.std)
-    for other in PRESETS.values():
-        alike = (other.resize, other.size, other.mean, other.std) == arithmetic
-        if alike and (other.num_views > 1) != (own.num_views > 1):
-            return other
-    return None
+    alike = attrgetter("resize", "size", "mean", "std")
+    others = (p for p in PRESETS.values() if (p.num_views > 1) != (own.num_views > 1))
+    return next((other for other in others if alike(other) == alike(own)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,18 +108,14 @@ class Report:
     """Everything measured of one model on one dataset.
 
     Attributes:
-        model: the model.
-        data: the faces.
         results: its evaluations, first the one with the preset that counts.
-        robustness: on corrupted faces, if that was measured.
 
     Example:
         >>> import torch, fer_zoo
         >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> report = measure("resnet18_025", faces)
-        >>> [r.preset for r in report.results], report.gain.difference
-        (['fer40_center', 'fer40_tencrop'], 0.0)
+        >>> measure("resnet18_025", faces).gain.second
+        'resnet18_025, fer40_tencrop'
     """
 
     model: Classifier
@@ -166,8 +150,7 @@ def measure(
     Args:
         model: a trained model, a name, an address or the folder of a training run.
         data: faces with the same class names, in any order.
-        preset: only this transform; the model's own, and the one with ten views instead of one
-            (or the reverse), if not given.
+        preset: only this transform; the model's own and its `counterpart` if not given.
         corruptions: measure robustness too, with the preset that counts.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
@@ -182,25 +165,18 @@ def measure(
     """
     network = resolve(model)
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
+    source = "" if source == network.name else source
     own = get_preset(network.preset if preset is None else preset)
     other = counterpart(own) if preset is None else None
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-    results = tuple(
-        replace(
-            evaluate(network, data, preset=chosen, **how),
-            source="" if source == network.name else source,
-        )
-        for chosen in (own, other)
-        if chosen is not None
-    )
+    found = [evaluate(network, data, preset=p, **how) for p in (own, other) if p is not None]
+    results = tuple(replace(result, source=source) for result in found)
     corrupted = robustness(network, data, preset=own, **how) if corruptions else None
     return Report(model=network, data=data, results=results, robustness=corrupted)
 
 
 def compare_all(reports: Sequence[Report]) -> list[Comparison]:
-    """Return each model's gain by ten views, then each pair of models with equally many views.
-
-    Models that were evaluated on other faces than the first are left out.
+    """Return each model's gain by ten views, then each pair with equally many views on equal faces.
 
     Example:
         >>> import torch, fer_zoo
@@ -210,12 +186,10 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
         4
     """
     found = [report.gain for report in reports if report.gain is not None]
-    faces = reports[0].results[0].faces.fingerprint
-    same = [r for r in reports if r.results[0].faces.fingerprint == faces]
-    for first, second in combinations(same, 2):
-        found.append(compare(first.results[0], second.results[0]))
-        others = zip(first.results[1:], second.results[1:], strict=False)
-        found += [compare(a, b) for a, b in others if a.views == b.views]
+    for first, second in combinations(reports, 2):
+        for a, b in product(first.results, second.results):
+            if a.views == b.views and a.faces.fingerprint == b.faces.fingerprint:
+                found.append(compare(a, b))
     return found
 
 
@@ -224,12 +198,9 @@ class Mistake:
     """One face that was labelled wrong.
 
     Attributes:
-        index: of the face in the data.
         source: its file, or its place among all rows of FER2013 (0 is the one below the header).
-        true: the class it is labelled as in the data.
-        predicted: the class the model says.
-        probability: what the model gives to that.
-        true_probability: what the model gives to the class in the data.
+        true: the class in the data; `true_probability` is what the model gives to it.
+        predicted: the class the model says, with `probability`.
 
     Example:
         >>> Mistake(index=7, source="row 7", true="fear", predicted="happy", probability=0.9,
@@ -255,18 +226,16 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
         >>> import torch, fer_zoo
         >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> len(find_mistakes(fer_zoo.evaluate(model, faces), faces))
+        >>> len(find_mistakes(fer_zoo.evaluate("resnet18_025", faces), faces))
         6
     """
     if check_faces(data).fingerprint != check_evaluation(evaluation).faces.fingerprint:
         raise ArgumentError(f"{data.faces} is not what was evaluated: {evaluation.faces}")
     probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
-    wrong = (~evaluation.correct).nonzero()[:, 0]
-    order = probabilities[wrong, guesses[wrong]].argsort(descending=True, stable=True)
-    triples = ((i, int(evaluation.targets[i]), int(guesses[i])) for i in wrong[order].tolist())
-    return [
-        Mistake(
+    found = []
+    for i in (~evaluation.correct).nonzero()[:, 0].tolist():
+        true, guess = evaluation.targets[i], guesses[i]
+        mistake = Mistake(
             index=i,
             source=_source(data, i),
             true=evaluation.labels[true],
@@ -274,8 +243,8 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
             probability=float(probabilities[i, guess]),
             true_probability=float(probabilities[i, true]),
         )
-        for i, true, guess in triples
-    ]
+        found.append(mistake)
+    return sorted(found, key=lambda mistake: -mistake.probability)
 
 
 def _source(data: FaceDataset, index: int) -> str:

@@ -1,7 +1,4 @@
-"""What all plots share: figures as large as what is on them, and looks that differ without colour.
-
-Sizes of texts are matplotlib's: it measures them, and its constrained layout places them.
-"""
+"""What plots share: figures as large as what is on them, and looks that differ without colour."""
 
 import textwrap
 from collections.abc import Sequence
