@@ -6,6 +6,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError
 
 T = TypeVar("T")
+_hints = cache(get_type_hints)  # it takes most of the time of reading
 
 
 def to_plain(value: Any) -> Any:
@@ -91,7 +93,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
 
 
 def _read_fields(kind: Any, value: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     if unknown := sorted(map(str, value.keys() - hints.keys())):
         raise ArgumentError(f"{where} has no {unknown[0]!r:.80}, only {sorted(hints)}")
     needed = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]

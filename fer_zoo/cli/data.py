@@ -71,8 +71,9 @@ def _write(found: DataReport, folder: Path) -> None:
     write_text(folder / "report.md", found.to_markdown())
     for name, (title, groups) in found.worst().items():
         target = folder / f"{name}.png"
-        target.unlink(missing_ok=True)
-        if groups:
+        if not groups:
+            target.unlink(missing_ok=True)
+        else:
             with replacing(target) as path:
                 _draw(found, title, groups, path)
 

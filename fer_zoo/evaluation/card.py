@@ -86,8 +86,9 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         "robustness.png": plots.robustness(report.robustness) if report.robustness else None,
     }
     for name, figure in pictures.items():
-        (path / name).unlink(missing_ok=True)
-        if figure is not None:
+        if figure is None:
+            (path / name).unlink(missing_ok=True)  # it would be an earlier report's
+        else:
             with replacing(path / name) as temporary:
                 figure.savefig(temporary, dpi=130)
     with replacing(path / "errors.csv") as temporary, temporary.open("w", newline="") as file:
