@@ -27,11 +27,7 @@ SLACK = 4 * 2**20
 
 
 def model_config(model: Classifier) -> dict[str, Any]:
-    """Return what builds the model again, as plain values.
-
-    Raises:
-        ArgumentError: a part of it is not registered, so that no name stands for it.
-    """
+    """Return what builds the model again, as plain values, if all of it is registered."""
     common = {
         "name": model.name,
         "labels": model.labels,
@@ -60,15 +56,7 @@ def model_config(model: Classifier) -> dict[str, Any]:
 
 
 def build_model(config: Mapping[str, Any], num_values: int) -> Classifier:
-    """Return the model that a config describes, for values to come: its parameters are not set.
-
-    Args:
-        config: from a file, so it may say anything.
-        num_values: how many numbers the tensors beside it hold; the model may not be much larger.
-
-    Raises:
-        CheckpointError: there is no such model.
-    """
+    """Return the model of a file's config, its parameters not set, about `num_values` at most."""
     try:
         with torch.random.fork_rng(devices=[]), _Budget(2 * num_values + SLACK):
             return _build(config)
@@ -116,11 +104,7 @@ def timm_config(model: Classifier) -> dict[str, Any]:
 
 
 class _Budget(TorchFunctionMode):
-    """Stops a network from growing past `values` numbers while it is built.
-
-    A config may name any network with any number of classes; the tensors beside it say how large
-    the right one is. What makes a tensor from nothing has its sides as first arguments.
-    """
+    """Stops a network that a file names from growing past `values` numbers while it is built."""
 
     def __init__(self, values: int) -> None:
         super().__init__()
@@ -174,11 +158,7 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
 
 
 def read_evidence(config: Mapping[str, Any]) -> Evidence:
-    """Return the evidence in a config; in one from before there was any, what a run says of itself.
-
-    Raises:
-        ArgumentError: it is none.
-    """
+    """Return the evidence in a config; in an older one, what a run says of itself."""
     if "evidence" in config:
         return from_plain(Evidence, config["evidence"], "evidence")
     known, temperature = config["provenance"], config.get("temperature", {})

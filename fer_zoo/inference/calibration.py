@@ -147,12 +147,7 @@ def calibrate(
 def unseen_targets(
     model: Classifier, data: FaceDataset, *, allow_training_split: bool = False
 ) -> Tensor:
-    """Return `data`'s targets as indices into the model's labels, if the model may be fitted on it.
-
-    Raises:
-        SplitError: it is the test split, or what the model or a member was trained on.
-        LabelError: the model is untrained, or names other classes than the data.
-    """
+    """Return `data`'s targets in the model's order, if the model may be fitted on it."""
     if not isinstance(model, Classifier):
         raise ArgumentError(
             f"expected a model, got {model!r:.80}; fer_zoo.create builds one by name"

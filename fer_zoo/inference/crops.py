@@ -35,12 +35,7 @@ Pixels = tuple[np.ndarray, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """One face cut out of a photograph.
-
-    Attributes:
-        face: gray `(1, S, S)`, uint8 or float in [0, 1].
-        box: left, top, right and bottom in px of the photograph, the margin included.
-    """
+    """A face cut out of a photograph, gray `(1, S, S)`, and its box in px, the margin included."""
 
     face: Tensor = field(repr=False)
     box: tuple[int, int, int, int]

@@ -139,17 +139,7 @@ def _read(path: Path, sha256: str) -> bytes:
 
 
 def open_exported(path: str | os.PathLike[str], *, allow_code: bool = False) -> Optimized:
-    """Return what a file that `export` wrote computes.
-
-    Args:
-        path: the file; `#sha256=` and the digest that it must have may follow.
-        allow_code: whether a `.pt2` file may be run without such a digest.
-
-    Raises:
-        CheckpointError: there is no file, or `export` did not write it.
-        ArgumentError: it is machine code, and there is neither leave nor digest to run it.
-        WeightsError: its bytes are others.
-    """
+    """Return what a file that `export` wrote computes; machine code needs leave or a digest."""
     place, _, pin = os.fspath(path).partition(PIN)
     if not Path(place).is_file():
         raise CheckpointError(f"{place}: no such file")

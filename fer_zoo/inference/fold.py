@@ -25,15 +25,7 @@ _ADDS = (operator.add, torch.add)
 
 
 class PackedConv2d(nn.Module):
-    """A convolution in oneDNN's own weight layout, with what follows it: nothing, a ReLU, or a sum.
-
-    It runs on operators of torch that are not public.
-
-    Args:
-        conv: the convolution, its weight in the dtype to compute in.
-        shape: of a typical input, `(B, C, H, W)`; others work too.
-        relu: whether a ReLU follows.
-    """
+    """A convolution in oneDNN's own layout, by private operators, with the ReLU or sum after it."""
 
     def __init__(self, conv: nn.Conv2d, shape: torch.Size, relu: bool) -> None:
         super().__init__()
@@ -70,13 +62,7 @@ def snapshot(network: nn.Module) -> nn.Module:
 
 
 def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Module:
-    """Return a copy of a network that computes the same logits in evaluation with less work.
-
-    Args:
-        network: a single network; one that `torch.fx` cannot trace is only copied.
-        example: an input `(B, C, H, W)` on the network's device, in the dtype to compute in.
-        pack: on a CPU, try oneDNN's own weight layout.
-    """
+    """Return a copy of a network that computes the same logits with less work, if traceable."""
     plain = snapshot(network)
     try:
         traced = cast(fx.GraphModule, fuse(plain))

@@ -36,13 +36,7 @@ WITH_ALPHA = (2, 4)
 
 
 def many_of(images: Any) -> Iterable[Any] | None:
-    """Return the images one by one, or None if it is one image.
-
-    A string or path is one image, or the folder of many.
-
-    Raises:
-        InputError: it may be either, or holds more than images.
-    """
+    """Return the images one by one, or None if it is one image; what may be either is refused."""
     if isinstance(images, str | os.PathLike):
         if not os.path.isdir(images):
             return None
@@ -105,16 +99,7 @@ def _rows(array: Any) -> list[Any] | None:
 
 
 def runs_of(images: Iterable[T], most: int) -> Iterator[Iterator[T]]:
-    """Yield images in runs, each to be used up before the next.
-
-    What has a length is there, and is one run. Of what has none (a camera, a queue) the first run
-    is one image; the next are longer, up to `most`, as long as the images come fast, and a run ends
-    once they have been waited for `SLOW` seconds in all.
-
-    Example:
-        >>> [len(list(run)) for run in runs_of(range(10), 8)]
-        [10]
-    """
+    """Yield images in runs: all that have a length; of a camera's as many as come quickly."""
     remaining = iter(images)
     if isinstance(images, Sized):
         yield remaining

@@ -42,12 +42,7 @@ Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
 
 
 class Labeller(Generic[A]):
-    """What all predictors share: a model, its preset and its labels.
-
-    A predictor is a subclass that finds the faces of images in `_faces`, and says in `_say` what it
-    makes of one: of a face crop a `Prediction`, of a photograph a `Photo`. The arguments are those
-    of `Predictor`.
-    """
+    """What predictors share; a subclass finds faces in images and says what it makes of them."""
 
     _together: int  # images whose faces are labelled together
 
@@ -102,11 +97,7 @@ class Labeller(Generic[A]):
                     yield self._say(source, told, error)
 
     def _answer(self, images: Any, channels: Channels) -> A | list[A]:
-        """Return what is said of one image, or of each of many.
-
-        Raises:
-            InputError: the one image cannot be used.
-        """
+        """Return what is said of one image, which must be usable, or of each of many."""
         many = many_of(images)
         if isinstance(many, Iterator):
             raise InputError("got an iterator: use predictor.stream(images)")
@@ -255,12 +246,7 @@ def read_ahead(
     most: int,
     room: float = math.inf,
 ) -> Iterator[tuple[str | None, T | None, str | None]]:
-    """Yield the path of each image, what it is read as, and the error, in order.
-
-    Files are read ahead in threads, at most so many and of so much size in all. What is no path is
-    read when its turn comes: a PIL image that stands here twice must not be decoded twice at once.
-    `begin` returns the size of an image and what reads it.
-    """
+    """Yield path, what is read, and error, in order; files are read ahead in threads."""
     ahead: deque[tuple[int, str | None, Callable[[], T]]] = deque()
 
     def first() -> tuple[str | None, T | None, str | None]:

@@ -22,10 +22,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def in_evaluation(model: M) -> M:
-    """Return a model in evaluation mode with the tensors of `model`, which keeps its own mode.
-
-    So other threads may train it, or ask it, meanwhile.
-    """
+    """Return a model in evaluation mode with the tensors of `model`, which others may train on."""
     if not any(module.training for module in model.modules()):
         return model
     twins = {module: copy(module) for module in model.modules()}
@@ -111,17 +108,7 @@ def in_parts(
     views: int,
     done: Callable[[int], object] = lambda count: None,
 ) -> list[Tensor]:
-    """Return what `run` makes of each part of some images; one part if there are none.
-
-    Where memory ends, the part is done again in halves, and so is the rest.
-
-    Args:
-        images: shape `(N, ...)`.
-        run: from a part of them to anything.
-        batch_size: largest number of views at once.
-        views: of one image.
-        done: is told of how many images each finished part had.
-    """
+    """Return what `run` makes of each part of `(N, ...)`; of smaller ones once memory ends."""
     results: list[Tensor] = []
     at = 0
     while at < len(images) or not results:
@@ -175,11 +162,7 @@ def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
 
 
 def tempered(scores: Tensor, temperature: float) -> Tensor:
-    """Return `scores` over `temperature`, in double precision.
-
-    There, float32 scores that differ still differ after the division, so every order among them,
-    the winner first, is what it was.
-    """
+    """Return `scores` over `temperature`, float64: so float32 scores that differ still differ."""
     return scores.double() / temperature
 
 

@@ -167,13 +167,7 @@ def assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
 
 
 def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
-    """Return an ensemble of the same members (shared, not copied) under another fusion.
-
-    It is uncalibrated: a temperature belongs to the scores of one fusion.
-
-    Raises:
-        ArgumentError: `model` is no ensemble, or the fusion asked for by name must be fitted.
-    """
+    """Return an uncalibrated ensemble of the same members, not copied, under another fusion."""
     if not isinstance(model, Ensemble):
         raise ArgumentError(f"{model.name!r} is a single network and has no fusion")
     if fusion == model.fusion.name:

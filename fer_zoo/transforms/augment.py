@@ -105,17 +105,7 @@ def is_number(value: object) -> bool:
 def augment(
     images: Tensor, size: int, settings: Augmentation, generator: torch.Generator
 ) -> Tensor:
-    """Return randomly varied `size` x `size` crops of `images`.
-
-    Args:
-        images: float in [0, 1], shape `(B, C, H, W)`.
-        size: side of the crops in px, at most H + 2 * padding.
-        settings: the settings.
-        generator: source of all randomness, on the CPU.
-
-    Returns:
-        Float in [0, 1], shape `(B, C, size, size)`.
-    """
+    """Return varied crops `(B, C, size, size)` of `(B, C, H, W)`, float in [0, 1]."""
     # One transfer to the device: on a GPU many small ones would cost more than the arithmetic.
     numbers = iter(torch.rand(17, len(images), generator=generator).to(images))
 
@@ -174,21 +164,7 @@ def resized_crop(
     flip: Tensor,
     turn: Turn | None = None,
 ) -> Tensor:
-    """Cut a window from each image, turned or not, scale it, mirror some; one `grid_sample`.
-
-    The arithmetic is torchvision's `functional.resized_crop`, bilinear without antialiasing.
-
-    Args:
-        images: float, shape `(B, C, H, W)`.
-        size: side in px of what comes out.
-        top: upper edge of the window, as a share of the height; shape `(B,)`.
-        left: left edge, as a share of the width; shape `(B,)`.
-        height: of the window, as a share of the height; shape `(B,)`.
-        width: as a share of the width; shape `(B,)`.
-        flip: whether to mirror; bool, shape `(B,)`.
-        turn: zoom (above 1 enlarges), angle in degrees clockwise, and shifts as shares of the side,
-            each `(B,)`: what torchvision's `functional.affine` does, before the cut.
-    """
+    """Cut windows (shares of the sides, `(B,)`) from turned `(B, C, H, W)`, scale, mirror some."""
     span = torch.stack([torch.where(flip, -width, width), height], 1)
     centre = torch.stack([2 * left + width - 1, 2 * top + height - 1], 1)
     if turn is None:
@@ -235,15 +211,7 @@ def _turn_matrix(zoom: Tensor, angle: Tensor, dx: Tensor, dy: Tensor, ratio: flo
 
 
 def crop_and_flip(images: Tensor, size: int, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
-    """Cut one `size` x `size` window from each image and mirror some, in one gather.
-
-    Args:
-        images: shape `(B, C, H, W)`.
-        size: side of the window in px.
-        top: where the window starts, 0 (top) up to, not including, 1 (bottom); shape `(B,)`.
-        left: the same from left to right; shape `(B,)`.
-        flip: whether to mirror; bool, shape `(B,)`.
-    """
+    """Cut one window from each of `(B, C, H, W)`, `top` and `left` from 0 to 1, and mirror some."""
     n, _, height, width = images.shape
     steps = torch.arange(size, device=images.device)
     rows = _start(top, height, size).long()[:, None] + steps
@@ -255,15 +223,7 @@ def crop_and_flip(images: Tensor, size: int, top: Tensor, left: Tensor, flip: Te
 
 
 def erase(images: Tensor, height: Tensor, width: Tensor, top: Tensor, left: Tensor) -> Tensor:
-    """Blacken one rectangle per image.
-
-    Args:
-        images: shape `(B, C, H, W)`.
-        height: px per image, 0 leaves the image as it is; shape `(B,)`.
-        width: px per image; shape `(B,)`.
-        top: where the rectangle starts, as a share of the room left for it; shape `(B,)`.
-        left: the same from left to right; shape `(B,)`.
-    """
+    """Blacken `height` x `width` px in each of `(B, C, H, W)`, at shares of the room left."""
 
     def inside(side: int, length: Tensor, start: Tensor) -> Tensor:
         length = length.round().clamp(0, side)

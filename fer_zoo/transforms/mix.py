@@ -43,20 +43,16 @@ def mix(
 def mixup(
     images: Tensor, targets: Sequence[Tensor], share: float, *, x: float = 0, y: float = 0
 ) -> tuple[Tensor, list[Tensor]]:
-    """Blend each image with its neighbour: `share` of itself, the rest of the other.
-
-    The arithmetic is torchvision's `v2.MixUp`. `x` and `y` are CutMix's and not used.
-    """
+    """Blend each image with its neighbour, as torchvision's `v2.MixUp`; `x`, `y` are CutMix's."""
     return torch.lerp(images.roll(1, 0), images, share), _blend(targets, share)
 
 
 def cutmix(
     images: Tensor, targets: Sequence[Tensor], share: float, *, x: float, y: float
 ) -> tuple[Tensor, list[Tensor]]:
-    """Put a rectangle of its neighbour into each image; about `share` of the area stays its own.
+    """Put a rectangle of its neighbour, centred at `x` and `y` (0 to 1), into each image.
 
-    The arithmetic is torchvision's `v2.CutMix`: the rectangle has the image's shape, its centre is
-    at `x` and `y` (0 to 1), and targets are weighed by what is left of it inside the image.
+    The arithmetic is torchvision's `v2.CutMix`; about `share` of the area stays.
     """
     height, width = images.shape[-2:]
     half = 0.5 * math.sqrt(1 - share)

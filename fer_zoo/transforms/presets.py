@@ -230,18 +230,7 @@ def get_preset(preset: Preset | str) -> Preset:
 
 
 def restore(fields: Any) -> Preset:
-    """Return the preset that a file describes; registered here if its name is free.
-
-    Raises:
-        UnknownNameError: the file only names it, and it is not registered.
-        ArgumentError: another arithmetic is registered under its name, or it is none.
-
-    Example:
-        >>> restore({"name": "px30_file", "resize": 32, "size": 30, "views": "center"}).num_views
-        1
-        >>> PRESETS["px30_file"].size
-        30
-    """
+    """Return the preset that a file describes or names, registered here if its name is free."""
     if isinstance(fields, str):
         return PRESETS[fields]
     preset = from_plain(Preset, fields, "preset")
