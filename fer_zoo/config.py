@@ -16,12 +16,8 @@ from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
 from fer_zoo.transforms.presets import restore
 
-DRAWS = frozenset(
-    f"{prefix}{kind}_"
-    for prefix in ("", "kaiming_", "xavier_", "trunc_")
-    for kind in ("normal", "uniform")
-)
-"""What fills a fresh parameter with random numbers."""
+DRAWS = ("normal_", "uniform_")
+"""How the names end of what fills a fresh parameter with random numbers."""
 SLACK = 4 * 2**20
 """Values a network may hold beside those in its file, in buffers that are not saved."""
 
@@ -84,8 +80,6 @@ def timm_config(model: Classifier) -> dict[str, Any]:
         return {}
     preset, spec = PRESETS[model.preset], get_spec(model.name)
     size = [model.in_channels, preset.size, preset.size]
-    stem = spec.first_conv.removeprefix("model.").removesuffix(".weight")
-    head = spec.classifier.removeprefix("model.")
     return {
         "architecture": architecture,
         "model_args": {"in_chans": model.in_channels},
@@ -97,8 +91,8 @@ def timm_config(model: Classifier) -> dict[str, Any]:
             "crop_pct": preset.size / preset.resize,
             "num_classes": model.num_classes,
             "label_names": list(model.labels or ()),
-            "first_conv": stem,
-            "classifier": head,
+            "first_conv": spec.first_conv.removeprefix("model.").removesuffix(".weight"),
+            "classifier": spec.classifier.removeprefix("model."),
         },
     }
 
@@ -114,8 +108,9 @@ class _Budget(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         filled = args[0] if args else (kwargs or {}).get("tensor")
-        if isinstance(filled, nn.Parameter) and getattr(func, "__name__", "") in DRAWS:
+        if isinstance(filled, nn.Parameter) and getattr(func, "__name__", "").endswith(DRAWS):
             return filled  # drawing takes longer than all else that loading does
+        # What makes a tensor from nothing has its sides as first arguments.
         size = args[0] if args and isinstance(args[0], list | tuple) else args
         size = (kwargs or {}).get("size", size)
         if size and all(isinstance(n, int) for n in size):
@@ -138,9 +133,7 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
             create_fusion(head["name"], len(members), members[0].num_classes, **head["options"]),
         )
     elif "name" not in config:
-        heads = (
-            " but holds heads of an ensemble, which its record loads" if "fusions" in config else ""
-        )
+        heads = " but holds heads of an ensemble" if "fusions" in config else ""
         raise CheckpointError(f"it names no model{heads}: fer_zoo.load(one of list_weights())")
     else:
         model = build_network(

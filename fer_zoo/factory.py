@@ -105,7 +105,13 @@ def create(
         return to_device(_untrained(spec, fusion, num_classes, in_channels), device, dtype)
     where = parse_address(weights)
     if where.kind == "imagenet":
-        model = _from_imagenet(spec, num_classes, in_channels)
+        if spec.members:
+            raise ArgumentError(
+                f"{name!r} is an ensemble: start its members from ImageNet one by one, and "
+                "fer_zoo.create_ensemble them once they are trained"
+            )
+        model = build_network(name, num_classes=num_classes, in_channels=in_channels)
+        download_imagenet(model)
         return to_device(model, device, dtype).eval()
     model = _trained(spec, where, fusion)
     if head == "reset":
@@ -155,20 +161,15 @@ def resolve(
     """
     if not isinstance(model, Classifier | str | os.PathLike):
         raise ArgumentError(f"expected a model, a name or an address, got {model!r:.80}")
-    if isinstance(model, Classifier):
-        built, named = model, False
-    else:
-        text, device = os.fspath(model), resolve_device(device)
-        named = not is_address(model)
-        if named:
-            built = create(text, weights="default" if weights is None else weights, fusion=fusion)
-        else:
-            built = load(model)
-    if not named:
-        if weights is not None:
-            raise ArgumentError(f"weights={weights!r} is for a model given by name")
-        built = built if fusion is None else with_fusion(built, fusion)
-    return to_device(built, device, None)
+    if not isinstance(model, Classifier):
+        device = resolve_device(device)
+        if not is_address(model):
+            weights = "default" if weights is None else weights
+            return create(os.fspath(model), weights=weights, fusion=fusion, device=device)
+        model = load(model)
+    if weights is not None:
+        raise ArgumentError(f"weights={weights!r} is for a model given by name")
+    return to_device(model if fusion is None else with_fusion(model, fusion), device, None)
 
 
 def _untrained(
@@ -190,34 +191,22 @@ def _untrained(
 def _trained(spec: ModelSpec, where: Address, fusion: str | Fusion | None) -> Classifier:
     """Return the model with the weights at an address, if they are of this model."""
     if where.kind in ("tag", "record"):
-        model_name = spec.name if where.kind == "tag" else where.location
-        record = get_weights(model_name, where.location if where.kind == "tag" else "default")
-        if record.model != spec.name:
-            raise _other_model(str(where), record.model, spec.name)
+        tagged = where.kind == "tag"
+        record = get_weights(*((spec.name, where.location) if tagged else (where.location,)))
+        _check_model(where, record.model, spec.name)
         return load_record(record, fusion)
-    if where.kind == "file" and any(where.location.endswith(suffix) for suffix in PICKLES):
+    if where.kind == "file" and where.location.endswith(tuple(PICKLES)):
         refuse_pickle(where.location, spec.name)
     model = load_address(where)
-    if model.name != spec.name:
-        raise _other_model(str(where), model.name, spec.name)
+    _check_model(where, model.name, spec.name)
     return model if fusion is None else with_fusion(model, fusion)
 
 
-def _other_model(where: str, found: str, asked: str) -> ArgumentError:
-    return ArgumentError(
-        f"{where} holds {found!r}, not {asked!r}; fer_zoo.load({where!r}) builds what it holds"
-    )
-
-
-def _from_imagenet(spec: ModelSpec, num_classes: int | None, in_channels: int | None) -> Classifier:
-    if spec.members:
+def _check_model(where: Address, found: str, asked: str) -> None:
+    if found != asked:
         raise ArgumentError(
-            f"{spec.name!r} is an ensemble: start its members from ImageNet one by one, and "
-            "fer_zoo.create_ensemble them once they are trained"
+            f"{where} holds {found!r}, not {asked!r}; fer_zoo.load({str(where)!r}) builds that"
         )
-    model = build_network(spec.name, num_classes=num_classes, in_channels=in_channels)
-    download_imagenet(model)
-    return model
 
 
 def create_ensemble(

@@ -233,7 +233,6 @@ def check_fit_split(split: str, allow_training_split: bool = False) -> None:
         )
     if any(word.startswith("train") for word in words) and not allow_training_split:
         raise SplitError(
-            f"{split!r} is what the members were trained on: they are too sure of it for a "
-            "fusion to learn from. Fit on split='public', or pass allow_training_split=True if "
-            "these logits are out-of-fold."
+            f"{split!r} is what the model was trained on, and it is far too sure of those faces: "
+            "fit on split='public'; a fusion also on out-of-fold logits, allow_training_split=True"
         )

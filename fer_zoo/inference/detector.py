@@ -13,8 +13,8 @@ from fer_zoo.errors import ArgumentError, needing
 Detector = Callable[[np.ndarray], Any]
 """Takes a photograph as RGB, uint8 `(H, W, 3)`, upright, a copy of its own; returns rows of left,
 top, right and bottom in px. A row may also be a mapping with these four as its `box` and with a
-`roll`: the degrees by which the face is turned clockwise. It is called in the thread that asks for
-the predictions, for one photograph at a time, in order."""
+`roll`: the degrees by which the face is turned clockwise, and will be turned back. It is called in
+the thread that asks for the predictions, for one photograph at a time, in order."""
 
 CASCADES = threading.local()  # OpenCV's classifiers must not be shared by the threads of a server
 
@@ -69,11 +69,8 @@ class FaceDetector:
         gray = cv2.copyMakeBorder(gray, more, more, more, more, cv2.BORDER_REPLICATE)
         found = _cascade().detectMultiScale(gray, 1.1, self.neighbours)
         boxes = sorted((tuple(int(v) for v in box) for box in found), key=lambda b: (-b[2], b))
-        return [self._box(x - more, y - more, w, scale) for x, y, w, _ in boxes]
-
-    def _box(self, x: int, y: int, side: int, scale: float) -> tuple[int, int, int, int]:
-        left, top, side = round(x / scale), round(y / scale), round(side / scale)
-        return left, top, left + side, top + side
+        squares = [[round(v / scale) for v in (x - more, y - more, w)] for x, y, w, _ in boxes]
+        return [(left, top, left + side, top + side) for left, top, side in squares]
 
 
 def _cascade() -> Any:

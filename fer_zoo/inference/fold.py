@@ -1,9 +1,6 @@
 """The same network with less to do: batch norm inside the convolutions, ReLU and sums with them.
 
-In evaluation batch norm is a fixed scale and shift, so a convolution can do it. On a CPU with
-oneDNN, torch can also keep the weights in the layout that the kernels want, instead of turning them
-into it in every call, and add, rectify and write in one pass. That is what `torch.compile` makes of
-a frozen network; here it takes milliseconds and no compiler.
+It is what `torch.compile` makes of a frozen network on CPUs, without a compiler.
 """
 
 import logging
@@ -85,7 +82,7 @@ def _pack(traced: fx.GraphModule, example: Tensor) -> None:
     modules, order = dict(traced.named_modules()), {n: i for i, n in enumerate(traced.graph.nodes)}
     for node in list(traced.graph.nodes):
         conv = modules.get(str(node.target))
-        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or conv.transposed:
+        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
             continue
         if isinstance(conv.padding, str):
             continue

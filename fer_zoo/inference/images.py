@@ -57,9 +57,8 @@ def many_of(images: Any) -> Iterable[Any] | None:
         raise InputError(f"got an (image, label) pair as a {kind}: pass the image alone")
     # Datasets of torch have a length and rows, and cannot be iterated over.
     rows = hasattr(images, "__getitem__") and not isinstance(images, Iterable)
-    if rows or (
-        isinstance(images, list | tuple) and images and isinstance(images[0], list | tuple)
-    ):
+    listed = isinstance(images, list | tuple) and len(images)
+    if rows or (listed and isinstance(images[0], list | tuple)):
         raise InputError(
             f"got a {kind} of rows, not of images: pass [image for image, _ in rows] where they "
             "are (image, label) pairs"
@@ -90,10 +89,10 @@ def _rows(array: Any) -> list[Any] | None:
             "colours RGB; or it is a batch of gray faces: pass images[:, None]"
         )
     if shape[other] in COLOURS:
-        form = "(H, W, C): pass image.permute(2, 0, 1)"
-        form = form if is_tensor else "(C, H, W): pass image.transpose(1, 2, 0)"
+        turned = "permute(2, 0, 1)" if is_tensor else "transpose(1, 2, 0)"
         raise InputError(
-            f"{shape} may be {shape[0]} gray faces: pass images[:, None]; or one image {form}"
+            f"{shape} may be {shape[0]} gray faces: pass images[:, None]; or one image: pass "
+            f"image.{turned}"
         )
     return list(array)
 

@@ -33,7 +33,6 @@ from fer_zoo.transforms.presets import get_preset
 log = logging.getLogger("fer_zoo.inference")
 DECODERS = 4  # threads that read image files
 
-
 A = TypeVar("A", bound=Prediction | Photo)
 T = TypeVar("T")
 Box = tuple[int, int, int, int]
@@ -60,12 +59,10 @@ class Labeller(Generic[A]):
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
         chosen = None if preset is None else get_preset(preset)
-        if isinstance(model, Optimized) or is_exported(model):
-            self._runner = (
-                model
-                if isinstance(model, Optimized)
-                else open_exported(model, allow_code=allow_code)
-            )
+        if is_exported(model):
+            model = open_exported(model, allow_code=allow_code)
+        if isinstance(model, Optimized):
+            self._runner = model
             given = {"weights": weights, "fusion": fusion, "device": device}
             given["engine"] = None if engine == "torch" else engine
             if wrong := [name for name, value in given.items() if value is not None]:
@@ -75,11 +72,14 @@ class Labeller(Generic[A]):
             network = resolve(model, weights=weights, fusion=fusion, device=where)
             if isinstance(model, Classifier) and device is not None:  # the caller's stays
                 network = deepcopy(network).to(resolve_device(device))
-            _check_labels(network.name, network.labels)
             self._runner = _faster(network, chosen or PRESETS[network.preset], engine)
         self.name: str = self._runner.name
-        self.labels = _check_labels(self.name, self._runner.labels)
-        self.preset: Preset = chosen or self._runner.preset
+        if self._runner.labels is None:
+            raise LabelError(
+                f"{self.name!r} was not trained, so its outputs have no names; "
+                "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
+            )
+        self.labels, self.preset = self._runner.labels, chosen or self._runner.preset
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
         raise NotImplementedError
@@ -138,10 +138,10 @@ class Predictor(Labeller[Prediction]):
 
     `fer_zoo.PhotoPredictor` is for whole photographs. The networks are folded (see
     `fer_zoo.optimize`) when the predictor is made; what is done to the model afterwards does not
-    reach it. Batches of any size are split, and split further where memory ends. Files are decoded
-    in threads while the networks compute. Threads may share a predictor, and it may be copied,
-    pickled, given to a new process as an argument, and inherited by a forked one. Once there is a
-    predictor, every process that is forked computes in one thread: `torch.get_num_threads()` is 1.
+    reach it. Batches are split where memory ends. Threads may share a predictor, and it may be
+    copied, pickled, given to a new process as an argument, and inherited by a forked one. Once
+    there is one, every process that is forked computes in one thread: `torch.get_num_threads()` is
+    1.
 
     Args:
         model: what `fer_zoo.load` and `fer_zoo.create` take (a registry name is built with
@@ -183,24 +183,21 @@ class Predictor(Labeller[Prediction]):
         """Label one image or many.
 
         Args:
-            images: one image (a path, a file opened with "rb", bytes, a PIL image, a numpy array
-                `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, a tensor `(H, W)` or `(C, H, W)`), or many: a
-                list of them in any mix of sizes, a `FaceDataset`, a folder, an array `(B, H, W, C)`
-                or `(B, H, W)`, a tensor `(B, C, H, W)` or `(B, H, W)`. A tensor `(1, H, W)` or
-                `(3, H, W)` is one image, as torchvision's are: of a few gray faces pass the list,
-                `predict(list(data.images[:3]))`, or `data.images[:3, None]`. A type checker cannot
-                tell a folder or a batch from one image: for it, write `predict(list(batch))` and
+            images: one image (see `fer_zoo.transforms.to_gray`), or many: a list of them in any mix
+                of sizes, a `FaceDataset`, a folder, an array `(B, H, W, C)` or `(B, H, W)`, a
+                tensor `(B, C, H, W)` or `(B, H, W)`. A tensor `(1, H, W)` or `(3, H, W)` is one
+                image: of a few gray faces pass `data.images[:3, None]`. A type checker takes a
+                folder or a batch for one image: for it, write `predict(list(batch))` and
                 `Predictions(predict.stream(folder))`.
-            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's; files
-                and PIL images among them say theirs themselves.
+            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's.
 
         Returns:
             A `Prediction` for one image; for many `Predictions` in the same order, where an image
             that cannot be used has its `error` set.
 
         Raises:
-            InputError: the one image that was given cannot be used, an array may be one image or
-                many, or more than images was given (a dict, `(image, label)` pairs).
+            InputError: the one image cannot be used, an array may be one image or many, or more
+                than images was given (a dict, `(image, label)` pairs).
         """
         found = self._answer(images, channels)
         return Predictions(found) if isinstance(found, list) else found
@@ -210,17 +207,16 @@ class Predictor(Labeller[Prediction]):
     ) -> Iterator[Prediction]:
         """Yield a `Prediction` for each of any number of images, in order, in bounded memory.
 
-        What has a length (a list, a folder) is labelled in full batches, and one more batch of
-        files is read meanwhile, in threads. Of what has none (a generator, a camera) the first
-        image is answered as soon as it came. Then batches grow as long as images come fast, but
-        none waits for more than 20 ms for further ones: a slow camera is answered frame by frame.
+        What has a length (a list, a folder) is labelled in full batches. Of what has none (a
+        generator, a camera) batches grow as long as images come fast, but none waits for more than
+        20 ms for further ones: a slow camera is answered frame by frame.
 
         Example:
             >>> import numpy as np
             >>> predict = Predictor("resnet18_025")
-            >>> faces = (np.full((48, 48), level, np.uint8) for level in range(256))
+            >>> faces = (np.full((48, 48), level, np.uint8) for level in range(9))
             >>> sum(prediction.error is None for prediction in predict.stream(faces))
-            256
+            9
         """
         return self._stream(images, channels)
 
@@ -265,15 +261,6 @@ def read_ahead(
             ahead.append((size, source, read if source is None else threads.submit(read).result))
         while ahead:
             yield first()
-
-
-def _check_labels(name: str, labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    if labels is None:
-        raise LabelError(
-            f"{name!r} was not trained, so its outputs have no names; "
-            "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
-        )
-    return labels
 
 
 def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:

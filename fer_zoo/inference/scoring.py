@@ -71,14 +71,8 @@ def member_scores(
     preset = get_preset(own.preset if preset is None else preset)
     like = next(own.parameters())
 
-    faces = as_faces(images)
-    bar = tqdm(
-        total=len(faces),
-        desc="faces",
-        unit="face",
-        leave=False,
-        disable=None if progress else True,
-    )
+    faces, hidden = as_faces(images), None if progress else True
+    bar = tqdm(total=len(faces), desc="faces", unit="face", leave=False, disable=hidden)
 
     def run(part: Tensor) -> Tensor:
         views = preset.evaluation_views(part.to(like.device)).flatten(0, 1)
@@ -95,9 +89,8 @@ def member_scores(
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ended, on a GPU or a CPU, in torch or in onnxruntime."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     said = re.search("out of memory|allocate memory|failed to allocate", str(error), re.I)
-    return known or said is not None
+    return said is not None or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def in_parts(
@@ -129,15 +122,12 @@ def in_parts(
 
 def as_faces(images: Tensor) -> Tensor:
     """Return gray images as `(N, 1, H, W)`."""
-    if not isinstance(images, Tensor):
+    is_tensor = isinstance(images, Tensor)
+    faces = images[:, None] if is_tensor and images.ndim == 3 else images
+    if not is_tensor or faces.ndim != 4 or faces.shape[1] != 1:
+        got = tuple(images.shape) if is_tensor else f"{images!r:.80}"
         raise ArgumentError(
-            f"faces are a tensor (N, H, W) or (N, 1, H, W), got {images!r:.80}; "
-            "fer_zoo.Predictor takes anything else"
-        )
-    faces = images[:, None] if images.ndim == 3 else images
-    if faces.ndim != 4 or faces.shape[1] != 1:
-        raise ArgumentError(
-            f"faces are gray, (N, H, W) or (N, 1, H, W), got {tuple(images.shape)}; "
+            f"faces are gray, a tensor (N, H, W) or (N, 1, H, W), got {got}; "
             "fer_zoo.Predictor takes anything else"
         )
     return faces

@@ -144,13 +144,8 @@ def to_gray_batch(images: Any) -> Tensor:
     if not isinstance(images, Sequence) or not images:
         raise InputError(f"expected a non-empty batch of images, got {images!r:.80}")
     gray = [to_gray(image) for image in images]
-    kinds = {(tuple(g.shape[1:]), g.dtype) for g in gray}
-    if len(kinds) > 1:
-        seen = sorted(f"{h}x{w} {str(dtype)[6:]}" for (h, w), dtype in kinds)
-        raise InputError(
-            f"a batch must hold images of one size and type, got {seen}; "
-            "fer_zoo.Predictor takes mixed ones"
-        )
+    if len({(g.shape, g.dtype) for g in gray}) > 1:
+        raise InputError("images are of one size and type here; fer_zoo.Predictor takes mixed ones")
     return torch.stack(gray)
 
 
@@ -233,10 +228,10 @@ def _luma(images: Tensor, where: str = "the tensor") -> Tensor:
     images = _check(images, where)
     if images.shape[1] == 1:
         return images
-    r, g, b = images.unbind(1)
     if images.dtype == torch.uint8:
-        r, g, b = r.int(), g.int(), b.int()
+        r, g, b = images.int().unbind(1)
         return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).byte()[:, None]
+    r, g, b = images.unbind(1)
     return (0.299 * r + 0.587 * g + 0.114 * b)[:, None].clamp(0, 1)
 
 

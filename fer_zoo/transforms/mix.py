@@ -18,11 +18,8 @@ def mix(
     Args:
         images: shape `(B, C, H, W)`.
         targets: any number of class shares `(B, K)`, mixed alike.
-        settings: the settings; `mixup` and `cutmix` are used.
+        settings: its `mixup` and `cutmix` are used; nothing changes where neither is set.
         generator: source of all randomness, on the CPU.
-
-    Returns:
-        What came in where neither is set.
 
     Example:
         >>> settings = Augmentation(cutmix=1.0)
@@ -50,10 +47,7 @@ def mixup(
 def cutmix(
     images: Tensor, targets: Sequence[Tensor], share: float, *, x: float, y: float
 ) -> tuple[Tensor, list[Tensor]]:
-    """Put a rectangle of its neighbour, centred at `x` and `y` (0 to 1), into each image.
-
-    The arithmetic is torchvision's `v2.CutMix`; about `share` of the area stays.
-    """
+    """Put a rectangle of its neighbour into each image, as torchvision's `v2.CutMix`."""
     height, width = images.shape[-2:]
     half = 0.5 * math.sqrt(1 - share)
     column, row = int(x * width), int(y * height)

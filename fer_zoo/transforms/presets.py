@@ -12,6 +12,7 @@ from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
+from fer_zoo.transforms.inputs import to_gray, to_gray_batch
 
 Views = Literal["plain", "center", "tencrop"]
 Average = Literal["logits", "probabilities"]
@@ -84,14 +85,7 @@ class Preset:
         return 10 if self.views == "tencrop" else 1
 
     def square(self, images: Tensor) -> Tensor:
-        """Scale the shorter side to `resize` px and cut the centre square.
-
-        Args:
-            images: uint8, or float in [0, 1]; shape `(B, C, H, W)`.
-
-        Returns:
-            Float in [0, 1], shape `(B, C, resize, resize)`.
-        """
+        """Return the float centre squares `(B, C, resize, resize)` of `(B, C, H, W)`, scaled."""
         x = images.float().div(255) if images.dtype == torch.uint8 else images.float()
         height, width = x.shape[-2:]
         if min(height, width) != self.resize:
@@ -115,11 +109,7 @@ class Preset:
         return (x - self.mean) / self.std
 
     def combine(self, logits: Tensor) -> Tensor:
-        """Average logits `(B, num_views, K)` over the views, as `average` says.
-
-        Returns:
-            Scores `(B, K)` whose softmax is the probability of each class.
-        """
+        """Average logits `(B, num_views, K)` to scores `(B, K)`; their softmax is probability."""
         if self.average == "logits":
             return logits.mean(1)
         return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
@@ -148,12 +138,8 @@ class Transform:
 
     def __call__(self, image: object) -> Tensor:
         """Return the view or views of one image (anything `to_gray` takes) or of a tensor batch."""
-        from fer_zoo.transforms.inputs import to_gray, to_gray_batch
-
         batched = isinstance(image, Tensor) and image.ndim == 4
-        batch = (
-            to_gray_batch(image) if isinstance(image, Tensor) and batched else to_gray(image)[None]
-        )
+        batch = to_gray_batch(image) if batched else to_gray(image)[None]
         if self.training:
             seed = int(torch.randint(2**63 - 1, ()))
             out = self.preset.training_batch(batch, torch.Generator().manual_seed(seed))
