@@ -156,13 +156,12 @@ def read_evidence(config: Mapping[str, Any]) -> Evidence:
         return from_plain(Evidence, config["evidence"], "evidence")
     known, temperature = config["provenance"], config.get("temperature", {})
     faces = {key: _old_faces(known.get(key)) for key in ("data", "validation")}
-    names = ("recipe", "epoch", "val_accuracy", "selection", "start", "teacher", "processes")
+    names = "recipe epoch val_accuracy selection start teacher processes frozen".split()
     origin = str(known.get("weights") or known.get("started_from") or "")
     if not (faces["data"] and faces["validation"] and "epoch" in known):
         return Evidence(started_from=origin)  # nothing vouches for what else it says
     run = {name: known[name] for name in names if name in known}
     run |= {"model": config["name"], "faces": faces["data"], "validation": faces["validation"]}
-    run["frozen"] = known.get("frozen", ())
     calibration = None
     if temperature:
         fitted = {"temperature": temperature, "faces": faces["validation"]}

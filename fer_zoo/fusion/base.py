@@ -45,10 +45,7 @@ class Fusion(nn.Module, ABC):
         """Return scores `(B, K)` for member logits `(M, B, K)`."""
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments, beside M and K, that build this fusion again.
-
-        They are the attributes that have the names of the keywords of its class.
-        """
+        """Return the keywords that build it again: attributes named as those of its class."""
         keywords = inspect.getfullargspec(type(self)).kwonlyargs
         return {name: getattr(self, name) for name in keywords if hasattr(self, name)}
 
@@ -78,8 +75,7 @@ class Fusion(nn.Module, ABC):
     ) -> FitReport:
         """Find the parameters with the lowest cross-entropy.
 
-        The loss is convex (each fusion says in what), so the optimum does not depend on the start;
-        L-BFGS from plain averaging finds it, deterministically.
+        The loss is convex (each fusion says in what); L-BFGS from plain averaging finds its best.
 
         Args:
             member_logits: `(M, N, K)`, for faces the members were not trained on.
@@ -99,13 +95,9 @@ class Fusion(nn.Module, ABC):
         try:
             targets = torch.as_tensor(targets).cpu().long().clone()
         except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(
-                f"targets must be class indices (N,), got {targets!r:.80}"
-            ) from None
+            raise ArgumentError(f"targets are class indices (N,), got {targets!r:.80}") from None
         if targets.shape != member_logits.shape[1:2] or not len(targets):
-            raise ArgumentError(
-                f"{member_logits.shape[1]} faces but targets {tuple(targets.shape)}"
-            )
+            raise ArgumentError(f"{member_logits.shape[1]} faces, targets {tuple(targets.shape)}")
         if not 0 <= int(targets.min()) <= int(targets.max()) < self.num_classes:
             raise ArgumentError(f"targets must be from 0 to {self.num_classes - 1}")
         logits = member_logits.detach().double().cpu().clone()
@@ -223,9 +215,7 @@ def check_fit_split(split: str, allow_training_split: bool = False) -> None:
     """Raise `SplitError` if fitting on `split` would spoil the numbers."""
     words = re.findall("[a-z]+", split.lower()) if isinstance(split, str) else []
     if not words:
-        raise SplitError(
-            f"say which split the logits come from, e.g. split='public', not {split!r}"
-        )
+        raise SplitError(f"say which split the faces come from, e.g. 'public', not {split!r}")
     if any(word.startswith(("private", "test")) for word in words):
         raise SplitError(
             f"{split!r} is the test split: it is scored once and fits nothing. "

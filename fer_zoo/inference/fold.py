@@ -96,7 +96,7 @@ def _pack(traced: fx.GraphModule, example: Tensor) -> None:
             else:
                 other = None
         relu = _only_user(last)
-        rectified = bool(relu) and _is_relu(relu, modules)
+        rectified = relu is not None and _is_relu(relu, modules)
         packed = PackedConv2d(conv, node.args[0].meta["tensor_meta"].shape, rectified)
         traced.set_submodule(str(node.target), packed)
         if other is not None:
@@ -114,7 +114,5 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _is_relu(node: fx.Node | None, modules: dict[str, nn.Module]) -> bool:
-    if node is None:
-        return False
+def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return type(modules.get(str(node.target))) is nn.ReLU or node.target in _RELUS

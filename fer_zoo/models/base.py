@@ -19,7 +19,7 @@ from fer_zoo.plain import digest_tensors
 class Classifier(nn.Module, ABC):
     """A network from face images `(B, in_channels, H, W)` to logits `(B, num_classes)`.
 
-    The method names are timm's, so fine-tuning code written for timm works unchanged.
+    The method names are timm's.
 
     Attributes:
         name: the registry name that builds this network again.
@@ -76,12 +76,9 @@ class Classifier(nn.Module, ABC):
     def evidence(self) -> Evidence:
         """What is known of the network as it is now.
 
-        Setting it binds it to the present state. Whatever changes a value, a layer or a label
-        afterwards, only where the network comes from is left of it. (Hooks, and methods that were
-        replaced, are not looked at.)
-
-        Raises:
-            ArgumentError: what is set is no `Evidence`, or it speaks of another state.
+        Setting it binds it to the present state, of which it must speak. Whatever changes a value,
+        a layer or a label afterwards, only where the network comes from is left of it. (Hooks, and
+        methods that were replaced, are not looked at.)
         """
         held = self._evidence
         if held.claims and (seen := self._glance()) != self._seen:
@@ -106,7 +103,8 @@ class Classifier(nn.Module, ABC):
     def _glance(self) -> Any:
         """Return what tells cheaply whether anything changed since the last look."""
         tensors = self.state_dict(keep_vars=True).values()
-        return self.form, [(t.data_ptr(), _version(t), _sum_of_bits(t)) for t in tensors]
+        versions = [0 if t.is_inference() else t._version for t in tensors]
+        return self.form, versions, [(t.data_ptr(), _sum_of_bits(t)) for t in tensors]
 
     @property
     def temperature(self) -> dict[str, float]:
@@ -150,13 +148,7 @@ class Classifier(nn.Module, ABC):
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return patterns that sort the parameters from the stem to the head, as timm's do.
-
-        What no pattern matches, the head at least, comes last.
-
-        Args:
-            coarse: one group for each stage instead of each block.
-        """
+        """Return timm's patterns from the stem to the head, by stage if `coarse`, else by block."""
         return {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,7 +176,6 @@ class Classifier(nn.Module, ABC):
         return super().__repr__()
 
     def _facts(self) -> list[str]:
-        """Return what else the repr says."""
         return []
 
     def extra_repr(self) -> str:
@@ -214,10 +205,6 @@ def _settings(module: nn.Module) -> str:
     if isinstance(module, Fusion):
         return Fusion.extra_repr(module)  # its own may show values, as that of `Weighted` does
     return re.sub("momentum=[^,]*,? ?", "", module.extra_repr())
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()

@@ -15,18 +15,14 @@ from fer_zoo.plain import canonical_json, digest_tensors
 
 
 class Ensemble(Classifier):
-    """Members and one fusion, as one model.
+    """Members and one fusion: `(B, in_channels, H, W)` to scores `(B, num_classes)`.
 
-    Members whose labels are known must name the same classes; those in another order than the
-    first member's are reordered on the fly, by name.
+    The softmax of the scores is the fused probability. Members whose labels are known must name the
+    same classes; those in another order than the first member's are reordered, by name.
 
     Args:
         members: any number of networks of the zoo, no ensembles.
         fusion: a fusion for as many members and classes.
-
-    Shape:
-        `(B, in_channels, H, W)` to scores `(B, num_classes)` whose softmax is the fused
-        probability.
 
     Raises:
         ArgumentError: no members, a nested ensemble, or members that differ in classes or channels.
@@ -47,12 +43,10 @@ class Ensemble(Classifier):
         super().__init__()
         if not members:
             raise ArgumentError("an ensemble needs at least one member")
-        for i, member in enumerate(members):
-            if isinstance(member, Ensemble):
-                raise ArgumentError(
-                    f"member {i} is itself an ensemble; pass its members instead: "
-                    "[*ensemble.members, ...]"
-                )
+        if nested := [i for i, member in enumerate(members) if isinstance(member, Ensemble)]:
+            raise ArgumentError(
+                f"members {nested} are ensembles; pass their members: [*ensemble.members, ...]"
+            )
         if len({id(m) for m in members}) < len(members):
             raise ArgumentError("the same network stands twice among the members; pass a copy")
         for attribute in ("num_classes", "in_channels"):
@@ -70,9 +64,8 @@ class Ensemble(Classifier):
         self.preset = first.preset
         if len({m.labels is None for m in members}) > 1:
             raise LabelError(
-                "some members are labelled and some are not: "
-                f"{[m.labels for m in members]}; those given by name are untrained unless "
-                "weights='default' says otherwise; of your own networks set .labels"
+                f"some members are labelled and some are not: {[m.labels for m in members]}; those "
+                "given by name are untrained without weights=; of your own networks set .labels"
             )
         self.members = cast(Any, nn.ModuleList(members))
         self.register_buffer("order", torch.tensor(label_orders(members)), persistent=False)

@@ -14,18 +14,14 @@ PREFIX = "timm/"
 
 
 class TimmMember(Classifier):
-    """A timm network with a gray stem.
+    """A timm network with a gray stem: `(B, in_channels, H, W)` to `(B, num_classes)`.
 
-    Networks that take one input size only (most vision transformers) get the image enlarged to it
-    (bilinear).
+    Those that take one input size only get the image enlarged to it (bilinear).
 
     Args:
         architecture: timm's name, without `timm/`.
         num_classes: width of the head.
         in_channels: 1 for gray, 3 for RGB.
-
-    Shape:
-        `(B, in_channels, H, W)` to `(B, num_classes)`.
 
     Example:
         >>> import torch
@@ -40,12 +36,11 @@ class TimmMember(Classifier):
         import timm
 
         super().__init__()
-        network: Any = timm.create_model(
+        self.model = timm.create_model(
             architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels
         )
         self.num_classes, self.in_channels = num_classes, in_channels
-        self.model = network
-        config = network.pretrained_cfg
+        config = self.model.pretrained_cfg
         self.fixed_size = (
             tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
         )
@@ -74,18 +69,15 @@ class TimmMember(Classifier):
         """Return what the network's body makes of `x`."""
         if self.fixed_size and tuple(x.shape[-2:]) != self.fixed_size:
             x = F.interpolate(x, self.fixed_size, mode="bilinear", align_corners=False)
-        features: Tensor = self.model.forward_features(x)
-        return features
+        return self.model.forward_features(x)  # type: ignore[no-any-return]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits, or the features before them."""
-        out: Tensor = self.model.forward_head(x, pre_logits=pre_logits)
-        return out
+        return self.model.forward_head(x, pre_logits=pre_logits)  # type: ignore[no-any-return]
 
     def get_classifier(self) -> nn.Module:
         """Return the last linear layer."""
-        layer: nn.Module = self.model.get_classifier()
-        return layer
+        return self.model.get_classifier()  # type: ignore[no-any-return]
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
