@@ -75,7 +75,7 @@ class Fusion(nn.Module, ABC):
     ) -> FitReport:
         """Find the parameters with the lowest cross-entropy.
 
-        The loss is convex (each fusion says in what); L-BFGS from plain averaging finds its best.
+        The loss is convex (each fusion says in what); L-BFGS finds the optimum from averaging.
 
         Args:
             member_logits: `(M, N, K)`, for faces the members were not trained on.

@@ -47,8 +47,7 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
         >>> rng = torch.Generator().manual_seed(0)
         >>> honest = torch.randn(2000, 3, generator=rng)
         >>> targets = honest.softmax(1).multinomial(1, generator=rng)[:, 0]
-        >>> boastful = 3 * honest
-        >>> round(fit_temperature(boastful, targets, split="public"))
+        >>> round(fit_temperature(3 * honest, targets, split="public"))
         3
     """
     with needing("fitting a temperature needs SciPy", "train"):

@@ -23,14 +23,11 @@ CASCADES = threading.local()  # OpenCV's classifiers must not be shared by the t
 class FaceDetector:
     """The frontal-face detector of OpenCV, whose boxes are FER2013's crops.
 
-    FER2013 was cropped by OpenCV's detector. The boxes of its `haarcascade_frontalface_default` on
-    FER2013's own images have, in the median, 47 of the 48 px as their side and the centre of the
-    image as their centre, so such a box is cut as it is, without margin and without levelling the
-    eyes. The cascade ships inside the package opencv-python-headless; nothing is downloaded.
-
-    It finds frontal faces that are upright within about 20 degrees. Of profiles, masks and small or
-    dark faces it misses many, and some of what it finds is no face: where that matters, pass
-    another detector to the predictor.
+    The boxes of `haarcascade_frontalface_default` on FER2013's own images have, in the median, 47
+    of the 48 px as their side, so such a box is cut as it is. The cascade ships inside the package
+    opencv-python-headless; nothing is downloaded. It finds frontal faces that are upright within
+    about 20 degrees. Of profiles, masks and small or dark faces it misses many, and some of what it
+    finds is no face: where that matters, pass another detector to the predictor.
 
     Args:
         longest_side: in px; a larger photograph is scaled to it for the search (the crop is cut

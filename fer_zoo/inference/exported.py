@@ -58,13 +58,10 @@ def export(
         OptimizeError: the file gives other answers than the model.
 
     Example:
-        >>> import tempfile, fer_zoo
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = export(model, folder + "/resnet18_025.onnx")
-        ...     predict = fer_zoo.Predictor(path)
-        >>> predict.labels == model.labels
-        True
+        ...     path = export("resnet18_025", folder + "/resnet18_025.onnx")
+        ...     open_exported(path)
+        Optimized('resnet18_025', preset='fer40_center', engine='onnxruntime')
     """
     target, kind = Path(path), Path(path).suffix.lower()
     if kind not in SUFFIXES:

@@ -53,12 +53,8 @@ class Prediction:
         face: what the network was given before it cut its views: gray uint8 `(S, S)`.
 
     Example:
-        >>> prediction = Prediction(label="happy", probability=0.9,
-        ...                         probabilities={"happy": 0.9, "sad": 0.1})
-        >>> prediction
+        >>> Prediction(label="happy", probability=0.9, probabilities={"happy": 0.9, "sad": 0.1})
         Prediction('happy', 90.0 %)
-        >>> prediction.to_dict()["label"]
-        'happy'
     """
 
     label: str | None = None

@@ -57,13 +57,11 @@ def member_scores(
         Scores `(M, N, K)` on the CPU whose softmax is each member's probability.
 
     Raises:
-        ArgumentError: `model` is none of the zoo's, `images` are no gray tensor, or `batch_size` is
-            no count.
+        ArgumentError: no model, images that are no gray tensor, or `batch_size` is no count.
 
     Example:
-        >>> import fer_zoo
-        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
-        >>> member_scores(model, torch.zeros(5, 48, 48, dtype=torch.uint8)).shape
+        >>> faces = torch.zeros(5, 48, 48, dtype=torch.uint8)
+        >>> member_scores("ensemble_r18_vgg19_025", faces).shape
         torch.Size([2, 5, 7])
     """
     batch_size = check_count("batch_size", batch_size)
@@ -138,11 +136,9 @@ def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
 
     Example:
         >>> import fer_zoo
-        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default").eval()
-        >>> scores = torch.randn(2, 5, 7)
-        >>> mean = scores.softmax(-1).mean(0)
-        >>> bool(fuse(model, scores).softmax(-1).allclose(mean, atol=1e-6))
-        True
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
+        >>> fuse(model, torch.randn(2, 5, 7)).shape
+        torch.Size([5, 7])
     """
     if not isinstance(model, Ensemble):
         return member_scores[0]
@@ -166,14 +162,12 @@ def predict_scores(
 ) -> Tensor:
     """Return calibrated scores `(N, K)`, float64, for many faces.
 
-    See `member_scores` for the arguments. Their softmax is the probability of each class; they
-    are those of `fuse(model, member_scores(...))`, which is uncalibrated, over the model's
-    temperature for the preset.
+    See `member_scores` for the arguments. Their softmax is the probability of each class; they are
+    those of `fuse(model, member_scores(...))` over the model's temperature for the preset.
 
     Example:
-        >>> import fer_zoo
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> predict_scores(model, torch.zeros(3, 48, 48, dtype=torch.uint8)).softmax(1).shape
+        >>> faces = torch.zeros(3, 48, 48, dtype=torch.uint8)
+        >>> predict_scores("resnet18_025", faces).softmax(1).shape
         torch.Size([3, 7])
     """
     own = resolve(model)

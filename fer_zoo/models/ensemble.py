@@ -37,7 +37,6 @@ class Ensemble(Classifier):
     """
 
     members: Sequence[Classifier]
-    order: Tensor
 
     def __init__(self, members: Sequence[Classifier], fusion: Fusion) -> None:
         super().__init__()
@@ -67,9 +66,8 @@ class Ensemble(Classifier):
                 f"some members are labelled and some are not: {[m.labels for m in members]}; those "
                 "given by name are untrained without weights=; of your own networks set .labels"
             )
+        label_orders(members)  # raises where they name different classes
         self.members = cast(Any, nn.ModuleList(members))
-        self.register_buffer("order", torch.tensor(label_orders(members)), persistent=False)
-        self._note_order()
         self.fusion = fusion
 
     @property
@@ -82,7 +80,6 @@ class Ensemble(Classifier):
         named = None if names is None else check_labels(names, self.num_classes)
         for member, order in zip(self.members, label_orders(self.members), strict=True):
             member.labels = named and tuple(named[order.index(k)] for k in range(len(order)))
-        self._note_order()
 
     def _state_of(self, tensors: Mapping[str, Tensor]) -> str:
         fusion = {"name": self.fusion.name, "options": self.fusion.options()}
@@ -124,29 +121,18 @@ class Ensemble(Classifier):
         names = ", ".join(m.name or type(m).__name__ for m in self.members)
         return [f"members=[{names}]", f"fusion={self.fusion.name!r}"]
 
-    def _note_order(self) -> None:
-        orders = label_orders(self.members)
-        self.order = torch.tensor(orders, device=self.order.device)
-        self.reordered = any(order != list(range(len(order))) for order in orders)
-        self._ordered_for = [m.labels for m in self.members]
-
     def _stack(self, logits: Sequence[Tensor]) -> Tensor:
-        if self._ordered_for != [m.labels for m in self.members]:
-            self._note_order()
-        if self.reordered:
-            logits = [z[:, order] for z, order in zip(logits, self.order, strict=True)]
-        return torch.stack(list(logits))
+        pairs = zip(logits, label_orders(self.members), strict=True)
+        in_order = list(range(self.num_classes))
+        return torch.stack([z if order == in_order else z[:, order] for z, order in pairs])
 
 
 def label_orders(members: Sequence[Classifier]) -> list[list[int]]:
     """Return, for each member, which of its outputs is the first member's class 0, 1, ..."""
-    first = members[0]
-    return [
-        index_map(m.labels, first.labels)
-        if m.labels is not None and first.labels is not None
-        else list(range(first.num_classes))
-        for m in members
-    ]
+    wanted = members[0].labels
+    if wanted is None:
+        return [list(range(members[0].num_classes))] * len(members)
+    return [index_map(m.labels or wanted, wanted) for m in members]
 
 
 def assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:

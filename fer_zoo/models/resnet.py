@@ -35,8 +35,8 @@ class ResNet(Classifier):
 
     Layers: the stem `conv1` (64 maps); `layer1` to `layer4`, two blocks of two 3x3 convolutions
     each, with 64, 128, 256 and 512 maps, halving the side at the start of `layer2` to `layer4`;
-    global average pooling; `fc`. With 1 channel and 7 classes it has 11,171,271 parameters, at a
-    quarter of the width 700,791.
+    global average pooling; `fc`. With 1 channel and 7 classes it has 11,171,271 parameters, with
+    stem `7x7` 11,173,831, and at a quarter of the width 700,791.
 
     Args:
         num_classes: width of the head.

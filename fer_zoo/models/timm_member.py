@@ -1,5 +1,6 @@
 """Any timm image model as a member of the zoo, through timm's public functions only."""
 
+import difflib
 import re
 from typing import Any
 
@@ -91,8 +92,6 @@ def timm_spec(name: str) -> ModelSpec:
 
     architecture = name.removeprefix(PREFIX)
     if not timm.is_model(architecture):
-        import difflib
-
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f" Did you mean {' or '.join(repr(PREFIX + n) for n in near)}?" if near else ""
         raise UnknownNameError(

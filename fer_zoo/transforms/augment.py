@@ -41,9 +41,8 @@ class Augmentation:
         cutmix: alpha of CutMix's (arXiv 1905.04899); 0 for none. With both, each batch draws one.
 
     Example:
-        >>> images = torch.rand(8, 1, 48, 48)
         >>> settings = Augmentation(rotate=10, erase=0.5)
-        >>> augment(images, 40, settings, torch.Generator().manual_seed(0)).shape
+        >>> augment(torch.rand(8, 1, 48, 48), 40, settings, torch.Generator()).shape
         torch.Size([8, 1, 40, 40])
     """
 

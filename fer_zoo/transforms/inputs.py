@@ -36,8 +36,7 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         image: a path, a file opened with "rb" (it is left where it was), bytes, a PIL image, a
             numpy array `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, or a tensor `(H, W)` or `(C, H, W)`
             with C 1 or 3; arrays are uint8, or float in [0, 1].
-        channels: the order of the colours in an array or a tensor, `"bgr"` for OpenCV's; files and
-            PIL images say theirs themselves.
+        channels: the order of the colours in an array or a tensor, `"bgr"` for OpenCV's.
 
     Raises:
         InputError: the image cannot be read, or its shape, type or range is ambiguous.

@@ -118,14 +118,13 @@ class Preset:
 class Transform:
     """A preset as a callable, in its training or its evaluation form.
 
+    One image gives `(channels, size, size)`, with ten-crop `(10, channels, size, size)`; a tensor
+    batch `(B, C, H, W)` gives the same with a leading B.
+
     Args:
         preset: the arithmetic.
         training: random augmentation instead of the evaluation views.
         channels: what the network takes: 1, or 3 for the gray image three times.
-
-    Shape:
-        one image gives `(channels, size, size)`, with ten-crop `(10, channels, size, size)`; a
-        tensor batch `(B, C, H, W)` gives the same with a leading B.
 
     Example:
         >>> transform = Transform(PRESETS["fer40_tencrop"], training=False)
