@@ -12,9 +12,7 @@ from fer_zoo.weights import WEIGHTS
 def list_models(
     pattern: str = "*", *, exclude: str | Iterable[str] = (), trained: bool = False
 ) -> list[str]:
-    """Return the names of the registered models.
-
-    `timm/<any>` works beside them; `timm.list_models()` lists those.
+    """Return the names of the registered models; `timm.list_models()` lists timm's.
 
     Args:
         pattern: wildcards as in file names.

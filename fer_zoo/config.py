@@ -79,12 +79,11 @@ def timm_config(model: Classifier) -> dict[str, Any]:
     elif not isinstance(model, TimmMember):
         return {}
     preset, spec = PRESETS[model.preset], get_spec(model.name)
-    size = [model.in_channels, preset.size, preset.size]
     return {
         "architecture": architecture,
         "model_args": {"in_chans": model.in_channels},
         "pretrained_cfg": {
-            "input_size": size,
+            "input_size": [model.in_channels, preset.size, preset.size],
             "mean": [preset.mean] * model.in_channels,
             "std": [preset.std] * model.in_channels,
             "interpolation": "bilinear",

@@ -39,13 +39,12 @@ def create_transform(
         return Transform(preset, training, model_or_preset.in_channels)
     if not isinstance(model_or_preset, str):
         raise ArgumentError(f"expected a model, a preset or a name, got {model_or_preset!r:.80}")
-    if model_or_preset in PRESETS:
-        return Transform(PRESETS[model_or_preset], training)
-    if model_or_preset in MODELS or model_or_preset.startswith("timm/"):
-        return Transform(PRESETS[get_spec(model_or_preset).preset], training)
-    if is_address(model_or_preset):
-        return create_transform(resolve(model_or_preset), training=training)
-    return Transform(PRESETS[model_or_preset], training)
+    name = model_or_preset
+    if name not in PRESETS and (name in MODELS or name.startswith("timm/")):
+        name = get_spec(name).preset
+    elif name not in PRESETS and is_address(name):
+        return create_transform(resolve(name), training=training)
+    return Transform(PRESETS[name], training)
 
 
 def create(
@@ -240,7 +239,12 @@ def create_ensemble(
     members = list(members)
     if weights is not None and all(isinstance(m, Classifier) for m in members):
         raise ArgumentError(f"weights={weights!r} is for members given by name; none is")
-    built = [_member(m, weights, num_classes, in_channels) for m in members]
+    built = [
+        resolve(m, device="cpu")
+        if not isinstance(m, str) or is_address(m)
+        else create(m, weights=weights, num_classes=num_classes, in_channels=in_channels)
+        for m in members
+    ]
     for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
         if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
@@ -254,16 +258,4 @@ def create_ensemble(
     model.preset = PRESETS[preset].name if preset else model.preset
     model.name = "+".join(m.name for m in built)
     model.train(any(m.training for m in built))
-    to_device(model, device, dtype)
-    return model
-
-
-def _member(
-    member: str | os.PathLike[str] | Classifier,
-    weights: str | None,
-    num_classes: int | None,
-    in_channels: int | None,
-) -> Classifier:
-    if not isinstance(member, str) or is_address(member):
-        return resolve(member, device="cpu")
-    return create(member, weights=weights, num_classes=num_classes, in_channels=in_channels)
+    return to_device(model, device, dtype)

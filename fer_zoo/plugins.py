@@ -3,12 +3,10 @@
 import warnings
 from importlib.metadata import entry_points
 
-GROUP = "fer_zoo.plugins"
-
 
 def load_plugins() -> list[str]:
     """Import what entry points of `fer_zoo.plugins` name; return the names of these."""
-    found = entry_points(group=GROUP)
+    found = entry_points(group="fer_zoo.plugins")
     for entry in found:
         try:
             entry.load()

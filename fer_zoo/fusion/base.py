@@ -80,8 +80,8 @@ class Fusion(nn.Module, ABC):
         Args:
             member_logits: `(M, N, K)`, for faces the members were not trained on.
             targets: `(N,)`, int64.
-            split: where these faces come from: `"public"`, `"train"`, or your own word (one that
-                starts with "test" or "private" names the test split, with "train" the other).
+            split: where these faces come from: `"public"`, `"train"`, or your own word (with "test"
+                or "private" in front it is the test split, with "train" the other).
             allow_training_split: fit on `"train"` all the same, e.g. with out-of-fold logits.
 
         Raises:
@@ -103,8 +103,7 @@ class Fusion(nn.Module, ABC):
         logits = member_logits.detach().double().cpu().clone()
         if not bool(torch.isfinite(logits).all()):
             raise ArgumentError("the member logits hold NaN or infinity")
-        home = next(self.parameters())
-        device, dtype = home.device, home.dtype
+        like = torch.empty_like(next(self.parameters()))
         self.cpu().double()
         self.reset_parameters()
         optimizer = torch.optim.LBFGS(
@@ -127,12 +126,11 @@ class Fusion(nn.Module, ABC):
                 before = float(objective().detach())
                 optimizer.step(objective)
                 after = float(objective().detach())
-            gradient = max(
-                float(p.grad.abs().max()) for p in self.parameters() if p.grad is not None
-            )
+            grads = [p.grad for p in self.parameters() if p.grad is not None]
+            gradient = max(float(grad.abs().max()) for grad in grads)
         finally:
             optimizer.zero_grad()
-            self.to(device, dtype)
+            self.to(like)
         return FitReport(
             fusion=self.name,
             split=split,

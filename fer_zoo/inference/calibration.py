@@ -101,8 +101,8 @@ def calibrate(
     Args:
         model: a trained model.
         data: faces it was not trained on, at least 200; for FER2013 the `"public"` split.
-        presets: the transform, or several, to fit one for; the model's own if not given.
-            Temperatures of others are dropped.
+        presets: the transform, or several, to fit one for, and for no other; the model's own if not
+            given.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
 
@@ -133,9 +133,9 @@ def calibrate(
             f"presets is one of fer_zoo.list_presets() or several, got {presets!r:.80}; "
             "model.temperature = {} removes temperatures"
         )
+    how: Any = {"batch_size": batch_size, "progress": progress}
     found = {}
     for name in names:
-        how: Any = {"batch_size": batch_size, "progress": progress}
         scores = fuse(model, member_scores(model, data.images, preset=PRESETS[name], **how))
         found[name] = fit_temperature(scores, targets, split=data.split or "own faces")
     calibration = Calibration(temperature=found, faces=data.faces)

@@ -72,7 +72,7 @@ class Pipeline(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return calibrated scores."""
-        return self.fused(x, self.preset) / self.temperature_for(self.preset)
+        return self.fused(x, self.preset) / self.temperature.get(self.preset.name, self.elsewhere)
 
     def fused(self, x: Tensor, preset: Preset) -> Tensor:
         """Return uncalibrated scores."""
@@ -88,10 +88,6 @@ class Pipeline(nn.Module):
     def logits(self, views: Tensor) -> list[Tensor]:
         """Return what each network makes of views."""
         return [network(views) for network in self.networks]
-
-    def temperature_for(self, preset: Preset) -> float:
-        """Return what scores under a preset are divided by."""
-        return self.temperature.get(preset.name, self.elsewhere)
 
 
 class TorchEngine(Inherited, Pipeline):
@@ -139,7 +135,7 @@ class TorchEngine(Inherited, Pipeline):
         """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
         with torch.inference_mode():
             fused = self.fused(faces.to(self.device), preset).cpu()
-        return tempered(fused, self.temperature_for(preset))
+        return tempered(fused, self.temperature.get(preset.name, self.elsewhere))
 
     def logits(self, views: Tensor) -> list[Tensor]:
         """Return what each network makes of views, in float32."""

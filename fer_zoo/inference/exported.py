@@ -46,13 +46,12 @@ def export(
 
     Args:
         model: a trained network or ensemble, or its name or address; ensembles are exported whole.
-        path: `.onnx`, for onnxruntime and its many homes (`fer-zoo[onnx]`); or `.pt2`, a package of
-            AOTInductor for `torch._inductor.aoti_load_package` on the same kind of machine, which
-            needs a C++ compiler to make and is machine code: load only your own.
+        path: `.onnx` (`fer-zoo[onnx]`); or `.pt2`, a package of AOTInductor for the same kind of
+            machine, which needs a C++ compiler to make and is machine code: load only your own.
         transform: whether the transform is part of the file. Then uint8 faces `(B, 1, R, R)` go in,
-            scaled to the preset's `resize` px (48 for FER2013's), by the name `images`; else float
-            views `(B, C, S, S)` as `create_transform(model)` makes them, by the name `views`, and
-            each view has its own row. Out come `probabilities` `(B, K)`, calibrated.
+            scaled to the preset's `resize` px, by the name `images`; else float views
+            `(B, C, S, S)` as `create_transform(model)` makes them, by the name `views`. Out come
+            `probabilities` `(B, K)`, calibrated, a row for each.
 
     Raises:
         OptimizeError: the file gives other answers than the model.

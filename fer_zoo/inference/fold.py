@@ -89,12 +89,10 @@ def _pack(traced: fx.GraphModule, example: Tensor) -> None:
         last, other = node, None
         add = _only_user(node)
         if add and add.target in _ADDS and len(add.all_input_nodes) == 2 and not add.kwargs:
-            (other,) = (n for n in add.args if n is not node)
+            (side,) = (n for n in add.args if n is not node)
             # The sum is taken when this convolution runs, so the other side must be there by then.
-            if order[other] < order[node]:
-                last = add
-            else:
-                other = None
+            if order[side] < order[node]:
+                last, other = add, side
         relu = _only_user(last)
         rectified = relu is not None and _is_relu(relu, modules)
         packed = PackedConv2d(conv, node.args[0].meta["tensor_meta"].shape, rectified)

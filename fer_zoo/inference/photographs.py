@@ -124,7 +124,8 @@ class PhotoPredictor(Labeller[Photo]):
                 opened = open_photograph(image)
             except InputError:  # it is said when its turn comes
                 return 0, partial(read_pixels, None, image, channels)
-            return _size(opened), partial(read_pixels, opened, image, channels)
+            shape = opened.shape if isinstance(opened, np.ndarray | Tensor) else opened.size
+            return math.prod(shape), partial(read_pixels, opened, image, channels)
 
         for source, pixels, error in read_ahead(images, begin, most=DECODERS, room=AHEAD):
             crops = []
@@ -146,8 +147,3 @@ class PhotoPredictor(Labeller[Photo]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, detector={self.detector!r})"
-
-
-def _size(image: Any) -> int:
-    """Return the number of pixels of a PIL image, not yet decoded, or of values of an array."""
-    return math.prod(image.shape if isinstance(image, np.ndarray | Tensor) else image.size)

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar, overload
 import torch
 from torch import Tensor
 
-from fer_zoo._device import resolve_device
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
 from fer_zoo.factory import resolve
@@ -68,10 +67,9 @@ class Labeller(Generic[A]):
             if wrong := [name for name, value in given.items() if value is not None]:
                 raise ArgumentError(f"{wrong} cannot be changed any more in {self._runner!r}")
         else:
-            where = None if isinstance(model, Classifier) else device
-            network = resolve(model, weights=weights, fusion=fusion, device=where)
-            if isinstance(model, Classifier) and device is not None:  # the caller's stays
-                network = deepcopy(network).to(resolve_device(device))
+            if isinstance(model, Classifier) and device is not None:
+                model = deepcopy(model)  # the caller's stays where it is
+            network = resolve(model, weights=weights, fusion=fusion, device=device)
             self._runner = _faster(network, chosen or PRESETS[network.preset], engine)
         self.name: str = self._runner.name
         if self._runner.labels is None:
@@ -144,17 +142,15 @@ class Predictor(Labeller[Prediction]):
     1.
 
     Args:
-        model: what `fer_zoo.load` and `fer_zoo.create` take (a registry name is built with
-            `weights`), a trained model, the path of an exported `.onnx` or `.pt2` file, or what
-            `fer_zoo.optimize` returned.
+        model: a trained model, its name or address, the path of an exported `.onnx` or `.pt2` file,
+            or what `fer_zoo.optimize` returned.
         weights: for a name, a tag; `"default"` if not given.
         fusion: for an ensemble, another fusion than its default.
         preset: another transform than the weights' own, e.g. `"fer40_tencrop"`.
         device: for a name or path, CUDA where there is one, else the CPU; a model computes where
             it is unless this is given.
         batch_size: largest number of views in one forward pass.
-        engine: `"torch"`, or `"onnxruntime"`, which is faster for single faces on a CPU and takes
-            a few seconds to get ready (`fer-zoo[onnx]`).
+        engine: `"torch"`, or `"onnxruntime"` (`fer-zoo[onnx]`), see `fer_zoo.optimize`.
         allow_code: run a `.pt2` file, which is machine code: load only your own. It needs no such
             leave where its path ends in `#sha256=` and the digest it must have.
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from copy import copy, deepcopy
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +81,8 @@ def member_scores(
         return torch.stack([preset.combine(member) for member in per_view]).cpu()
 
     with torch.inference_mode(), bar:
-        how: Any = {"batch_size": batch_size, "views": preset.num_views, "done": bar.update}
-        return torch.cat(in_parts(faces, run, **how), 1)
+        parts = in_parts(faces, run, batch_size=batch_size, views=preset.num_views, done=bar.update)
+        return torch.cat(parts, 1)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -108,10 +108,9 @@ class Classifier(nn.Module, ABC):
 
     @property
     def temperature(self) -> dict[str, float]:
-        """What scores are divided by before they become probabilities, by preset.
+        """What predictors divide scores by, by preset; `forward` returns scores as they are.
 
-        Empty while the network is uncalibrated, also because it changed since. `forward` returns
-        scores as they are, predictors apply it. Setting it binds it to the present state.
+        Empty while the network is uncalibrated, also because it changed since it was set.
         """
         calibration = self.evidence.calibration
         return dict(calibration.temperature) if calibration else {}
@@ -123,11 +122,7 @@ class Classifier(nn.Module, ABC):
             self.evidence = replace(self.evidence, calibration=calibration)
 
     def temperature_for(self, preset: str) -> float:
-        """Return what scores under the preset of that name are divided by.
-
-        Under a preset without one of its own that is the bound preset's, which is only
-        approximate (averaged views are less sure than one); 1.0 for an uncalibrated model.
-        """
+        """Return a preset's temperature, else (approximately) the bound preset's, else 1.0."""
         known = self.temperature
         return known.get(preset, known.get(self.preset, 1.0))
 
@@ -156,14 +151,12 @@ class Classifier(nn.Module, ABC):
         return self.forward_head(self.forward_features(x))
 
     def __repr__(self) -> str:
-        """Say what one wants to know of a model; `print(model)` lists its layers or members."""
         known = self.evidence
-        weights = known.origin
-        before = known.started_from if weights is None else ""
+        before = known.started_from if known.origin is None else ""
         channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
         parts = [
             repr(self.name or type(self).__name__),
-            f"weights={weights!r}",
+            f"weights={known.origin!r}",
             *([f"started from {before!r}"] if before else []),
             f"{count_parameters(self) / 1e6:.2f} M parameters",
             f"preset={self.preset!r} ({channels})",

@@ -44,7 +44,7 @@ class Ensemble(Classifier):
             raise ArgumentError("an ensemble needs at least one member")
         if nested := [i for i, member in enumerate(members) if isinstance(member, Ensemble)]:
             raise ArgumentError(
-                f"members {nested} are ensembles; pass their members: [*ensemble.members, ...]"
+                f"member {nested[0]} is itself an ensemble: pass its members, [*e.members, ...]"
             )
         if len({id(m) for m in members}) < len(members):
             raise ArgumentError("the same network stands twice among the members; pass a copy")

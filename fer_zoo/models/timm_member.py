@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -98,9 +99,6 @@ def timm_spec(name: str) -> ModelSpec:
             f"timm has no model {architecture!r}.{hint} timm.list_models() lists all."
         )
 
-    def build(*, num_classes: int, in_channels: int) -> Classifier:
-        return TimmMember(architecture, num_classes=num_classes, in_channels=in_channels)
-
     base, tagged, tag = architecture.partition(".")
     if tagged and architecture not in (tags := timm.list_pretrained(f"{base}.*")):
         raise UnknownNameError(f"timm has no {base!r} tagged {tag!r}, only {sorted(tags)}")
@@ -114,7 +112,7 @@ def timm_spec(name: str) -> ModelSpec:
         name=name,
         first_conv=f"{stem}.weight" if (stem := key("first_conv")) else "",
         classifier=key("classifier"),
-        build=build,
+        build=partial(TimmMember, architecture),
         description=f"timm's {architecture} with a gray stem",
         source="https://github.com/huggingface/pytorch-image-models",
     )

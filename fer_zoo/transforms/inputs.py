@@ -28,9 +28,8 @@ _EXPECTED = (
 def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
     """Return one image as gray `(1, H, W)`: uint8, or float32 in [0, 1].
 
-    RGB becomes gray by ITU-R 601 luma (0.299 R + 0.587 G + 0.114 B, for uint8 with Pillow's
-    rounding). Palette, alpha and 1-bit images go through Pillow's own conversion; 16-bit images
-    keep their depth as float; the EXIF rotation of files and PIL images is applied.
+    RGB becomes gray by ITU-R 601 luma, as in Pillow. Palette, alpha and 1-bit images go through
+    Pillow's own conversion; 16-bit images keep their depth as float; the EXIF rotation is applied.
 
     Args:
         image: a path, a file opened with "rb" (it is left where it was), bytes, a PIL image, a
@@ -90,8 +89,8 @@ def open_image(image: Any) -> Any:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
         raise InputError(
-            f"{where}: is a folder, not an image; a folder alone is many, predict({where!r}), and "
-            f"in a list its files are: [*pathlib.Path({where!r}).iterdir(), ...]"
+            f"{where}: is a folder, not an image: predict({where!r}) takes it alone; in a list "
+            f"pass its files, *pathlib.Path({where!r}).iterdir()"
         ) from None
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
@@ -190,18 +189,13 @@ def gray_of(image: Any, where: str) -> Tensor:
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
     if image.mode == "F" or not is_deep(image):
         return _from_numpy(array, where)
-    values = array.astype(np.float32)
-    if image.mode == "I" and values.size and values.max() <= 255:
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
+    if low < 0 or high > 65535 or (image.mode == "I" and high <= 255):
         raise InputError(
-            f"{where}: 32-bit pixels no higher than {values.max():g} may be 8 or 16 bits; "
-            "expected image.convert('L'), or mode I;16"
+            f"{where}: 32-bit pixels from {low} to {high} may be 8 or 16 bits; expected "
+            "image.convert('L'), or mode I;16"
         )
-    if values.size and not (values.min() >= 0 and values.max() <= 65535):
-        raise InputError(
-            f"{where}: {image.mode} pixels from {values.min():g} to {values.max():g}; "
-            "expected 16 bits, 0 to 65535"
-        )
-    return _from_numpy(values / 65535, where)
+    return _from_numpy(array.astype(np.float32) / 65535, where)
 
 
 def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:

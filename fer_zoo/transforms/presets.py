@@ -24,10 +24,9 @@ LARGEST = 1024
 class Preset:
     """A named transform pair: evaluation views, and the training augmentation that suits them.
 
-    Evaluation: the shorter side is scaled to `resize` px (bilinear, antialiased; a 48 px face
-    stays as it is where `resize` is 48), the centre square is cut, `views` are cut from it,
-    divided by 255, and `(x - mean) / std`. Training: the same square, then `training` and one
-    random crop.
+    Evaluation: the shorter side is scaled to `resize` px (bilinear, antialiased), the centre square
+    is cut, `views` are cut from it, divided by 255, and `(x - mean) / std`. Training: the same
+    square, then `training` and one random crop.
 
     Attributes:
         name: registry name.
