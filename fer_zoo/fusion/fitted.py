@@ -38,10 +38,7 @@ class Weighted(Fusion):
         super().__init__(num_members, num_classes)
         check_space(space)
         if type(per_class) is not bool or (per_class and space != "logit"):
-            raise ArgumentError(
-                "weights per class have a convex loss between logits only: "
-                "pass space='logit' with per_class=True"
-            )
+            raise ArgumentError("per_class=True has a convex loss with space='logit' only")
         self.space, self.per_class = space, per_class
         self.theta = nn.Parameter(torch.zeros(num_members, num_classes if per_class else 1))
 

@@ -40,13 +40,13 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
 
     Args:
         image: as for `fer_zoo.transforms.to_gray`; the EXIF rotation is applied.
-        detector: any callable from RGB uint8 `(H, W, 3)` to boxes, see `fer_zoo.PhotoPredictor`.
+        detector: from RGB uint8 `(H, W, 3)` to boxes, see `fer_zoo.inference.Detector`.
         margin: share of the side that is added all round. The boxes of `fer_zoo.FaceDetector` need
             none; boxes from the brows to the chin need about 0.1.
 
     Raises:
         InputError: the photograph cannot be read.
-        ArgumentError: what is no box, or one outside the photograph or more than twice as large.
+        ArgumentError: a box is none, outside the photograph, or more than twice as large.
 
     Example:
         >>> photograph = torch.zeros(1, 90, 120, dtype=torch.uint8)

@@ -69,9 +69,7 @@ def export(
         raise ArgumentError(f"transform is whether it is part of the file, got {transform!r}")
     network = resolve(model)
     if network.labels is None:
-        raise LabelError(
-            f"{network.name!r} was not trained: set model.labels before it is exported"
-        )
+        raise LabelError(f"{network.name!r} was not trained: set model.labels to export it")
     preset, like = PRESETS[network.preset], next(network.parameters())
     if like.device.type != "cpu" or like.dtype != torch.float32:
         raise ArgumentError("export takes a float32 model on the CPU: model.cpu().float() first")

@@ -254,6 +254,7 @@ def read_ahead(
             size, read = begin(image)
             while ahead and (len(ahead) >= most or sum(n for n, *_ in ahead) + size > room):
                 yield first()
+            # What is no path is read in its turn: one PIL image must not be decoded twice at once.
             ahead.append((size, source, read if source is None else threads.submit(read).result))
         while ahead:
             yield first()

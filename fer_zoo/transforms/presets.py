@@ -58,23 +58,17 @@ class Preset:
 
     def __post_init__(self) -> None:
         for name, choices in (("views", Views), ("average", Average)):
-            if getattr(self, name) not in get_args(choices):
-                raise ArgumentError(
-                    f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}"
-                )
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise ArgumentError(f"{name} is one of {get_args(choices)}, got {value!r}")
         if not all(type(side) is int and 0 < side <= LARGEST for side in (self.resize, self.size)):
             raise ArgumentError(
                 f"resize and size are whole numbers of px up to {LARGEST}, got {self.resize!r} "
                 f"and {self.size!r}"
             )
         if self.size > self.resize or (self.views == "plain" and self.size != self.resize):
-            raise ArgumentError(
-                f"{self.views} views of {self.size} px cannot be cut from {self.resize} px"
-            )
+            raise ArgumentError(f"no {self.views} views of {self.size} px in {self.resize} px")
         if not (is_number(self.mean) and is_number(self.std) and self.std > 0):
-            raise ArgumentError(
-                f"mean and std are numbers, std above 0, got {self.mean!r} and {self.std!r}"
-            )
+            raise ArgumentError(f"mean is a number, std above 0: {self.mean!r}, {self.std!r}")
         if not isinstance(self.training, Augmentation):
             raise ArgumentError(f"training is an Augmentation, got {self.training!r:.80}")
 
