@@ -64,7 +64,8 @@ class Ensemble(Classifier):
         if len({m.labels is None for m in members}) > 1:
             raise LabelError(
                 f"some members are labelled and some are not: {[m.labels for m in members]}; those "
-                "given by name are untrained without weights=; of your own networks set .labels"
+                "given by name are untrained unless weights='default' says otherwise; of your own "
+                "networks set .labels"
             )
         label_orders(members)  # raises where they name different classes
         self.members = cast(Any, nn.ModuleList(members))

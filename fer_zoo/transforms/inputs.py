@@ -89,8 +89,8 @@ def open_image(image: Any) -> Any:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
         raise InputError(
-            f"{where}: is a folder, not an image: predict({where!r}) takes it alone; in a list "
-            f"pass its files, *pathlib.Path({where!r}).iterdir()"
+            f"{where}: is a folder, not an image; a folder alone is many, predict({where!r}), and "
+            f"in a list its files are: [*pathlib.Path({where!r}).iterdir(), ...]"
         ) from None
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
@@ -193,7 +193,7 @@ def gray_of(image: Any, where: str) -> Tensor:
     if low < 0 or high > 65535 or (image.mode == "I" and high <= 255):
         raise InputError(
             f"{where}: 32-bit pixels from {low} to {high} may be 8 or 16 bits; expected "
-            "image.convert('L'), or mode I;16"
+            "image.convert('L'), or mode I;16, 0 to 65535"
         )
     return _from_numpy(array.astype(np.float32) / 65535, where)
 
