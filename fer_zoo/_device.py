@@ -11,11 +11,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def resolve_device(device: torch.device | str | None) -> torch.device:
-    """Return the device asked for, else CUDA where there is one, else the CPU.
-
-    Raises:
-        ArgumentError: there is no such device here.
-    """
+    """Return the device asked for, else CUDA where there is one, else the CPU."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -28,11 +24,7 @@ def resolve_device(device: torch.device | str | None) -> torch.device:
 
 
 def to_device(model: M, device: torch.device | str | None, dtype: torch.dtype | None) -> M:
-    """Move a model to a device and a dtype, where they are given.
-
-    Raises:
-        ArgumentError: there is no such device here, or models are not kept in such a dtype.
-    """
+    """Move a model to a device and a dtype, where they are given."""
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ArgumentError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
     return model.to(device=None if device is None else resolve_device(device), dtype=dtype)

@@ -12,16 +12,11 @@ from fer_zoo.errors import ArgumentError
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in `path`'s folder; move it to `path` if the block succeeds.
-
-    The old file stays whole until the new one is complete and on disk; on any error,
-    an interrupt included, the temporary file is removed. The new one has the mode that the
-    process's umask gives to any new file.
-    """
+    """Yield a temporary path in `path`'s folder, moved to `path` if the block succeeds."""
     target = as_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the umask's mode
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -16,22 +16,14 @@ from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
 from fer_zoo.transforms.presets import restore
 
-DRAWS = frozenset(
-    f"{prefix}{kind}_"
-    for prefix in ("", "kaiming_", "xavier_", "trunc_")
-    for kind in ("normal", "uniform")
-)
-"""What fills a fresh parameter with random numbers."""
+DRAWS = ("normal_", "uniform_")
+"""How the names end of what fills a fresh parameter with random numbers."""
 SLACK = 4 * 2**20
 """Values a network may hold beside those in its file, in buffers that are not saved."""
 
 
 def model_config(model: Classifier) -> dict[str, Any]:
-    """Return what builds the model again, as plain values.
-
-    Raises:
-        ArgumentError: a part of it is not registered, so that no name stands for it.
-    """
+    """Return what builds the model again, as plain values, if all of it is registered."""
     common = {
         "name": model.name,
         "labels": model.labels,
@@ -60,15 +52,7 @@ def model_config(model: Classifier) -> dict[str, Any]:
 
 
 def build_model(config: Mapping[str, Any], num_values: int) -> Classifier:
-    """Return the model that a config describes, for values to come: its parameters are not set.
-
-    Args:
-        config: from a file, so it may say anything.
-        num_values: how many numbers the tensors beside it hold; the model may not be much larger.
-
-    Raises:
-        CheckpointError: there is no such model.
-    """
+    """Return the model of a file's config, its parameters not set, about `num_values` at most."""
     try:
         with torch.random.fork_rng(devices=[]), _Budget(2 * num_values + SLACK):
             return _build(config)
@@ -95,32 +79,25 @@ def timm_config(model: Classifier) -> dict[str, Any]:
     elif not isinstance(model, TimmMember):
         return {}
     preset, spec = PRESETS[model.preset], get_spec(model.name)
-    size = [model.in_channels, preset.size, preset.size]
-    stem = spec.first_conv.removeprefix("model.").removesuffix(".weight")
-    head = spec.classifier.removeprefix("model.")
     return {
         "architecture": architecture,
         "model_args": {"in_chans": model.in_channels},
         "pretrained_cfg": {
-            "input_size": size,
+            "input_size": [model.in_channels, preset.size, preset.size],
             "mean": [preset.mean] * model.in_channels,
             "std": [preset.std] * model.in_channels,
             "interpolation": "bilinear",
             "crop_pct": preset.size / preset.resize,
             "num_classes": model.num_classes,
             "label_names": list(model.labels or ()),
-            "first_conv": stem,
-            "classifier": head,
+            "first_conv": spec.first_conv.removeprefix("model.").removesuffix(".weight"),
+            "classifier": spec.classifier.removeprefix("model."),
         },
     }
 
 
 class _Budget(TorchFunctionMode):
-    """Stops a network from growing past `values` numbers while it is built.
-
-    A config may name any network with any number of classes; the tensors beside it say how large
-    the right one is. What makes a tensor from nothing has its sides as first arguments.
-    """
+    """Stops a network that a file names from growing past `values` numbers while it is built."""
 
     def __init__(self, values: int) -> None:
         super().__init__()
@@ -130,8 +107,9 @@ class _Budget(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
         filled = args[0] if args else (kwargs or {}).get("tensor")
-        if isinstance(filled, nn.Parameter) and getattr(func, "__name__", "") in DRAWS:
+        if isinstance(filled, nn.Parameter) and getattr(func, "__name__", "").endswith(DRAWS):
             return filled  # drawing takes longer than all else that loading does
+        # What makes a tensor from nothing has its sides as first arguments.
         size = args[0] if args and isinstance(args[0], list | tuple) else args
         size = (kwargs or {}).get("size", size)
         if size and all(isinstance(n, int) for n in size):
@@ -154,9 +132,7 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
             create_fusion(head["name"], len(members), members[0].num_classes, **head["options"]),
         )
     elif "name" not in config:
-        heads = (
-            " but holds heads of an ensemble, which its record loads" if "fusions" in config else ""
-        )
+        heads = " but holds heads of an ensemble" if "fusions" in config else ""
         raise CheckpointError(f"it names no model{heads}: fer_zoo.load(one of list_weights())")
     else:
         model = build_network(
@@ -174,22 +150,17 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
 
 
 def read_evidence(config: Mapping[str, Any]) -> Evidence:
-    """Return the evidence in a config; in one from before there was any, what a run says of itself.
-
-    Raises:
-        ArgumentError: it is none.
-    """
+    """Return the evidence in a config; in an older one, what a run says of itself."""
     if "evidence" in config:
         return from_plain(Evidence, config["evidence"], "evidence")
     known, temperature = config["provenance"], config.get("temperature", {})
     faces = {key: _old_faces(known.get(key)) for key in ("data", "validation")}
-    names = ("recipe", "epoch", "val_accuracy", "selection", "start", "teacher", "processes")
+    names = "recipe epoch val_accuracy selection start teacher processes frozen".split()
     origin = str(known.get("weights") or known.get("started_from") or "")
     if not (faces["data"] and faces["validation"] and "epoch" in known):
         return Evidence(started_from=origin)  # nothing vouches for what else it says
     run = {name: known[name] for name in names if name in known}
     run |= {"model": config["name"], "faces": faces["data"], "validation": faces["validation"]}
-    run["frozen"] = known.get("frozen", ())
     calibration = None
     if temperature:
         fitted = {"temperature": temperature, "faces": faces["validation"]}

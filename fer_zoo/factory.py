@@ -39,13 +39,12 @@ def create_transform(
         return Transform(preset, training, model_or_preset.in_channels)
     if not isinstance(model_or_preset, str):
         raise ArgumentError(f"expected a model, a preset or a name, got {model_or_preset!r:.80}")
-    if model_or_preset in PRESETS:
-        return Transform(PRESETS[model_or_preset], training)
-    if model_or_preset in MODELS or model_or_preset.startswith("timm/"):
-        return Transform(PRESETS[get_spec(model_or_preset).preset], training)
-    if is_address(model_or_preset):
-        return create_transform(resolve(model_or_preset), training=training)
-    return Transform(PRESETS[model_or_preset], training)
+    name = model_or_preset
+    if name not in PRESETS and (name in MODELS or name.startswith("timm/")):
+        name = get_spec(name).preset
+    elif name not in PRESETS and is_address(name):
+        return create_transform(resolve(name), training=training)
+    return Transform(PRESETS[name], training)
 
 
 def create(
@@ -75,8 +74,7 @@ def create(
         dtype: what they are kept in.
 
     Returns:
-        A model in evaluation mode if it has weights, else in training mode, as in timm and
-        torchvision.
+        A model in evaluation mode if it has weights, else in training mode.
 
     Raises:
         UnknownNameError: nothing has that name.
@@ -88,8 +86,6 @@ def create(
         >>> model = create("resnet18_025", num_classes=3)
         >>> model(torch.zeros(2, 1, 40, 40)).shape
         torch.Size([2, 3])
-        >>> create("resnet18_025", weights="fer2013", num_classes=8, head="reset").labels is None
-        True
     """
     spec = get_spec(name)
     if fusion is not None and not spec.members:
@@ -105,7 +101,13 @@ def create(
         return to_device(_untrained(spec, fusion, num_classes, in_channels), device, dtype)
     where = parse_address(weights)
     if where.kind == "imagenet":
-        model = _from_imagenet(spec, num_classes, in_channels)
+        if spec.members:
+            raise ArgumentError(
+                f"{name!r} is an ensemble: start its members from ImageNet one by one, and "
+                "fer_zoo.create_ensemble them once they are trained"
+            )
+        model = build_network(name, num_classes=num_classes, in_channels=in_channels)
+        download_imagenet(model)
         return to_device(model, device, dtype).eval()
     model = _trained(spec, where, fusion)
     if head == "reset":
@@ -155,20 +157,15 @@ def resolve(
     """
     if not isinstance(model, Classifier | str | os.PathLike):
         raise ArgumentError(f"expected a model, a name or an address, got {model!r:.80}")
-    if isinstance(model, Classifier):
-        built, named = model, False
-    else:
-        text, device = os.fspath(model), resolve_device(device)
-        named = not is_address(model)
-        if named:
-            built = create(text, weights="default" if weights is None else weights, fusion=fusion)
-        else:
-            built = load(model)
-    if not named:
-        if weights is not None:
-            raise ArgumentError(f"weights={weights!r} is for a model given by name")
-        built = built if fusion is None else with_fusion(built, fusion)
-    return to_device(built, device, None)
+    if not isinstance(model, Classifier):
+        device = resolve_device(device)
+        if not is_address(model):
+            weights = "default" if weights is None else weights
+            return create(os.fspath(model), weights=weights, fusion=fusion, device=device)
+        model = load(model)
+    if weights is not None:
+        raise ArgumentError(f"weights={weights!r} is for a model given by name")
+    return to_device(model if fusion is None else with_fusion(model, fusion), device, None)
 
 
 def _untrained(
@@ -190,34 +187,22 @@ def _untrained(
 def _trained(spec: ModelSpec, where: Address, fusion: str | Fusion | None) -> Classifier:
     """Return the model with the weights at an address, if they are of this model."""
     if where.kind in ("tag", "record"):
-        model_name = spec.name if where.kind == "tag" else where.location
-        record = get_weights(model_name, where.location if where.kind == "tag" else "default")
-        if record.model != spec.name:
-            raise _other_model(str(where), record.model, spec.name)
+        tagged = where.kind == "tag"
+        record = get_weights(*((spec.name, where.location) if tagged else (where.location,)))
+        _check_model(where, record.model, spec.name)
         return load_record(record, fusion)
-    if where.kind == "file" and any(where.location.endswith(suffix) for suffix in PICKLES):
+    if where.kind == "file" and where.location.endswith(tuple(PICKLES)):
         refuse_pickle(where.location, spec.name)
     model = load_address(where)
-    if model.name != spec.name:
-        raise _other_model(str(where), model.name, spec.name)
+    _check_model(where, model.name, spec.name)
     return model if fusion is None else with_fusion(model, fusion)
 
 
-def _other_model(where: str, found: str, asked: str) -> ArgumentError:
-    return ArgumentError(
-        f"{where} holds {found!r}, not {asked!r}; fer_zoo.load({where!r}) builds what it holds"
-    )
-
-
-def _from_imagenet(spec: ModelSpec, num_classes: int | None, in_channels: int | None) -> Classifier:
-    if spec.members:
+def _check_model(where: Address, found: str, asked: str) -> None:
+    if found != asked:
         raise ArgumentError(
-            f"{spec.name!r} is an ensemble: start its members from ImageNet one by one, and "
-            "fer_zoo.create_ensemble them once they are trained"
+            f"{where} holds {found!r}, not {asked!r}; fer_zoo.load({str(where)!r}) builds that"
         )
-    model = build_network(spec.name, num_classes=num_classes, in_channels=in_channels)
-    download_imagenet(model)
-    return model
 
 
 def create_ensemble(
@@ -254,7 +239,12 @@ def create_ensemble(
     members = list(members)
     if weights is not None and all(isinstance(m, Classifier) for m in members):
         raise ArgumentError(f"weights={weights!r} is for members given by name; none is")
-    built = [_member(m, weights, num_classes, in_channels) for m in members]
+    built = [
+        resolve(m, device="cpu")
+        if not isinstance(m, str) or is_address(m)
+        else create(m, weights=weights, num_classes=num_classes, in_channels=in_channels)
+        for m in members
+    ]
     for key, asked in (("num_classes", num_classes), ("in_channels", in_channels)):
         if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
@@ -268,16 +258,4 @@ def create_ensemble(
     model.preset = PRESETS[preset].name if preset else model.preset
     model.name = "+".join(m.name for m in built)
     model.train(any(m.training for m in built))
-    to_device(model, device, dtype)
-    return model
-
-
-def _member(
-    member: str | os.PathLike[str] | Classifier,
-    weights: str | None,
-    num_classes: int | None,
-    in_channels: int | None,
-) -> Classifier:
-    if not isinstance(member, str) or is_address(member):
-        return resolve(member, device="cpu")
-    return create(member, weights=weights, num_classes=num_classes, in_channels=in_channels)
+    return to_device(model, device, dtype)

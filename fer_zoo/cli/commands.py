@@ -84,10 +84,8 @@ def info(name: str, as_json: bool) -> None:
     facts["parameters"] = count_parameters(model)
     if isinstance(model, Ensemble):
         facts["fusion"] = repr(model.fusion).splitlines()[0]
-    if as_json:
-        print_json(facts)
-        return
-    print_facts(facts)
+    show = print_json if as_json else print_facts
+    show(facts)
 
 
 @main.command(short_help="Label face crops, or whole photographs.")

@@ -66,26 +66,6 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of `0-4` or `0,3,7`.
-
-    Example:
-        >>> parse_seeds("0-2,7")
-        [0, 1, 2, 7]
-    """
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        try:
-            low, high = int(first), int(last if dash else first)
-        except ValueError:
-            raise ArgumentError(f"--seeds takes 0-4 or 0,3,7, got {text!r}") from None
-        if not low <= high < low + 1000:
-            raise ArgumentError(f"--seeds takes 0-4, lowest first, or 0,3,7; got {text!r}")
-        found += range(low, high + 1)
-    return found
-
-
 def is_ferplus(model: Classifier) -> bool:
     """Whether a model knows FER+'s eight classes, so that it is measured on FER+."""
     return {*map(canonical, model.labels or ())} == {*map(canonical, FERPLUS)}

@@ -56,12 +56,8 @@ weights_option = click.option(
     type=WEIGHTS,
     help="For a model given by name: a tag, file, folder or hf-hub:org/name@revision.",
 )
-fusion_option = click.option(
-    "--fusion", type=FUSION, help="Another fusion than the default: fer-zoo list."
-)
-preset_option = click.option(
-    "--preset", type=PRESET, help="Another transform than the weights' own."
-)
+fusion_option = click.option("--fusion", type=FUSION, help="Another than the default, see `list`.")
+preset_option = click.option("--preset", type=PRESET, help="Another than the weights' own.")
 
 
 @contextmanager

@@ -45,10 +45,7 @@ class Fusion(nn.Module, ABC):
         """Return scores `(B, K)` for member logits `(M, B, K)`."""
 
     def options(self) -> dict[str, Any]:
-        """Return the keyword arguments, beside M and K, that build this fusion again.
-
-        They are the attributes that have the names of the keywords of its class.
-        """
+        """Return the keywords that build it again: attributes named as those of its class."""
         keywords = inspect.getfullargspec(type(self)).kwonlyargs
         return {name: getattr(self, name) for name in keywords if hasattr(self, name)}
 
@@ -78,14 +75,13 @@ class Fusion(nn.Module, ABC):
     ) -> FitReport:
         """Find the parameters with the lowest cross-entropy.
 
-        The loss is convex (each fusion says in what), so the optimum does not depend on the start;
-        L-BFGS from plain averaging finds it, deterministically.
+        The loss is convex (each fusion says in what); L-BFGS finds the optimum from averaging.
 
         Args:
             member_logits: `(M, N, K)`, for faces the members were not trained on.
             targets: `(N,)`, int64.
-            split: where these faces come from: `"public"`, `"train"`, or your own word (one that
-                starts with "test" or "private" names the test split, with "train" the other).
+            split: where these faces come from: `"public"`, `"train"`, or your own word (with "test"
+                or "private" in front it is the test split, with "train" the other).
             allow_training_split: fit on `"train"` all the same, e.g. with out-of-fold logits.
 
         Raises:
@@ -99,20 +95,15 @@ class Fusion(nn.Module, ABC):
         try:
             targets = torch.as_tensor(targets).cpu().long().clone()
         except (TypeError, ValueError, RuntimeError):
-            raise ArgumentError(
-                f"targets must be class indices (N,), got {targets!r:.80}"
-            ) from None
+            raise ArgumentError(f"targets are class indices (N,), got {targets!r:.80}") from None
         if targets.shape != member_logits.shape[1:2] or not len(targets):
-            raise ArgumentError(
-                f"{member_logits.shape[1]} faces but targets {tuple(targets.shape)}"
-            )
+            raise ArgumentError(f"{member_logits.shape[1]} faces, targets {tuple(targets.shape)}")
         if not 0 <= int(targets.min()) <= int(targets.max()) < self.num_classes:
             raise ArgumentError(f"targets must be from 0 to {self.num_classes - 1}")
         logits = member_logits.detach().double().cpu().clone()
         if not bool(torch.isfinite(logits).all()):
             raise ArgumentError("the member logits hold NaN or infinity")
-        home = next(self.parameters())
-        device, dtype = home.device, home.dtype
+        like = torch.empty_like(next(self.parameters()))
         self.cpu().double()
         self.reset_parameters()
         optimizer = torch.optim.LBFGS(
@@ -135,12 +126,11 @@ class Fusion(nn.Module, ABC):
                 before = float(objective().detach())
                 optimizer.step(objective)
                 after = float(objective().detach())
-            gradient = max(
-                float(p.grad.abs().max()) for p in self.parameters() if p.grad is not None
-            )
+            grads = [p.grad for p in self.parameters() if p.grad is not None]
+            gradient = max(float(grad.abs().max()) for grad in grads)
         finally:
             optimizer.zero_grad()
-            self.to(device, dtype)
+            self.to(like)
         return FitReport(
             fusion=self.name,
             split=split,
@@ -223,9 +213,7 @@ def check_fit_split(split: str, allow_training_split: bool = False) -> None:
     """Raise `SplitError` if fitting on `split` would spoil the numbers."""
     words = re.findall("[a-z]+", split.lower()) if isinstance(split, str) else []
     if not words:
-        raise SplitError(
-            f"say which split the logits come from, e.g. split='public', not {split!r}"
-        )
+        raise SplitError(f"say which split the faces come from, e.g. 'public', not {split!r}")
     if any(word.startswith(("private", "test")) for word in words):
         raise SplitError(
             f"{split!r} is the test split: it is scored once and fits nothing. "
@@ -233,7 +221,6 @@ def check_fit_split(split: str, allow_training_split: bool = False) -> None:
         )
     if any(word.startswith("train") for word in words) and not allow_training_split:
         raise SplitError(
-            f"{split!r} is what the members were trained on: they are too sure of it for a "
-            "fusion to learn from. Fit on split='public', or pass allow_training_split=True if "
-            "these logits are out-of-fold."
+            f"{split!r} is what the model was trained on, and it is far too sure of those faces: "
+            "fit on split='public'; a fusion also on out-of-fold logits, allow_training_split=True"
         )

@@ -16,12 +16,9 @@ class Weighted(Fusion):
 
     With `space="probability"` the score is `log sum_m w_m p_m`, with `space="logit"` it is
     `sum_m w_mk log p_mk`, where weights may also differ by class (`per_class=True`). The
-    cross-entropy is convex in the weights in each case (for a mixture with weights per class it
-    would not be, so that pair is refused). The weights are a softmax of the parameters, which
-    adds no other stationary point: where the gradient with respect to the parameters vanishes,
-    all members have the same partial derivative, and that is the condition for the optimum.
-
-    Unfitted, the weights are equal.
+    cross-entropy is convex in the weights in each case (not for a mixture with weights per class,
+    which is refused), and the softmax that makes them adds no other stationary point. Unfitted, the
+    weights are equal.
 
     Example:
         >>> fusion = Weighted(2, 7)
@@ -41,10 +38,7 @@ class Weighted(Fusion):
         super().__init__(num_members, num_classes)
         check_space(space)
         if type(per_class) is not bool or (per_class and space != "logit"):
-            raise ArgumentError(
-                "weights per class have a convex loss between logits only: "
-                "pass space='logit' with per_class=True"
-            )
+            raise ArgumentError("per_class=True has a convex loss with space='logit' only")
         self.space, self.per_class = space, per_class
         self.theta = nn.Parameter(torch.zeros(num_members, num_classes if per_class else 1))
 
@@ -75,12 +69,9 @@ class Weighted(Fusion):
 class Stacked(Fusion):
     """A linear layer on the concatenated member logits (Wolpert 1992; the thesis, section 3).
 
-    The cross-entropy is convex in weight and bias. A penalty of `l2 / 2` times the squared
-    distance from plain logit averaging is added to it, so that with few faces the head stays near
-    the average; `l2=0` gives multinomial logistic regression (scikit-learn's
-    `StackingClassifier` with `cv="prefit"`).
-
-    Unfitted, it averages logits.
+    The cross-entropy is convex in weight and bias. A penalty of `l2 / 2` times the squared distance
+    from plain logit averaging is added to it, so that with few faces the head stays near the
+    average; `l2=0` gives multinomial logistic regression. Unfitted, it averages logits.
 
     Example:
         >>> import torch

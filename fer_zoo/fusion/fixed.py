@@ -59,8 +59,7 @@ class Maximum(Fusion):
 class Vote(Fusion):
     """Each member votes for its winner; a class's probability is its share of the votes.
 
-    A little of the mean probability (1 % of one vote) is mixed in: it decides ties (scikit-learn's
-    hard `VotingClassifier` takes the first class) and keeps every probability above zero.
+    The mean probability is mixed in (1 % of one vote): it decides ties and keeps shares above zero.
 
     Example:
         >>> import torch

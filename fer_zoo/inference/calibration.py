@@ -1,7 +1,6 @@
 """Temperature scaling (Guo et al. 2017, arXiv 1706.04599): probabilities that mean what they say.
 
-One number per model and preset divides all scores. It changes how sure a model is, never what it
-says.
+One number per model and preset divides all scores: it changes how sure a model is, not its answer.
 """
 
 import math
@@ -48,13 +47,12 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
         >>> rng = torch.Generator().manual_seed(0)
         >>> honest = torch.randn(2000, 3, generator=rng)
         >>> targets = honest.softmax(1).multinomial(1, generator=rng)[:, 0]
-        >>> boastful = 3 * honest
-        >>> round(fit_temperature(boastful, targets, split="public"))
+        >>> round(fit_temperature(3 * honest, targets, split="public"))
         3
     """
     with needing("fitting a temperature needs SciPy", "train"):
         from scipy.optimize import minimize_scalar
-    check_unseen_split(split)
+    check_fit_split(split)
     if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
         raise ArgumentError(f"scores and targets are tensors, got {scores!r:.80}, {targets!r:.80}")
     if scores.ndim != 2 or targets.shape != scores.shape[:1]:
@@ -79,9 +77,9 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
     if min(abs(best.x - bound) for bound in bounds) < AT_BOUND:
         what = "right" if best.x < 0 else "no better than chance"
         raise ArgumentError(
-            f"no temperature between {LOWEST:g} and {HIGHEST:g} is the best for these "
-            f"{len(truth):,} faces, as where nearly all of them are {what}: fit on more or harder "
-            "faces that were not trained on, or leave the model uncalibrated"
+            f"no temperature from {LOWEST:g} to {HIGHEST:g} is the best for these {len(truth):,} "
+            f"faces, as where nearly all are {what}: fit on more or harder faces that were not "
+            "trained on, or leave the model uncalibrated"
         )
     return math.exp(float(best.x))
 
@@ -97,13 +95,14 @@ def calibrate(
     """Fit a model's temperatures in place, so that its probabilities can be taken at their word.
 
     They are saved with the model. Calibrate again after anything that changes its scores
-    (training, another fusion).
+    (training, another fusion). What a model was trained on is known by the fingerprint of the whole
+    set, so a part of those faces is not noticed.
 
     Args:
         model: a trained model.
         data: faces it was not trained on, at least 200; for FER2013 the `"public"` split.
-        presets: the transform, or several, to fit one for; the model's own if not given.
-            Temperatures of others are dropped.
+        presets: the transform, or several, to fit one for, and for no other; the model's own if not
+            given.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
 
@@ -131,12 +130,12 @@ def calibrate(
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, Iterable) or not (names := list(names)):
         raise ArgumentError(
-            f"presets is a name of fer_zoo.list_presets() or several, got {presets!r:.80}; for no "
-            "temperature set model.temperature = {}"
+            f"presets is one of fer_zoo.list_presets() or several, got {presets!r:.80}; "
+            "model.temperature = {} removes temperatures"
         )
+    how: Any = {"batch_size": batch_size, "progress": progress}
     found = {}
     for name in names:
-        how: Any = {"batch_size": batch_size, "progress": progress}
         scores = fuse(model, member_scores(model, data.images, preset=PRESETS[name], **how))
         found[name] = fit_temperature(scores, targets, split=data.split or "own faces")
     calibration = Calibration(temperature=found, faces=data.faces)
@@ -147,12 +146,7 @@ def calibrate(
 def unseen_targets(
     model: Classifier, data: FaceDataset, *, allow_training_split: bool = False
 ) -> Tensor:
-    """Return `data`'s targets as indices into the model's labels, if the model may be fitted on it.
-
-    Raises:
-        SplitError: it is the test split, or what the model or a member was trained on.
-        LabelError: the model is untrained, or names other classes than the data.
-    """
+    """Return `data`'s targets in the model's order, if the model may be fitted on it."""
     if not isinstance(model, Classifier):
         raise ArgumentError(
             f"expected a model, got {model!r:.80}; fer_zoo.create builds one by name"
@@ -160,21 +154,9 @@ def unseen_targets(
     check_faces(data)
     if model.labels is None:
         raise LabelError(f"{model.name!r} is not trained: it has no labels; load weights first")
-    check_unseen_split(data.split or "own faces", allow_training_split)
+    check_fit_split(data.split or "own faces", allow_training_split)
     for network in model.members if isinstance(model, Ensemble) else [model]:
         training = network.evidence.training
         if training is not None and training.faces.fingerprint == data.fingerprint:
             raise SplitError(f"{network.name!r} was trained on these very faces; fit on others")
     return data.targets_for(model.labels)
-
-
-def check_unseen_split(split: str, allow_training_split: bool = False) -> None:
-    """Raise `SplitError` if a temperature must not be fitted on `split`."""
-    check_fit_split(split, allow_training_split=True)
-    try:
-        check_fit_split(split, allow_training_split)
-    except SplitError:
-        raise SplitError(
-            f"{split!r} is what the model was trained on, and it is far too sure of those faces. "
-            "Fit on split='public', or on other faces of your own."
-        ) from None

@@ -14,20 +14,10 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.inference.detector import Detector
 from fer_zoo.transforms import to_gray
-from fer_zoo.transforms.inputs import (
-    Channels,
-    gray_of,
-    is_deep,
-    open_image,
-    said_of,
-    upright,
-)
+from fer_zoo.transforms.inputs import Channels, gray_of, is_deep, open_image, said_of, upright
 
 ROWS = 256  # of a photograph, converted at a time
-EXPECTED = (
-    "rows of left, top, right, bottom in px, or of {'box': (left, top, right, bottom), "
-    "'roll': degrees}"
-)
+EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
 
 Pixels = tuple[np.ndarray, Tensor]
 """A photograph as RGB uint8 `(H, W, 3)`, which is the detector's, and as gray `(1, H, W)`."""
@@ -35,12 +25,7 @@ Pixels = tuple[np.ndarray, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """One face cut out of a photograph.
-
-    Attributes:
-        face: gray `(1, S, S)`, uint8 or float in [0, 1].
-        box: left, top, right and bottom in px of the photograph, the margin included.
-    """
+    """A face cut out of a photograph, gray `(1, S, S)`, and its box in px, the margin included."""
 
     face: Tensor = field(repr=False)
     box: tuple[int, int, int, int]
@@ -55,15 +40,13 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
 
     Args:
         image: as for `fer_zoo.transforms.to_gray`; the EXIF rotation is applied.
-        detector: any callable from RGB uint8 `(H, W, 3)` to boxes, see `fer_zoo.PhotoPredictor`.
-        margin: share of the side that is added all round. FER2013's crops are the boxes of
-            `fer_zoo.FaceDetector`, which need none; boxes from the brows to the chin need about
-            0.1.
+        detector: from RGB uint8 `(H, W, 3)` to boxes, see `fer_zoo.inference.Detector`.
+        margin: share of the side that is added all round. The boxes of `fer_zoo.FaceDetector` need
+            none; boxes from the brows to the chin need about 0.1.
 
     Raises:
         InputError: the photograph cannot be read.
-        ArgumentError: the detector returned what is no box, or one that is outside the photograph
-            or more than twice as large.
+        ArgumentError: a box is none, outside the photograph, or more than twice as large.
 
     Example:
         >>> photograph = torch.zeros(1, 90, 120, dtype=torch.uint8)
@@ -168,31 +151,19 @@ def _boxes(found: Any) -> Iterator[tuple[float, float, float, float, float]]:
     try:
         rows = iter(() if found is None else found)
     except TypeError:
-        raise _no_box(found) from None
+        rows = iter([found])
     for row in rows:
         named = isinstance(row, Mapping) and set(row) in ({"box"}, {"box", "roll"})
         box, turn = (row["box"], row.get("roll", 0)) if named else (row, 0)
         try:
-            roll, *numbers = map(float, (turn, *box))
+            roll, left, top, right, bottom, *more = map(float, (turn, *box))
+            good = all(map(math.isfinite, (roll, left, top, right, bottom)))
         except (TypeError, ValueError, OverflowError, RuntimeError):
-            raise _no_box(row) from None
-        if len(numbers) > 4:
-            raise ArgumentError(
-                f"the detector returned {len(numbers)} numbers for a face: keep the first four, "
-                f"box[:4]; expected {EXPECTED}"
-            )
-        if len(numbers) < 4 or not all(map(math.isfinite, (roll, *numbers))):
-            raise _no_box(row)
-        left, top, right, bottom = numbers
-        if right <= left or bottom <= top:
-            raise ArgumentError(
-                f"the detector returned an empty box {numbers}; expected {EXPECTED}"
-            )
+            good, more = False, []
+        if more or not good or right <= left or bottom <= top:
+            keep = ": keep the first four, box[:4]" if more else ""
+            raise ArgumentError(f"the detector returned {row!r:.80}{keep}; expected {EXPECTED}")
         yield left, top, right, bottom, roll
-
-
-def _no_box(found: Any) -> ArgumentError:
-    return ArgumentError(f"the detector returned {found!r:.80}; expected {EXPECTED}")
 
 
 def _cut(gray: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -13,8 +13,8 @@ from fer_zoo.errors import ArgumentError, needing
 Detector = Callable[[np.ndarray], Any]
 """Takes a photograph as RGB, uint8 `(H, W, 3)`, upright, a copy of its own; returns rows of left,
 top, right and bottom in px. A row may also be a mapping with these four as its `box` and with a
-`roll`: the degrees by which the face is turned clockwise. It is called in the thread that asks for
-the predictions, for one photograph at a time, in order."""
+`roll`: the degrees by which the face is turned clockwise, and will be turned back. It is called in
+the thread that asks for the predictions, for one photograph at a time, in order."""
 
 CASCADES = threading.local()  # OpenCV's classifiers must not be shared by the threads of a server
 
@@ -23,14 +23,11 @@ CASCADES = threading.local()  # OpenCV's classifiers must not be shared by the t
 class FaceDetector:
     """The frontal-face detector of OpenCV, whose boxes are FER2013's crops.
 
-    FER2013 was cropped by OpenCV's detector. The boxes of its `haarcascade_frontalface_default` on
-    FER2013's own images have, in the median, 47 of the 48 px as their side and the centre of the
-    image as their centre, so such a box is cut as it is, without margin and without levelling the
-    eyes. The cascade ships inside the package opencv-python-headless; nothing is downloaded.
-
-    It finds frontal faces that are upright within about 20 degrees. Of profiles, masks and small or
-    dark faces it misses many, and some of what it finds is no face: where that matters, pass
-    another detector to the predictor.
+    The boxes of `haarcascade_frontalface_default` on FER2013's own images have, in the median, 47
+    of the 48 px as their side, so such a box is cut as it is. The cascade ships inside the package
+    opencv-python-headless; nothing is downloaded. It finds frontal faces that are upright within
+    about 20 degrees. Of profiles, masks and small or dark faces it misses many, and some of what it
+    finds is no face: where that matters, pass another detector to the predictor.
 
     Args:
         longest_side: in px; a larger photograph is scaled to it for the search (the crop is cut
@@ -69,11 +66,8 @@ class FaceDetector:
         gray = cv2.copyMakeBorder(gray, more, more, more, more, cv2.BORDER_REPLICATE)
         found = _cascade().detectMultiScale(gray, 1.1, self.neighbours)
         boxes = sorted((tuple(int(v) for v in box) for box in found), key=lambda b: (-b[2], b))
-        return [self._box(x - more, y - more, w, scale) for x, y, w, _ in boxes]
-
-    def _box(self, x: int, y: int, side: int, scale: float) -> tuple[int, int, int, int]:
-        left, top, side = round(x / scale), round(y / scale), round(side / scale)
-        return left, top, left + side, top + side
+        squares = [[round(v / scale) for v in (x - more, y - more, w)] for x, y, w, _ in boxes]
+        return [(left, top, left + side, top + side) for left, top, side in squares]
 
 
 def _cascade() -> Any:

@@ -25,11 +25,7 @@ _LIVE: "WeakSet[Inherited]" = WeakSet()
 
 
 class Inherited:
-    """What computes in threads of its own, of which a forked process inherits none.
-
-    Once there is one, every process that is forked has `torch.get_num_threads() == 1`, whatever it
-    does: GNU's OpenMP would wait for ever for the threads that it had before.
-    """
+    """What has threads of its own; once there is one, forked processes compute in one thread."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         """Note each that there is, copies and unpickled ones as well."""
@@ -53,18 +49,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Pipeline(nn.Module):
-    """Everything between faces and scores as one module.
-
-    Args:
-        model: a trained model; its own mode stays as it is.
-        preset: makes the views and combines what the members say of them.
-        networks: what computes in place of the model's own.
-        transform: whether faces come in; else views, each a face of its own.
-
-    Shape:
-        faces, uint8 or float in [0, 1], `(B, 1, H, W)`; or views, float `(B, C, S, S)`. Out come
-        scores `(B, K)`, whose softmax are the probabilities.
-    """
+    """Everything between faces `(B, 1, H, W)`, or views `(B, C, S, S)`, and scores `(B, K)`."""
 
     def __init__(
         self,
@@ -87,7 +72,7 @@ class Pipeline(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return calibrated scores."""
-        return self.fused(x, self.preset) / self.temperature_for(self.preset)
+        return self.fused(x, self.preset) / self.temperature.get(self.preset.name, self.elsewhere)
 
     def fused(self, x: Tensor, preset: Preset) -> Tensor:
         """Return uncalibrated scores."""
@@ -104,21 +89,9 @@ class Pipeline(nn.Module):
         """Return what each network makes of views."""
         return [network(views) for network in self.networks]
 
-    def temperature_for(self, preset: Preset) -> float:
-        """Return what scores under a preset are divided by."""
-        return self.temperature.get(preset.name, self.elsewhere)
-
 
 class TorchEngine(Inherited, Pipeline):
-    """Copies of a model's networks in torch, with less to do.
-
-    Args:
-        model: the model.
-        preset: its transform.
-        faces: like those to come; without them the networks are only copied.
-        dtype: what the networks compute in; the model's own if not given.
-        compile: run them through `torch.compile`; on CUDA recorded, and replayed (CUDA graphs).
-    """
+    """A model's networks in torch, folded for faces like `faces`, or without any only copied."""
 
     name = "torch"
 
@@ -162,7 +135,7 @@ class TorchEngine(Inherited, Pipeline):
         """Return calibrated scores `(B, K)`, float64, of faces `(B, 1, H, W)`."""
         with torch.inference_mode():
             fused = self.fused(faces.to(self.device), preset).cpu()
-        return tempered(fused, self.temperature_for(preset))
+        return tempered(fused, self.temperature.get(preset.name, self.elsewhere))
 
     def logits(self, views: Tensor) -> list[Tensor]:
         """Return what each network makes of views, in float32."""
@@ -172,11 +145,7 @@ class TorchEngine(Inherited, Pipeline):
 
 
 def _as_bytes(engine: TorchEngine) -> Any:
-    """Return how an engine goes to another process: whole, with nothing left to share.
-
-    Torch would send a file descriptor for each tensor, which for what was unpacked only to be sent
-    is closed before the process starts; and a process takes 250 at most.
-    """
+    """Return an engine for another process, without the file descriptors that torch would send."""
     return pickle.loads, (pickle.dumps(engine),)
 
 

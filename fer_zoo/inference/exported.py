@@ -46,25 +46,21 @@ def export(
 
     Args:
         model: a trained network or ensemble, or its name or address; ensembles are exported whole.
-        path: `.onnx`, for onnxruntime and its many homes (`fer-zoo[onnx]`); or `.pt2`, a package of
-            AOTInductor for `torch._inductor.aoti_load_package` on the same kind of machine, which
-            needs a C++ compiler to make and is machine code: load only your own.
+        path: `.onnx` (`fer-zoo[onnx]`); or `.pt2`, a package of AOTInductor for the same kind of
+            machine, which needs a C++ compiler to make and is machine code: load only your own.
         transform: whether the transform is part of the file. Then uint8 faces `(B, 1, R, R)` go in,
-            scaled to the preset's `resize` px (48 for FER2013's), by the name `images`; else float
-            views `(B, C, S, S)` as `create_transform(model)` makes them, by the name `views`, and
-            each view has its own row. Out come `probabilities` `(B, K)`, calibrated.
+            scaled to the preset's `resize` px, by the name `images`; else float views
+            `(B, C, S, S)` as `create_transform(model)` makes them, by the name `views`. Out come
+            `probabilities` `(B, K)`, calibrated, a row for each.
 
     Raises:
         OptimizeError: the file gives other answers than the model.
 
     Example:
-        >>> import tempfile, fer_zoo
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = export(model, folder + "/resnet18_025.onnx")
-        ...     predict = fer_zoo.Predictor(path)
-        >>> predict.labels == model.labels
-        True
+        ...     path = export("resnet18_025", folder + "/resnet18_025.onnx")
+        ...     open_exported(path)
+        Optimized('resnet18_025', preset='fer40_center', engine='onnxruntime')
     """
     target, kind = Path(path), Path(path).suffix.lower()
     if kind not in SUFFIXES:
@@ -73,9 +69,7 @@ def export(
         raise ArgumentError(f"transform is whether it is part of the file, got {transform!r}")
     network = resolve(model)
     if network.labels is None:
-        raise LabelError(
-            f"{network.name!r} was not trained: set model.labels before it is exported"
-        )
+        raise LabelError(f"{network.name!r} was not trained: set model.labels to export it")
     preset, like = PRESETS[network.preset], next(network.parameters())
     if like.device.type != "cpu" or like.dtype != torch.float32:
         raise ArgumentError("export takes a float32 model on the CPU: model.cpu().float() first")
@@ -139,17 +133,7 @@ def _read(path: Path, sha256: str) -> bytes:
 
 
 def open_exported(path: str | os.PathLike[str], *, allow_code: bool = False) -> Optimized:
-    """Return what a file that `export` wrote computes.
-
-    Args:
-        path: the file; `#sha256=` and the digest that it must have may follow.
-        allow_code: whether a `.pt2` file may be run without such a digest.
-
-    Raises:
-        CheckpointError: there is no file, or `export` did not write it.
-        ArgumentError: it is machine code, and there is neither leave nor digest to run it.
-        WeightsError: its bytes are others.
-    """
+    """Return what a file that `export` wrote computes; machine code needs leave or a digest."""
     place, _, pin = os.fspath(path).partition(PIN)
     if not Path(place).is_file():
         raise CheckpointError(f"{place}: no such file")

@@ -1,9 +1,6 @@
 """The same network with less to do: batch norm inside the convolutions, ReLU and sums with them.
 
-In evaluation batch norm is a fixed scale and shift, so a convolution can do it. On a CPU with
-oneDNN, torch can also keep the weights in the layout that the kernels want, instead of turning them
-into it in every call, and add, rectify and write in one pass. That is what `torch.compile` makes of
-a frozen network; here it takes milliseconds and no compiler.
+It is what `torch.compile` makes of a frozen network on CPUs, without a compiler.
 """
 
 import logging
@@ -24,15 +21,7 @@ _ADDS = (operator.add, torch.add)
 
 
 class PackedConv2d(nn.Module):
-    """A convolution in oneDNN's own weight layout, with what follows it: nothing, a ReLU, or a sum.
-
-    It runs on operators of torch that are not public.
-
-    Args:
-        conv: the convolution, its weight in the dtype to compute in.
-        shape: of a typical input, `(B, C, H, W)`; others work too.
-        relu: whether a ReLU follows.
-    """
+    """A convolution in oneDNN's own layout, by private operators, with the ReLU or sum after it."""
 
     def __init__(self, conv: nn.Conv2d, shape: torch.Size, relu: bool) -> None:
         super().__init__()
@@ -69,13 +58,7 @@ def snapshot(network: nn.Module) -> nn.Module:
 
 
 def fold(network: Classifier, example: Tensor, *, pack: bool = True) -> nn.Module:
-    """Return a copy of a network that computes the same logits in evaluation with less work.
-
-    Args:
-        network: a single network; one that `torch.fx` cannot trace is only copied.
-        example: an input `(B, C, H, W)` on the network's device, in the dtype to compute in.
-        pack: on a CPU, try oneDNN's own weight layout.
-    """
+    """Return a copy of a network that computes the same logits with less work, if traceable."""
     plain = snapshot(network)
     try:
         traced = cast(fx.GraphModule, fuse(plain))
@@ -106,21 +89,19 @@ def _pack(traced: fx.GraphModule, example: Tensor) -> None:
     modules, order = dict(traced.named_modules()), {n: i for i, n in enumerate(traced.graph.nodes)}
     for node in list(traced.graph.nodes):
         conv = modules.get(str(node.target))
-        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or conv.transposed:
+        if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
             continue
         if isinstance(conv.padding, str):
             continue
         last, other = node, None
         add = _only_user(node)
         if add and add.target in _ADDS and len(add.all_input_nodes) == 2 and not add.kwargs:
-            (other,) = (n for n in add.args if n is not node)
+            (side,) = (n for n in add.args if n is not node)
             # The sum is taken when this convolution runs, so the other side must be there by then.
-            if order[other] < order[node]:
-                last = add
-            else:
-                other = None
+            if order[side] < order[node]:
+                last, other = add, side
         relu = _only_user(last)
-        rectified = bool(relu) and _is_relu(relu, modules)
+        rectified = relu is not None and _is_relu(relu, modules)
         packed = PackedConv2d(conv, shapes[node], rectified)
         traced.set_submodule(str(node.target), packed)
         if other is not None:
@@ -138,7 +119,5 @@ def _only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _is_relu(node: fx.Node | None, modules: dict[str, nn.Module]) -> bool:
-    if node is None:
-        return False
+def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return type(modules.get(str(node.target))) is nn.ReLU or node.target in _RELUS

@@ -36,13 +36,7 @@ WITH_ALPHA = (2, 4)
 
 
 def many_of(images: Any) -> Iterable[Any] | None:
-    """Return the images one by one, or None if it is one image.
-
-    A string or path is one image, or the folder of many.
-
-    Raises:
-        InputError: it may be either, or holds more than images.
-    """
+    """Return the images one by one, or None if it is one image; what may be either is refused."""
     if isinstance(images, str | os.PathLike):
         if not os.path.isdir(images):
             return None
@@ -63,9 +57,8 @@ def many_of(images: Any) -> Iterable[Any] | None:
         raise InputError(f"got an (image, label) pair as a {kind}: pass the image alone")
     # Datasets of torch have a length and rows, and cannot be iterated over.
     rows = hasattr(images, "__getitem__") and not isinstance(images, Iterable)
-    if rows or (
-        isinstance(images, list | tuple) and images and isinstance(images[0], list | tuple)
-    ):
+    listed = isinstance(images, list | tuple) and len(images)
+    if rows or (listed and isinstance(images[0], list | tuple)):
         raise InputError(
             f"got a {kind} of rows, not of images: pass [image for image, _ in rows] where they "
             "are (image, label) pairs"
@@ -96,25 +89,16 @@ def _rows(array: Any) -> list[Any] | None:
             "colours RGB; or it is a batch of gray faces: pass images[:, None]"
         )
     if shape[other] in COLOURS:
-        form = "(H, W, C): pass image.permute(2, 0, 1)"
-        form = form if is_tensor else "(C, H, W): pass image.transpose(1, 2, 0)"
+        turned = "permute(2, 0, 1)" if is_tensor else "transpose(1, 2, 0)"
         raise InputError(
-            f"{shape} may be {shape[0]} gray faces: pass images[:, None]; or one image {form}"
+            f"{shape} may be {shape[0]} gray faces: pass images[:, None]; or one image: pass "
+            f"image.{turned}"
         )
     return list(array)
 
 
 def runs_of(images: Iterable[T], most: int) -> Iterator[Iterator[T]]:
-    """Yield images in runs, each to be used up before the next.
-
-    What has a length is there, and is one run. Of what has none (a camera, a queue) the first run
-    is one image; the next are longer, up to `most`, as long as the images come fast, and a run ends
-    once they have been waited for `SLOW` seconds in all.
-
-    Example:
-        >>> [len(list(run)) for run in runs_of(range(10), 8)]
-        [10]
-    """
+    """Yield images in runs: all that have a length; of a camera's as many as come quickly."""
     remaining = iter(images)
     if isinstance(images, Sized):
         yield remaining

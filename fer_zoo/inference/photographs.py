@@ -12,13 +12,7 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.fusion import Fusion
-from fer_zoo.inference.crops import (
-    Pixels,
-    check_margin,
-    cut_faces,
-    open_photograph,
-    read_pixels,
-)
+from fer_zoo.inference.crops import Pixels, check_margin, cut_faces, open_photograph, read_pixels
 from fer_zoo.inference.detector import Detector, FaceDetector
 from fer_zoo.inference.images import Image
 from fer_zoo.inference.prediction import Photo, Photos, Prediction
@@ -38,13 +32,9 @@ class PhotoPredictor(Labeller[Photo]):
     Args:
         model: as for `fer_zoo.Predictor`; so are all arguments but the next two.
         detector: anything that returns the boxes of the faces in a photograph;
-            `fer_zoo.FaceDetector()` if not given. It is called with a copy of the photograph as
-            RGB, uint8 `(H, W, 3)`, upright, and returns rows of left, top, right and bottom in px.
-            A face that is turned clockwise may be `{"box": (left, top, right, bottom), "roll":
-            degrees}`, and is turned back. The detector is called for one photograph at a time, in
-            order, in the thread that asks for the predictions.
-        margin: share of a box's side that is added all round, for a detector whose boxes are
-            tighter than FER2013's crops (those of `fer_zoo.FaceDetector` are not).
+            `fer_zoo.FaceDetector()` if not given. It takes RGB, uint8 `(H, W, 3)`, and returns rows
+            of left, top, right and bottom in px; `fer_zoo.inference.Detector` says the rest.
+        margin: share of a box's side that is added all round, see `fer_zoo.inference.crop_faces`.
 
     Raises:
         LabelError: the model was never trained, so its outputs have no names.
@@ -101,15 +91,14 @@ class PhotoPredictor(Labeller[Photo]):
 
         Args:
             images: one photograph, or many, in the forms that a `fer_zoo.Predictor` takes.
-            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's; files
-                and PIL images say theirs themselves.
+            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's.
 
         Returns:
             A `Photo` for one; for many `Photos` in the same order, where one that cannot be used,
             or of which the detector did not return boxes, has its `error` set.
 
         Raises:
-            InputError: the one photograph that was given cannot be used, for these same reasons.
+            InputError: the one photograph cannot be used, for these same reasons.
         """
         found = self._answer(images, channels)
         return Photos(found) if isinstance(found, list) else found
@@ -119,8 +108,7 @@ class PhotoPredictor(Labeller[Photo]):
     ) -> Iterator[Photo]:
         """Yield a `Photo` for each of any number of photographs, in order, in bounded memory.
 
-        The faces of up to eight are labelled together. As in `Predictor.stream`, one that comes
-        from a generator or a camera does not wait for those that are slow to follow.
+        The faces of up to eight are labelled together, with no waiting, as in `Predictor.stream`.
 
         Example:
             >>> predict = PhotoPredictor("resnet18_025", detector=lambda rgb: [])
@@ -136,7 +124,8 @@ class PhotoPredictor(Labeller[Photo]):
                 opened = open_photograph(image)
             except InputError:  # it is said when its turn comes
                 return 0, partial(read_pixels, None, image, channels)
-            return _size(opened), partial(read_pixels, opened, image, channels)
+            shape = opened.shape if isinstance(opened, np.ndarray | Tensor) else opened.size
+            return math.prod(shape), partial(read_pixels, opened, image, channels)
 
         for source, pixels, error in read_ahead(images, begin, most=DECODERS, room=AHEAD):
             crops = []
@@ -158,8 +147,3 @@ class PhotoPredictor(Labeller[Photo]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, detector={self.detector!r})"
-
-
-def _size(image: Any) -> int:
-    """Return the number of pixels of a PIL image, not yet decoded, or of values of an array."""
-    return math.prod(image.shape if isinstance(image, np.ndarray | Tensor) else image.size)

@@ -32,7 +32,6 @@ class _Results(list[T]):
         return type(self)(part) if isinstance(index, slice) else part
 
     def _repr_html_(self) -> str:
-        """Return the first ones as HTML, and how many more there are."""
         return _drawn(self)
 
 
@@ -54,12 +53,8 @@ class Prediction:
         face: what the network was given before it cut its views: gray uint8 `(S, S)`.
 
     Example:
-        >>> prediction = Prediction(label="happy", probability=0.9,
-        ...                         probabilities={"happy": 0.9, "sad": 0.1})
-        >>> prediction
+        >>> Prediction(label="happy", probability=0.9, probabilities={"happy": 0.9, "sad": 0.1})
         Prediction('happy', 90.0 %)
-        >>> prediction.to_dict()["label"]
-        'happy'
     """
 
     label: str | None = None
@@ -109,7 +104,7 @@ class Prediction:
         file = io.BytesIO()
         Image.fromarray(self.face.numpy()).save(file, "png")
         data = base64.b64encode(file.getvalue()).decode()
-        alt = html.escape(f"{self.label}", quote=True)
+        alt = html.escape(f"{self.label}")
         return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="width:7em">'
 
 
@@ -126,8 +121,7 @@ class Predictions(_Results[Prediction]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each, for `pandas.DataFrame(predictions.to_dicts())`.
 
-        The columns are source, label, probability, error, and `p_` and its name for the
-        probability of each class; what an image that could not be used lacks is None.
+        The columns are source, label, probability, error, and `p_` and its name for each class.
         """
         return _rows(((p, {}) for p in self), CROP_COLUMNS)
 
@@ -161,11 +155,11 @@ class Photo:
 
     def _repr_html_(self) -> str:
         """Return the name and the faces, for a notebook."""
-        name = html.escape(self.source or "")
-        title = f'<div style="overflow-wrap:anywhere"><b>{name}</b></div>' if name else ""
-        body = html.escape(self.error or "") or "no face found"
+        name, error = html.escape(self.source or ""), html.escape(self.error or "")
         faces = _drawn([replace(face, source=None) for face in self.faces])
-        return f'<div style="margin:.5em 0">{title}{faces or body}</div>'
+        body = faces or error or "no face found"
+        title = f'<div style="overflow-wrap:anywhere"><b>{name}</b></div>'
+        return f'<div style="margin:.5em 0">{title}{body}</div>'
 
 
 class Photos(_Results[Photo]):
@@ -180,9 +174,8 @@ class Photos(_Results[Photo]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each face, and one for each photograph with an error.
 
-        The columns are source, face (which one of the photograph, from 0), left, top, right and
-        bottom of its box, label, probability, error, and `p_` and its name for each class. A
-        photograph without faces has no row.
+        The columns are those of predictions, with face (which one of the photograph, from 0), left,
+        top, right and bottom of its box. A photograph without faces has no row.
         """
         return _rows(self._faces(), FACE_COLUMNS)
 

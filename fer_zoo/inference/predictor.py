@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar, overload
 import torch
 from torch import Tensor
 
-from fer_zoo._device import resolve_device
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
 from fer_zoo.factory import resolve
@@ -33,7 +32,6 @@ from fer_zoo.transforms.presets import get_preset
 log = logging.getLogger("fer_zoo.inference")
 DECODERS = 4  # threads that read image files
 
-
 A = TypeVar("A", bound=Prediction | Photo)
 T = TypeVar("T")
 Box = tuple[int, int, int, int]
@@ -42,12 +40,7 @@ Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
 
 
 class Labeller(Generic[A]):
-    """What all predictors share: a model, its preset and its labels.
-
-    A predictor is a subclass that finds the faces of images in `_faces`, and says in `_say` what it
-    makes of one: of a face crop a `Prediction`, of a photograph a `Photo`. The arguments are those
-    of `Predictor`.
-    """
+    """What predictors share; a subclass finds faces in images and says what it makes of them."""
 
     _together: int  # images whose faces are labelled together
 
@@ -65,26 +58,26 @@ class Labeller(Generic[A]):
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
         chosen = None if preset is None else get_preset(preset)
-        if isinstance(model, Optimized) or is_exported(model):
-            self._runner = (
-                model
-                if isinstance(model, Optimized)
-                else open_exported(model, allow_code=allow_code)
-            )
+        if is_exported(model):
+            model = open_exported(model, allow_code=allow_code)
+        if isinstance(model, Optimized):
+            self._runner = model
             given = {"weights": weights, "fusion": fusion, "device": device}
             given["engine"] = None if engine == "torch" else engine
             if wrong := [name for name, value in given.items() if value is not None]:
                 raise ArgumentError(f"{wrong} cannot be changed any more in {self._runner!r}")
         else:
-            where = None if isinstance(model, Classifier) else device
-            network = resolve(model, weights=weights, fusion=fusion, device=where)
-            if isinstance(model, Classifier) and device is not None:  # the caller's stays
-                network = deepcopy(network).to(resolve_device(device))
-            _check_labels(network.name, network.labels)
+            if isinstance(model, Classifier) and device is not None:
+                model = deepcopy(model)  # the caller's stays where it is
+            network = resolve(model, weights=weights, fusion=fusion, device=device)
             self._runner = _faster(network, chosen or PRESETS[network.preset], engine)
         self.name: str = self._runner.name
-        self.labels = _check_labels(self.name, self._runner.labels)
-        self.preset: Preset = chosen or self._runner.preset
+        if self._runner.labels is None:
+            raise LabelError(
+                f"{self.name!r} was not trained, so its outputs have no names; "
+                "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
+            )
+        self.labels, self.preset = self._runner.labels, chosen or self._runner.preset
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
         raise NotImplementedError
@@ -102,11 +95,7 @@ class Labeller(Generic[A]):
                     yield self._say(source, told, error)
 
     def _answer(self, images: Any, channels: Channels) -> A | list[A]:
-        """Return what is said of one image, or of each of many.
-
-        Raises:
-            InputError: the one image cannot be used.
-        """
+        """Return what is said of one image, which must be usable, or of each of many."""
         many = many_of(images)
         if isinstance(many, Iterator):
             raise InputError("got an iterator: use predictor.stream(images)")
@@ -147,23 +136,21 @@ class Predictor(Labeller[Prediction]):
 
     `fer_zoo.PhotoPredictor` is for whole photographs. The networks are folded (see
     `fer_zoo.optimize`) when the predictor is made; what is done to the model afterwards does not
-    reach it. Batches of any size are split, and split further where memory ends. Files are decoded
-    in threads while the networks compute. Threads may share a predictor, and it may be copied,
-    pickled, given to a new process as an argument, and inherited by a forked one. Once there is a
-    predictor, every process that is forked computes in one thread: `torch.get_num_threads()` is 1.
+    reach it. Batches are split where memory ends. Threads may share a predictor, and it may be
+    copied, pickled, given to a new process as an argument, and inherited by a forked one. Once
+    there is one, every process that is forked computes in one thread: `torch.get_num_threads()` is
+    1.
 
     Args:
-        model: what `fer_zoo.load` and `fer_zoo.create` take (a registry name is built with
-            `weights`), a trained model, the path of an exported `.onnx` or `.pt2` file, or what
-            `fer_zoo.optimize` returned.
+        model: a trained model, its name or address, the path of an exported `.onnx` or `.pt2` file,
+            or what `fer_zoo.optimize` returned.
         weights: for a name, a tag; `"default"` if not given.
         fusion: for an ensemble, another fusion than its default.
         preset: another transform than the weights' own, e.g. `"fer40_tencrop"`.
         device: for a name or path, CUDA where there is one, else the CPU; a model computes where
             it is unless this is given.
         batch_size: largest number of views in one forward pass.
-        engine: `"torch"`, or `"onnxruntime"`, which is faster for single faces on a CPU and takes
-            a few seconds to get ready (`fer-zoo[onnx]`).
+        engine: `"torch"`, or `"onnxruntime"` (`fer-zoo[onnx]`), see `fer_zoo.optimize`.
         allow_code: run a `.pt2` file, which is machine code: load only your own. It needs no such
             leave where its path ends in `#sha256=` and the digest it must have.
 
@@ -192,24 +179,21 @@ class Predictor(Labeller[Prediction]):
         """Label one image or many.
 
         Args:
-            images: one image (a path, a file opened with "rb", bytes, a PIL image, a numpy array
-                `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, a tensor `(H, W)` or `(C, H, W)`), or many: a
-                list of them in any mix of sizes, a `FaceDataset`, a folder, an array `(B, H, W, C)`
-                or `(B, H, W)`, a tensor `(B, C, H, W)` or `(B, H, W)`. A tensor `(1, H, W)` or
-                `(3, H, W)` is one image, as torchvision's are: of a few gray faces pass the list,
-                `predict(list(data.images[:3]))`, or `data.images[:3, None]`. A type checker cannot
-                tell a folder or a batch from one image: for it, write `predict(list(batch))` and
+            images: one image (see `fer_zoo.transforms.to_gray`), or many: a list of them in any mix
+                of sizes, a `FaceDataset`, a folder, an array `(B, H, W, C)` or `(B, H, W)`, a
+                tensor `(B, C, H, W)` or `(B, H, W)`. A tensor `(1, H, W)` or `(3, H, W)` is one
+                image: of a few gray faces pass `data.images[:3, None]`. A type checker takes a
+                folder or a batch for one image: for it, write `predict(list(batch))` and
                 `Predictions(predict.stream(folder))`.
-            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's; files
-                and PIL images among them say theirs themselves.
+            channels: the order of the colours in arrays and tensors, `"bgr"` for OpenCV's.
 
         Returns:
             A `Prediction` for one image; for many `Predictions` in the same order, where an image
             that cannot be used has its `error` set.
 
         Raises:
-            InputError: the one image that was given cannot be used, an array may be one image or
-                many, or more than images was given (a dict, `(image, label)` pairs).
+            InputError: the one image cannot be used, an array may be one image or many, or more
+                than images was given (a dict, `(image, label)` pairs).
         """
         found = self._answer(images, channels)
         return Predictions(found) if isinstance(found, list) else found
@@ -219,17 +203,16 @@ class Predictor(Labeller[Prediction]):
     ) -> Iterator[Prediction]:
         """Yield a `Prediction` for each of any number of images, in order, in bounded memory.
 
-        What has a length (a list, a folder) is labelled in full batches, and one more batch of
-        files is read meanwhile, in threads. Of what has none (a generator, a camera) the first
-        image is answered as soon as it came. Then batches grow as long as images come fast, but
-        none waits for more than 20 ms for further ones: a slow camera is answered frame by frame.
+        What has a length (a list, a folder) is labelled in full batches. Of what has none (a
+        generator, a camera) batches grow as long as images come fast, but none waits for more than
+        20 ms for further ones: a slow camera is answered frame by frame.
 
         Example:
             >>> import numpy as np
             >>> predict = Predictor("resnet18_025")
-            >>> faces = (np.full((48, 48), level, np.uint8) for level in range(256))
+            >>> faces = (np.full((48, 48), level, np.uint8) for level in range(9))
             >>> sum(prediction.error is None for prediction in predict.stream(faces))
-            256
+            9
         """
         return self._stream(images, channels)
 
@@ -255,12 +238,7 @@ def read_ahead(
     most: int,
     room: float = math.inf,
 ) -> Iterator[tuple[str | None, T | None, str | None]]:
-    """Yield the path of each image, what it is read as, and the error, in order.
-
-    Files are read ahead in threads, at most so many and of so much size in all. What is no path is
-    read when its turn comes: a PIL image that stands here twice must not be decoded twice at once.
-    `begin` returns the size of an image and what reads it.
-    """
+    """Yield path, what is read, and error, in order; files are read ahead in threads."""
     ahead: deque[tuple[int, str | None, Callable[[], T]]] = deque()
 
     def first() -> tuple[str | None, T | None, str | None]:
@@ -276,18 +254,10 @@ def read_ahead(
             size, read = begin(image)
             while ahead and (len(ahead) >= most or sum(n for n, *_ in ahead) + size > room):
                 yield first()
+            # What is no path is read in its turn: one PIL image must not be decoded twice at once.
             ahead.append((size, source, read if source is None else threads.submit(read).result))
         while ahead:
             yield first()
-
-
-def _check_labels(name: str, labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    if labels is None:
-        raise LabelError(
-            f"{name!r} was not trained, so its outputs have no names; "
-            "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
-        )
-    return labels
 
 
 def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:

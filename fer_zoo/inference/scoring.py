@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from copy import copy, deepcopy
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +22,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def in_evaluation(model: M) -> M:
-    """Return a model in evaluation mode with the tensors of `model`, which keeps its own mode.
-
-    So other threads may train it, or ask it, meanwhile.
-    """
+    """Return a model in evaluation mode with the tensors of `model`, which others may train on."""
     if not any(module.training for module in model.modules()):
         return model
     twins = {module: copy(module) for module in model.modules()}
@@ -60,13 +57,11 @@ def member_scores(
         Scores `(M, N, K)` on the CPU whose softmax is each member's probability.
 
     Raises:
-        ArgumentError: `model` is none of the zoo's, `images` are no gray tensor, or `batch_size` is
-            no count.
+        ArgumentError: no model, images that are no gray tensor, or `batch_size` is no count.
 
     Example:
-        >>> import fer_zoo
-        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
-        >>> member_scores(model, torch.zeros(5, 48, 48, dtype=torch.uint8)).shape
+        >>> faces = torch.zeros(5, 48, 48, dtype=torch.uint8)
+        >>> member_scores("ensemble_r18_vgg19_025", faces).shape
         torch.Size([2, 5, 7])
     """
     batch_size = check_count("batch_size", batch_size)
@@ -74,14 +69,8 @@ def member_scores(
     preset = get_preset(own.preset if preset is None else preset)
     like = next(own.parameters())
 
-    faces = as_faces(images)
-    bar = tqdm(
-        total=len(faces),
-        desc="faces",
-        unit="face",
-        leave=False,
-        disable=None if progress else True,
-    )
+    faces, hidden = as_faces(images), None if progress else True
+    bar = tqdm(total=len(faces), desc="faces", unit="face", leave=False, disable=hidden)
 
     def run(part: Tensor) -> Tensor:
         views = preset.evaluation_views(part.to(like.device)).flatten(0, 1)
@@ -92,15 +81,14 @@ def member_scores(
         return torch.stack([preset.combine(member) for member in per_view]).cpu()
 
     with torch.inference_mode(), bar:
-        how: Any = {"batch_size": batch_size, "views": preset.num_views, "done": bar.update}
-        return torch.cat(in_parts(faces, run, **how), 1)
+        parts = in_parts(faces, run, batch_size=batch_size, views=preset.num_views, done=bar.update)
+        return torch.cat(parts, 1)
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ended, on a GPU or a CPU, in torch or in onnxruntime."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     said = re.search("out of memory|allocate memory|failed to allocate", str(error), re.I)
-    return known or said is not None
+    return said is not None or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def in_parts(
@@ -111,17 +99,7 @@ def in_parts(
     views: int,
     done: Callable[[int], object] = lambda count: None,
 ) -> list[Tensor]:
-    """Return what `run` makes of each part of some images; one part if there are none.
-
-    Where memory ends, the part is done again in halves, and so is the rest.
-
-    Args:
-        images: shape `(N, ...)`.
-        run: from a part of them to anything.
-        batch_size: largest number of views at once.
-        views: of one image.
-        done: is told of how many images each finished part had.
-    """
+    """Return what `run` makes of each part of `(N, ...)`; of smaller ones once memory ends."""
     results: list[Tensor] = []
     at = 0
     while at < len(images) or not results:
@@ -142,15 +120,12 @@ def in_parts(
 
 def as_faces(images: Tensor) -> Tensor:
     """Return gray images as `(N, 1, H, W)`."""
-    if not isinstance(images, Tensor):
+    is_tensor = isinstance(images, Tensor)
+    faces = images[:, None] if is_tensor and images.ndim == 3 else images
+    if not is_tensor or faces.ndim != 4 or faces.shape[1] != 1:
+        got = tuple(images.shape) if is_tensor else f"{images!r:.80}"
         raise ArgumentError(
-            f"faces are a tensor (N, H, W) or (N, 1, H, W), got {images!r:.80}; "
-            "fer_zoo.Predictor takes anything else"
-        )
-    faces = images[:, None] if images.ndim == 3 else images
-    if faces.ndim != 4 or faces.shape[1] != 1:
-        raise ArgumentError(
-            f"faces are gray, (N, H, W) or (N, 1, H, W), got {tuple(images.shape)}; "
+            f"faces are gray, a tensor (N, H, W) or (N, 1, H, W), got {got}; "
             "fer_zoo.Predictor takes anything else"
         )
     return faces
@@ -161,11 +136,9 @@ def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
 
     Example:
         >>> import fer_zoo
-        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default").eval()
-        >>> scores = torch.randn(2, 5, 7)
-        >>> mean = scores.softmax(-1).mean(0)
-        >>> bool(fuse(model, scores).softmax(-1).allclose(mean, atol=1e-6))
-        True
+        >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")
+        >>> fuse(model, torch.randn(2, 5, 7)).shape
+        torch.Size([5, 7])
     """
     if not isinstance(model, Ensemble):
         return member_scores[0]
@@ -175,11 +148,7 @@ def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
 
 
 def tempered(scores: Tensor, temperature: float) -> Tensor:
-    """Return `scores` over `temperature`, in double precision.
-
-    There, float32 scores that differ still differ after the division, so every order among them,
-    the winner first, is what it was.
-    """
+    """Return `scores` over `temperature`, float64: so float32 scores that differ still differ."""
     return scores.double() / temperature
 
 
@@ -193,14 +162,12 @@ def predict_scores(
 ) -> Tensor:
     """Return calibrated scores `(N, K)`, float64, for many faces.
 
-    See `member_scores` for the arguments. Their softmax is the probability of each class; they
-    are those of `fuse(model, member_scores(...))`, which is uncalibrated, over the model's
-    temperature for the preset.
+    See `member_scores` for the arguments. Their softmax is the probability of each class; they are
+    those of `fuse(model, member_scores(...))` over the model's temperature for the preset.
 
     Example:
-        >>> import fer_zoo
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> predict_scores(model, torch.zeros(3, 48, 48, dtype=torch.uint8)).softmax(1).shape
+        >>> faces = torch.zeros(3, 48, 48, dtype=torch.uint8)
+        >>> predict_scores("resnet18_025", faces).softmax(1).shape
         torch.Size([3, 7])
     """
     own = resolve(model)

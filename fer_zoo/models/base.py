@@ -19,7 +19,7 @@ from fer_zoo.plain import digest_tensors
 class Classifier(nn.Module, ABC):
     """A network from face images `(B, in_channels, H, W)` to logits `(B, num_classes)`.
 
-    The method names are timm's, so fine-tuning code written for timm works unchanged.
+    The method names are timm's.
 
     Attributes:
         name: the registry name that builds this network again.
@@ -76,12 +76,9 @@ class Classifier(nn.Module, ABC):
     def evidence(self) -> Evidence:
         """What is known of the network as it is now.
 
-        Setting it binds it to the present state. Whatever changes a value, a layer or a label
-        afterwards, only where the network comes from is left of it. (Hooks, and methods that were
-        replaced, are not looked at.)
-
-        Raises:
-            ArgumentError: what is set is no `Evidence`, or it speaks of another state.
+        Setting it binds it to the present state, of which it must speak. Whatever changes a value,
+        a layer or a label afterwards, only where the network comes from is left of it. (Hooks, and
+        methods that were replaced, are not looked at.)
         """
         held = self._evidence
         if held.claims and (seen := self._glance()) != self._seen:
@@ -106,14 +103,14 @@ class Classifier(nn.Module, ABC):
     def _glance(self) -> Any:
         """Return what tells cheaply whether anything changed since the last look."""
         tensors = self.state_dict(keep_vars=True).values()
-        return self.form, [(t.data_ptr(), _version(t), _sum_of_bits(t)) for t in tensors]
+        versions = [0 if t.is_inference() else t._version for t in tensors]
+        return self.form, versions, [(t.data_ptr(), _sum_of_bits(t)) for t in tensors]
 
     @property
     def temperature(self) -> dict[str, float]:
-        """What scores are divided by before they become probabilities, by preset.
+        """What predictors divide scores by, by preset; `forward` returns scores as they are.
 
-        Empty while the network is uncalibrated, also because it changed since. `forward` returns
-        scores as they are, predictors apply it. Setting it binds it to the present state.
+        Empty while the network is uncalibrated, also because it changed since it was set.
         """
         calibration = self.evidence.calibration
         return dict(calibration.temperature) if calibration else {}
@@ -125,11 +122,7 @@ class Classifier(nn.Module, ABC):
             self.evidence = replace(self.evidence, calibration=calibration)
 
     def temperature_for(self, preset: str) -> float:
-        """Return what scores under the preset of that name are divided by.
-
-        Under a preset without one of its own that is the bound preset's, which is only
-        approximate (averaged views are less sure than one); 1.0 for an uncalibrated model.
-        """
+        """Return a preset's temperature, else (approximately) the bound preset's, else 1.0."""
         known = self.temperature
         return known.get(preset, known.get(self.preset, 1.0))
 
@@ -150,13 +143,7 @@ class Classifier(nn.Module, ABC):
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Return patterns that sort the parameters from the stem to the head, as timm's do.
-
-        What no pattern matches, the head at least, comes last.
-
-        Args:
-            coarse: one group for each stage instead of each block.
-        """
+        """Return timm's patterns from the stem to the head, by stage if `coarse`, else by block."""
         return {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -164,14 +151,12 @@ class Classifier(nn.Module, ABC):
         return self.forward_head(self.forward_features(x))
 
     def __repr__(self) -> str:
-        """Say what one wants to know of a model; `print(model)` lists its layers or members."""
         known = self.evidence
-        weights = known.origin
-        before = known.started_from if weights is None else ""
+        before = known.started_from if known.origin is None else ""
         channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
         parts = [
             repr(self.name or type(self).__name__),
-            f"weights={weights!r}",
+            f"weights={known.origin!r}",
             *([f"started from {before!r}"] if before else []),
             f"{count_parameters(self) / 1e6:.2f} M parameters",
             f"preset={self.preset!r} ({channels})",
@@ -184,7 +169,6 @@ class Classifier(nn.Module, ABC):
         return super().__repr__()
 
     def _facts(self) -> list[str]:
-        """Return what else the repr says."""
         return []
 
     def extra_repr(self) -> str:
@@ -214,10 +198,6 @@ def _settings(module: nn.Module) -> str:
     if isinstance(module, Fusion):
         return Fusion.extra_repr(module)  # its own may show values, as that of `Weighted` does
     return re.sub("momentum=[^,]*,? ?", "", module.extra_repr())
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
 
 
 @torch.no_grad()

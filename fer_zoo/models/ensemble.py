@@ -15,18 +15,14 @@ from fer_zoo.plain import canonical_json, digest_tensors
 
 
 class Ensemble(Classifier):
-    """Members and one fusion, as one model.
+    """Members and one fusion: `(B, in_channels, H, W)` to scores `(B, num_classes)`.
 
-    Members whose labels are known must name the same classes; those in another order than the
-    first member's are reordered on the fly, by name.
+    The softmax of the scores is the fused probability. Members whose labels are known must name the
+    same classes; those in another order than the first member's are reordered, by name.
 
     Args:
         members: any number of networks of the zoo, no ensembles.
         fusion: a fusion for as many members and classes.
-
-    Shape:
-        `(B, in_channels, H, W)` to scores `(B, num_classes)` whose softmax is the fused
-        probability.
 
     Raises:
         ArgumentError: no members, a nested ensemble, or members that differ in classes or channels.
@@ -41,18 +37,15 @@ class Ensemble(Classifier):
     """
 
     members: Sequence[Classifier]
-    order: Tensor
 
     def __init__(self, members: Sequence[Classifier], fusion: Fusion) -> None:
         super().__init__()
         if not members:
             raise ArgumentError("an ensemble needs at least one member")
-        for i, member in enumerate(members):
-            if isinstance(member, Ensemble):
-                raise ArgumentError(
-                    f"member {i} is itself an ensemble; pass its members instead: "
-                    "[*ensemble.members, ...]"
-                )
+        if nested := [i for i, member in enumerate(members) if isinstance(member, Ensemble)]:
+            raise ArgumentError(
+                f"member {nested[0]} is itself an ensemble: pass its members, [*e.members, ...]"
+            )
         if len({id(m) for m in members}) < len(members):
             raise ArgumentError("the same network stands twice among the members; pass a copy")
         for attribute in ("num_classes", "in_channels"):
@@ -70,13 +63,12 @@ class Ensemble(Classifier):
         self.preset = first.preset
         if len({m.labels is None for m in members}) > 1:
             raise LabelError(
-                "some members are labelled and some are not: "
-                f"{[m.labels for m in members]}; those given by name are untrained unless "
-                "weights='default' says otherwise; of your own networks set .labels"
+                f"some members are labelled and some are not: {[m.labels for m in members]}; those "
+                "given by name are untrained unless weights='default' says otherwise; of your own "
+                "networks set .labels"
             )
+        label_orders(members)  # raises where they name different classes
         self.members = cast(Any, nn.ModuleList(members))
-        self.register_buffer("order", torch.tensor(label_orders(members)), persistent=False)
-        self._note_order()
         self.fusion = fusion
 
     @property
@@ -89,7 +81,6 @@ class Ensemble(Classifier):
         named = None if names is None else check_labels(names, self.num_classes)
         for member, order in zip(self.members, label_orders(self.members), strict=True):
             member.labels = named and tuple(named[order.index(k)] for k in range(len(order)))
-        self._note_order()
 
     def _state_of(self, tensors: Mapping[str, Tensor]) -> str:
         fusion = {"name": self.fusion.name, "options": self.fusion.options()}
@@ -131,29 +122,18 @@ class Ensemble(Classifier):
         names = ", ".join(m.name or type(m).__name__ for m in self.members)
         return [f"members=[{names}]", f"fusion={self.fusion.name!r}"]
 
-    def _note_order(self) -> None:
-        orders = label_orders(self.members)
-        self.order = torch.tensor(orders, device=self.order.device)
-        self.reordered = any(order != list(range(len(order))) for order in orders)
-        self._ordered_for = [m.labels for m in self.members]
-
     def _stack(self, logits: Sequence[Tensor]) -> Tensor:
-        if self._ordered_for != [m.labels for m in self.members]:
-            self._note_order()
-        if self.reordered:
-            logits = [z[:, order] for z, order in zip(logits, self.order, strict=True)]
-        return torch.stack(list(logits))
+        pairs = zip(logits, label_orders(self.members), strict=True)
+        in_order = list(range(self.num_classes))
+        return torch.stack([z if order == in_order else z[:, order] for z, order in pairs])
 
 
 def label_orders(members: Sequence[Classifier]) -> list[list[int]]:
     """Return, for each member, which of its outputs is the first member's class 0, 1, ..."""
-    first = members[0]
-    return [
-        index_map(m.labels, first.labels)
-        if m.labels is not None and first.labels is not None
-        else list(range(first.num_classes))
-        for m in members
-    ]
+    wanted = members[0].labels
+    if wanted is None:
+        return [list(range(members[0].num_classes))] * len(members)
+    return [index_map(m.labels or wanted, wanted) for m in members]
 
 
 def assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
@@ -167,13 +147,7 @@ def assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:
 
 
 def with_fusion(model: Classifier, fusion: str | Fusion) -> Ensemble:
-    """Return an ensemble of the same members (shared, not copied) under another fusion.
-
-    It is uncalibrated: a temperature belongs to the scores of one fusion.
-
-    Raises:
-        ArgumentError: `model` is no ensemble, or the fusion asked for by name must be fitted.
-    """
+    """Return an uncalibrated ensemble of the same members, not copied, under another fusion."""
     if not isinstance(model, Ensemble):
         raise ArgumentError(f"{model.name!r} is a single network and has no fusion")
     if fusion == model.fusion.name:

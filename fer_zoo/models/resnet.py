@@ -1,8 +1,4 @@
-"""ResNet18 for small gray faces.
-
-Source: He et al. 2016, "Deep residual learning for image recognition" (arXiv 1512.03385).
-Parameter names are torchvision's, so its checkpoints load.
-"""
+"""ResNet18 for small gray faces (He et al. 2016, arXiv 1512.03385), its names torchvision's."""
 
 from typing import Any, Literal
 
@@ -35,25 +31,19 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(Classifier):
-    """A residual network: 17 convolutions (and 3 in shortcuts), one linear layer.
+    """A residual network: `(B, in_channels, H, W)`, H and W from 32 px, to `(B, num_classes)`.
 
     Layers: the stem `conv1` (64 maps); `layer1` to `layer4`, two blocks of two 3x3 convolutions
     each, with 64, 128, 256 and 512 maps, halving the side at the start of `layer2` to `layer4`;
-    global average pooling; `fc`. Parameters with 1 channel and 7 classes:
-
-    - stem `3x3` (stride 1, no pooling; 40 px stay 40): 11,171,271;
-    - stem `7x7` (stride 2, then 3x3 max-pool of stride 2, the thesis'; 40 px become 10):
-      11,173,831;
-    - stem `3x3` at a quarter of the width: 700,791.
+    global average pooling; `fc`. With 1 channel and 7 classes it has 11,171,271 parameters, with
+    stem `7x7` 11,173,831, and at a quarter of the width 700,791.
 
     Args:
         num_classes: width of the head.
         in_channels: 1 for gray, 3 for RGB.
-        stem: `3x3` or `7x7`, see above.
+        stem: `3x3` (stride 1, no pooling; 40 px stay 40) or `7x7` (stride 2, then a 3x3 max-pool of
+            stride 2, the thesis'; 40 px become 10).
         width: maps of the first stage.
-
-    Shape:
-        `(B, in_channels, H, W)` to `(B, num_classes)`, H and W from 32 to 224 px and beyond.
 
     Example:
         >>> import torch
@@ -94,8 +84,7 @@ class ResNet(Classifier):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map `(B, num_features, H', W')`."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return x
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool a feature map to `(B, num_features)`; unless `pre_logits`, classify it."""

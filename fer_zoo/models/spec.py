@@ -18,7 +18,7 @@ class ModelSpec:
         description: one line for listings.
         source: the paper or page the network comes from.
         build: called as `build(num_classes=..., in_channels=...)`, returns the untrained network;
-            None for an ensemble, which is put together from `members` and `fusion`.
+            None for an ensemble.
         preset: name of the transform it is made for; size, mean and std are stated there.
         num_classes: width of the head where nothing else is asked for.
         in_channels: channels where nothing else is asked for: 1 for gray.
@@ -59,10 +59,8 @@ class ModelSpec:
     def describe(self) -> dict[str, Any]:
         """Return what a listing shows, as plain values."""
         names = ("name", "description", "source", "preset", "num_classes", "in_channels")
-        row = {name: getattr(self, name) for name in names}
-        return row | (
-            {"members": list(self.members), "fusion": self.fusion} if self.members else {}
-        )
+        made_of = {"members": list(self.members), "fusion": self.fusion} if self.members else {}
+        return {name: getattr(self, name) for name in names} | made_of
 
 
 MODELS: Registry[ModelSpec] = Registry("model", "fer_zoo.list_models()")

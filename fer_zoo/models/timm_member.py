@@ -1,6 +1,8 @@
 """Any timm image model as a member of the zoo, through timm's public functions only."""
 
+import difflib
 import re
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,18 +16,14 @@ PREFIX = "timm/"
 
 
 class TimmMember(Classifier):
-    """A timm network with a gray stem.
+    """A timm network with a gray stem: `(B, in_channels, H, W)` to `(B, num_classes)`.
 
-    Networks that take one input size only (most vision transformers) get the image enlarged to it
-    (bilinear).
+    Those that take one input size only get the image enlarged to it (bilinear).
 
     Args:
         architecture: timm's name, without `timm/`.
         num_classes: width of the head.
         in_channels: 1 for gray, 3 for RGB.
-
-    Shape:
-        `(B, in_channels, H, W)` to `(B, num_classes)`.
 
     Example:
         >>> import torch
@@ -40,12 +38,11 @@ class TimmMember(Classifier):
         import timm
 
         super().__init__()
-        network: Any = timm.create_model(
+        self.model = timm.create_model(
             architecture, pretrained=False, num_classes=num_classes, in_chans=in_channels
         )
         self.num_classes, self.in_channels = num_classes, in_channels
-        self.model = network
-        config = network.pretrained_cfg
+        config = self.model.pretrained_cfg
         self.fixed_size = (
             tuple(config["input_size"][1:]) if config.get("fixed_input_size") else None
         )
@@ -74,18 +71,15 @@ class TimmMember(Classifier):
         """Return what the network's body makes of `x`."""
         if self.fixed_size and tuple(x.shape[-2:]) != self.fixed_size:
             x = F.interpolate(x, self.fixed_size, mode="bilinear", align_corners=False)
-        features: Tensor = self.model.forward_features(x)
-        return features
+        return self.model.forward_features(x)  # type: ignore[no-any-return]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits, or the features before them."""
-        out: Tensor = self.model.forward_head(x, pre_logits=pre_logits)
-        return out
+        return self.model.forward_head(x, pre_logits=pre_logits)  # type: ignore[no-any-return]
 
     def get_classifier(self) -> nn.Module:
         """Return the last linear layer."""
-        layer: nn.Module = self.model.get_classifier()
-        return layer
+        return self.model.get_classifier()  # type: ignore[no-any-return]
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
@@ -99,16 +93,11 @@ def timm_spec(name: str) -> ModelSpec:
 
     architecture = name.removeprefix(PREFIX)
     if not timm.is_model(architecture):
-        import difflib
-
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
         hint = f" Did you mean {' or '.join(repr(PREFIX + n) for n in near)}?" if near else ""
         raise UnknownNameError(
             f"timm has no model {architecture!r}.{hint} timm.list_models() lists all."
         )
-
-    def build(*, num_classes: int, in_channels: int) -> Classifier:
-        return TimmMember(architecture, num_classes=num_classes, in_channels=in_channels)
 
     base, tagged, tag = architecture.partition(".")
     if tagged and architecture not in (tags := timm.list_pretrained(f"{base}.*")):
@@ -123,7 +112,7 @@ def timm_spec(name: str) -> ModelSpec:
         name=name,
         first_conv=f"{stem}.weight" if (stem := key("first_conv")) else "",
         classifier=key("classifier"),
-        build=build,
+        build=partial(TimmMember, architecture),
         description=f"timm's {architecture} with a gray stem",
         source="https://github.com/huggingface/pytorch-image-models",
     )

@@ -1,8 +1,6 @@
-"""VGG19 with batch normalisation for small gray faces.
+"""VGG19 with batch norm (Simonyan & Zisserman 2015, arXiv 1409.1556, E) for small gray faces.
 
-Source: Simonyan & Zisserman 2015, "Very deep convolutional networks for large-scale image
-recognition" (arXiv 1409.1556), configuration E. The names in `features` are torchvision's
-`vgg19_bn`'s, so its checkpoints load.
+The names in `features` are torchvision's `vgg19_bn`'s, so its checkpoints load.
 """
 
 from typing import Any
@@ -15,17 +13,12 @@ _STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 
 
 class VGG(Classifier):
-    """Sixteen 3x3 convolutions in five stages, each ended by a 2x2 max-pool.
+    """Sixteen 3x3 convolutions: `(B, in_channels, H, W)`, from 32 px, to `(B, num_classes)`.
 
     Layers: stages of 2, 2, 4, 4 and 4 convolutions with 64, 128, 256, 512 and 512 maps, each
-    convolution followed by batch normalisation and ReLU. A 40 px face is one pixel wide after
-    them. Larger maps are averaged to one pixel, then classified. Parameters with 1 channel and
-    7 classes:
-
-    - `hidden=0` (dropout and one linear layer): 20,037,831;
-    - `hidden=4096` (two dense layers of 4096 with dropout, and a linear layer, the thesis'):
-      38,945,479;
-    - `hidden=0` at a quarter of the width: 1,256,247.
+    convolution followed by batch norm and ReLU, each stage by a 2x2 max-pool. What is left of the
+    image is averaged, then classified. With 1 channel and 7 classes it has 20,037,831 parameters,
+    with `hidden=4096`, the thesis', 38,945,479, and at a quarter of the width 1,256,247.
 
     Args:
         num_classes: width of the head.
@@ -33,9 +26,6 @@ class VGG(Classifier):
         width: maps of the first stage.
         hidden: width of the two dense layers, 0 for none.
         dropout: probability of dropping a unit in front of each dense layer's successor.
-
-    Shape:
-        `(B, in_channels, H, W)` to `(B, num_classes)`, H and W from 32 to 224 px and beyond.
 
     Example:
         >>> import torch
@@ -103,16 +93,13 @@ class VGG(Classifier):
         """Pool a feature map and return logits, or the features `(B, num_features)` before them."""
         x = self.dropout(x.mean((2, 3)))
         if isinstance(self.classifier, nn.Sequential):
-            x, last = self.classifier[:-1](x), self.classifier[-1]
-        else:
-            last = self.classifier
-        return x if pre_logits else last(x)
+            x = self.classifier[:-1](x)
+        return x if pre_logits else self.get_classifier()(x)
 
     def get_classifier(self) -> nn.Module:
         """Return the last linear layer."""
-        return (
-            self.classifier[-1] if isinstance(self.classifier, nn.Sequential) else self.classifier
-        )
+        head = self.classifier
+        return head[-1] if isinstance(head, nn.Sequential) else head
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""

@@ -130,8 +130,6 @@ def build_network(
         raise ArgumentError(f"in_channels must be 1 (gray) or 3 (RGB), got {channels}")
     model = spec.build(num_classes=classes, in_channels=channels)
     if not isinstance(model, Classifier):
-        raise ArgumentError(
-            f"the build of {name!r} returned {type(model).__name__}, not a Classifier"
-        )
+        raise ArgumentError(f"the build of {name!r} returned {type(model)}, not a Classifier")
     model.name, model.preset = name, spec.preset
     return model

@@ -28,16 +28,14 @@ _EXPECTED = (
 def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
     """Return one image as gray `(1, H, W)`: uint8, or float32 in [0, 1].
 
-    RGB becomes gray by ITU-R 601 luma (0.299 R + 0.587 G + 0.114 B, for uint8 with Pillow's
-    rounding). Palette, alpha and 1-bit images go through Pillow's own conversion; 16-bit images
-    keep their depth as float; the EXIF rotation of files and PIL images is applied.
+    RGB becomes gray by ITU-R 601 luma, as in Pillow. Palette, alpha and 1-bit images go through
+    Pillow's own conversion; 16-bit images keep their depth as float; the EXIF rotation is applied.
 
     Args:
         image: a path, a file opened with "rb" (it is left where it was), bytes, a PIL image, a
             numpy array `(H, W)`, `(H, W, 1)` or `(H, W, 3)`, or a tensor `(H, W)` or `(C, H, W)`
             with C 1 or 3; arrays are uint8, or float in [0, 1].
-        channels: the order of the colours in an array or a tensor, `"bgr"` for OpenCV's; files and
-            PIL images say theirs themselves.
+        channels: the order of the colours in an array or a tensor, `"bgr"` for OpenCV's.
 
     Raises:
         InputError: the image cannot be read, or its shape, type or range is ambiguous.
@@ -144,13 +142,8 @@ def to_gray_batch(images: Any) -> Tensor:
     if not isinstance(images, Sequence) or not images:
         raise InputError(f"expected a non-empty batch of images, got {images!r:.80}")
     gray = [to_gray(image) for image in images]
-    kinds = {(tuple(g.shape[1:]), g.dtype) for g in gray}
-    if len(kinds) > 1:
-        seen = sorted(f"{h}x{w} {str(dtype)[6:]}" for (h, w), dtype in kinds)
-        raise InputError(
-            f"a batch must hold images of one size and type, got {seen}; "
-            "fer_zoo.Predictor takes mixed ones"
-        )
+    if len({(g.shape, g.dtype) for g in gray}) > 1:
+        raise InputError("images are of one size and type here; fer_zoo.Predictor takes mixed ones")
     return torch.stack(gray)
 
 
@@ -196,18 +189,13 @@ def gray_of(image: Any, where: str) -> Tensor:
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
     if image.mode == "F" or not is_deep(image):
         return _from_numpy(array, where)
-    values = array.astype(np.float32)
-    if image.mode == "I" and values.size and values.max() <= 255:
+    low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
+    if low < 0 or high > 65535 or (image.mode == "I" and high <= 255):
         raise InputError(
-            f"{where}: 32-bit pixels no higher than {values.max():g} may be 8 or 16 bits; "
-            "expected image.convert('L'), or mode I;16"
+            f"{where}: 32-bit pixels from {low} to {high} may be 8 or 16 bits; expected "
+            "image.convert('L'), or mode I;16, 0 to 65535"
         )
-    if values.size and not (values.min() >= 0 and values.max() <= 65535):
-        raise InputError(
-            f"{where}: {image.mode} pixels from {values.min():g} to {values.max():g}; "
-            "expected 16 bits, 0 to 65535"
-        )
-    return _from_numpy(values / 65535, where)
+    return _from_numpy(array.astype(np.float32) / 65535, where)
 
 
 def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:
@@ -233,10 +221,10 @@ def _luma(images: Tensor, where: str = "the tensor") -> Tensor:
     images = _check(images, where)
     if images.shape[1] == 1:
         return images
-    r, g, b = images.unbind(1)
     if images.dtype == torch.uint8:
-        r, g, b = r.int(), g.int(), b.int()
+        r, g, b = images.int().unbind(1)
         return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).byte()[:, None]
+    r, g, b = images.unbind(1)
     return (0.299 * r + 0.587 * g + 0.114 * b)[:, None].clamp(0, 1)
 
 

@@ -18,11 +18,8 @@ def mix(
     Args:
         images: shape `(B, C, H, W)`.
         targets: any number of class shares `(B, K)`, mixed alike.
-        settings: the settings; `mixup` and `cutmix` are used.
+        settings: its `mixup` and `cutmix` are used; nothing changes where neither is set.
         generator: source of all randomness, on the CPU.
-
-    Returns:
-        What came in where neither is set.
 
     Example:
         >>> settings = Augmentation(cutmix=1.0)
@@ -43,21 +40,14 @@ def mix(
 def mixup(
     images: Tensor, targets: Sequence[Tensor], share: float, *, x: float = 0, y: float = 0
 ) -> tuple[Tensor, list[Tensor]]:
-    """Blend each image with its neighbour: `share` of itself, the rest of the other.
-
-    The arithmetic is torchvision's `v2.MixUp`. `x` and `y` are CutMix's and not used.
-    """
+    """Blend each image with its neighbour, as torchvision's `v2.MixUp`; `x`, `y` are CutMix's."""
     return torch.lerp(images.roll(1, 0), images, share), _blend(targets, share)
 
 
 def cutmix(
     images: Tensor, targets: Sequence[Tensor], share: float, *, x: float, y: float
 ) -> tuple[Tensor, list[Tensor]]:
-    """Put a rectangle of its neighbour into each image; about `share` of the area stays its own.
-
-    The arithmetic is torchvision's `v2.CutMix`: the rectangle has the image's shape, its centre is
-    at `x` and `y` (0 to 1), and targets are weighed by what is left of it inside the image.
-    """
+    """Put a rectangle of its neighbour into each image, as torchvision's `v2.CutMix`."""
     height, width = images.shape[-2:]
     half = 0.5 * math.sqrt(1 - share)
     column, row = int(x * width), int(y * height)

@@ -12,6 +12,7 @@ from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
+from fer_zoo.transforms.inputs import to_gray, to_gray_batch
 
 Views = Literal["plain", "center", "tencrop"]
 Average = Literal["logits", "probabilities"]
@@ -23,10 +24,9 @@ LARGEST = 1024
 class Preset:
     """A named transform pair: evaluation views, and the training augmentation that suits them.
 
-    Evaluation: the shorter side is scaled to `resize` px (bilinear, antialiased; a 48 px face
-    stays as it is where `resize` is 48), the centre square is cut, `views` are cut from it,
-    divided by 255, and `(x - mean) / std`. Training: the same square, then `training` and one
-    random crop.
+    Evaluation: the shorter side is scaled to `resize` px (bilinear, antialiased), the centre square
+    is cut, `views` are cut from it, divided by 255, and `(x - mean) / std`. Training: the same
+    square, then `training` and one random crop.
 
     Attributes:
         name: registry name.
@@ -58,23 +58,17 @@ class Preset:
 
     def __post_init__(self) -> None:
         for name, choices in (("views", Views), ("average", Average)):
-            if getattr(self, name) not in get_args(choices):
-                raise ArgumentError(
-                    f"{name} must be one of {get_args(choices)}, got {getattr(self, name)!r}"
-                )
+            if (value := getattr(self, name)) not in get_args(choices):
+                raise ArgumentError(f"{name} is one of {get_args(choices)}, got {value!r}")
         if not all(type(side) is int and 0 < side <= LARGEST for side in (self.resize, self.size)):
             raise ArgumentError(
                 f"resize and size are whole numbers of px up to {LARGEST}, got {self.resize!r} "
                 f"and {self.size!r}"
             )
         if self.size > self.resize or (self.views == "plain" and self.size != self.resize):
-            raise ArgumentError(
-                f"{self.views} views of {self.size} px cannot be cut from {self.resize} px"
-            )
+            raise ArgumentError(f"no {self.views} views of {self.size} px in {self.resize} px")
         if not (is_number(self.mean) and is_number(self.std) and self.std > 0):
-            raise ArgumentError(
-                f"mean and std are numbers, std above 0, got {self.mean!r} and {self.std!r}"
-            )
+            raise ArgumentError(f"mean is a number, std above 0: {self.mean!r}, {self.std!r}")
         if not isinstance(self.training, Augmentation):
             raise ArgumentError(f"training is an Augmentation, got {self.training!r:.80}")
 
@@ -84,14 +78,7 @@ class Preset:
         return 10 if self.views == "tencrop" else 1
 
     def square(self, images: Tensor) -> Tensor:
-        """Scale the shorter side to `resize` px and cut the centre square.
-
-        Args:
-            images: uint8, or float in [0, 1]; shape `(B, C, H, W)`.
-
-        Returns:
-            Float in [0, 1], shape `(B, C, resize, resize)`.
-        """
+        """Return the float centre squares `(B, C, resize, resize)` of `(B, C, H, W)`, scaled."""
         x = images.float().div(255) if images.dtype == torch.uint8 else images.float()
         height, width = x.shape[-2:]
         if min(height, width) != self.resize:
@@ -115,11 +102,7 @@ class Preset:
         return (x - self.mean) / self.std
 
     def combine(self, logits: Tensor) -> Tensor:
-        """Average logits `(B, num_views, K)` over the views, as `average` says.
-
-        Returns:
-            Scores `(B, K)` whose softmax is the probability of each class.
-        """
+        """Average logits `(B, num_views, K)` to scores `(B, K)`; their softmax is probability."""
         if self.average == "logits":
             return logits.mean(1)
         return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
@@ -128,14 +111,13 @@ class Preset:
 class Transform:
     """A preset as a callable, in its training or its evaluation form.
 
+    One image gives `(channels, size, size)`, with ten-crop `(10, channels, size, size)`; a tensor
+    batch `(B, C, H, W)` gives the same with a leading B.
+
     Args:
         preset: the arithmetic.
         training: random augmentation instead of the evaluation views.
         channels: what the network takes: 1, or 3 for the gray image three times.
-
-    Shape:
-        one image gives `(channels, size, size)`, with ten-crop `(10, channels, size, size)`; a
-        tensor batch `(B, C, H, W)` gives the same with a leading B.
 
     Example:
         >>> transform = Transform(PRESETS["fer40_tencrop"], training=False)
@@ -148,12 +130,8 @@ class Transform:
 
     def __call__(self, image: object) -> Tensor:
         """Return the view or views of one image (anything `to_gray` takes) or of a tensor batch."""
-        from fer_zoo.transforms.inputs import to_gray, to_gray_batch
-
         batched = isinstance(image, Tensor) and image.ndim == 4
-        batch = (
-            to_gray_batch(image) if isinstance(image, Tensor) and batched else to_gray(image)[None]
-        )
+        batch = to_gray_batch(image) if batched else to_gray(image)[None]
         if self.training:
             seed = int(torch.randint(2**63 - 1, ()))
             out = self.preset.training_batch(batch, torch.Generator().manual_seed(seed))
@@ -230,18 +208,7 @@ def get_preset(preset: Preset | str) -> Preset:
 
 
 def restore(fields: Any) -> Preset:
-    """Return the preset that a file describes; registered here if its name is free.
-
-    Raises:
-        UnknownNameError: the file only names it, and it is not registered.
-        ArgumentError: another arithmetic is registered under its name, or it is none.
-
-    Example:
-        >>> restore({"name": "px30_file", "resize": 32, "size": 30, "views": "center"}).num_views
-        1
-        >>> PRESETS["px30_file"].size
-        30
-    """
+    """Return the preset that a file describes or names, registered here if its name is free."""
     if isinstance(fields, str):
         return PRESETS[fields]
     preset = from_plain(Preset, fields, "preset")
