@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import fer_zoo
-from fer_zoo.evaluation.figures import FIGURES, interval
+from fer_zoo.evaluation.figures import interval, written
 from fer_zoo.evidence import Score
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.transforms import PRESETS
@@ -90,11 +90,11 @@ def _flops(model: fer_zoo.models.Classifier) -> int:
 def _accuracy(scores: Sequence[Score], split: str, views: int | None) -> str:
     for score in scores:
         if score.split == split and views in (None, score.views):
-            shown = f"{FIGURES['accuracy'].of(score)}<br><small>{interval(score.interval)}</small>"
+            shown = f"{written(score, 'accuracy')}<br><small>{interval(score.interval)}</small>"
             if score.cross_validated_accuracy is None:
                 return shown
             # A fusion that was fitted on these faces: what it does on faces it was not fitted on.
-            held_out = FIGURES["cross_validated_accuracy"].of(score)
+            held_out = written(score, "cross_validated_accuracy")
             return f"{held_out}<br><small>held out; fitted</small><br>{shown}"
     return "not scored" if split == "private" else "-"
 

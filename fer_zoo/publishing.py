@@ -33,10 +33,8 @@ def push_to_hub(
     Args:
         model: a network or an ensemble that `save` takes.
         repo_id: `org/name`; made if there is none.
-        results: evaluations for the card, of exactly what is uploaded; what the model's evidence
-            says if not given.
-        dtype: what the weights are stored in; see `save`. Where that rounds them, what was measured
-            before is not of them.
+        results: evaluations of exactly what is uploaded, for the card; else its evidence.
+        dtype: what the weights are stored in; see `save`.
         private: whether a new repository is; one that is there stays as it is.
         message: of the commit.
         endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
@@ -46,7 +44,7 @@ def push_to_hub(
         An address for `load`, with the commit and the sha256 of exactly these weights.
 
     Raises:
-        ArgumentError: the results are of another network, or of this one before it changed.
+        ArgumentError: the results are of another network, of before it changed or was rounded.
         HubError: it could not be uploaded; the repository is as it was, or new and empty.
 
     Example:

@@ -116,11 +116,6 @@ def load(
         ArgumentError: it is no address; the message explains the grammar.
 
     Example:
-        >>> import fer_zoo, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     model = fer_zoo.create("test_tiny", num_classes=3)
-        ...     load(save(model, folder + "/tiny.safetensors")).num_classes
-        3
         >>> load("vgg19_025.fer2013").labels[3]
         'happy'
     """

@@ -11,7 +11,7 @@ from timm.optim import param_groups_layer_decay
 import fer_zoo
 from conftest import NETWORKS, TIMM, stripes
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
-from fer_zoo.training.finetuning import freeze, parameter_groups, stages
+from fer_zoo.training.state import freeze, parameter_groups, stages
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
 QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.05}

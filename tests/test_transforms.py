@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode, functional as TF
 
 import fer_zoo
 from fer_zoo.errors import ArgumentError, InputError
-from fer_zoo.transforms import PRESETS, Augmentation, Preset, to_gray, to_gray_batch
+from fer_zoo.transforms import PRESETS, Augmentation, Preset, to_gray
 from fer_zoo.transforms.augment import (
     _turn_matrix,
     augment,
@@ -125,17 +125,6 @@ def test_truncated_file_is_refused(tmp_path: Path):
     (tmp_path / "half.png").write_bytes(whole.read_bytes()[:900])
     with pytest.raises(InputError, match=r"half.png: cannot be read"):
         to_gray(tmp_path / "half.png")
-
-
-def test_batches_are_of_one_size():
-    assert to_gray_batch([GRAY, GRAY]).shape == (2, 1, 50, 60)
-    assert to_gray_batch(np.stack([RGB, RGB])).shape == (2, 1, 50, 60)
-    assert to_gray_batch(torch.zeros(2, 3, 8, 8)).shape == (2, 1, 8, 8)
-    with pytest.raises(InputError, match="of one size and type"):
-        to_gray_batch([GRAY, GRAY[:48, :48]])
-    for empty in ([], torch.zeros(0, 1, 8, 8), torch.zeros(8, 8)):
-        with pytest.raises(InputError):
-            to_gray_batch(empty)
 
 
 def reference_views(image: Image.Image, preset: Preset) -> np.ndarray:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 import click
@@ -16,12 +15,12 @@ from rich.text import Text
 
 from fer_zoo.evaluation import Comparison, Evaluation, Report, Robustness
 from fer_zoo.evaluation.card import comparison_rows, confusion_rows
-from fer_zoo.evaluation.figures import FIGURES, RESULT, Figure, figure_rows, percent, points
+from fer_zoo.evaluation.figures import FIGURES, RESULT, figure_rows, percent, points
 from fer_zoo.evidence import Faces
 from fer_zoo.inference import Prediction
 
 NUMBER = re.compile(r"([-+]?[\d.,]+(e-\d+)?( to [\d.,]+)?|-|)")
-TITLED = {**FIGURES, "gain": Figure("gain, points", attrgetter("gain"), points)}
+TITLED = {**FIGURES, "gain": ("gain, points", points)}
 DETAILS = (*RESULT, "nll_uncalibrated", "ece_uncalibrated", "cross_validated_ece")
 
 
@@ -155,7 +154,7 @@ def _print_figures(start: str, figures: list[dict[str, Any]], indent: int) -> No
     figures = [row | {"faces": Faces(**row["faces"])} for row in figures]
     rows = [["", *map(str, range(1, len(figures) + 1))]]
     for key in dict.fromkeys(key for row in figures for key in row if key != "selection"):
-        title, _, write = TITLED.get(key, (key, None, _text))
+        title, write = TITLED.get(key, (key, _text))
         rows.append([title, *(write(row[key]) if key in row else "-" for row in figures)])
     print_table(rows, indent=indent)
 

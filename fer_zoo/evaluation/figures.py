@@ -1,29 +1,9 @@
 """The one table of figures: what each is called, where it is found, and how it is written."""
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from fer_zoo.evidence import Score
-
-
-class Figure(NamedTuple):
-    """A figure of a `Score`: its title with its unit, how to get it, and how to write it.
-
-    Example:
-        >>> import fer_zoo
-        >>> FIGURES["accuracy"].of(fer_zoo.weights.get_weights("resnet18_025").scores[0])
-        '69.30'
-    """
-
-    title: str
-    get: Callable[[Score], Any]
-    write: Callable[[Any], str]
-
-    def of(self, score: Score) -> str:
-        """Return it as text, `-` where it was not measured."""
-        value = self.get(score)
-        return "-" if value is None else self.write(value)
 
 
 def percent(share: float) -> str:
@@ -46,30 +26,27 @@ def p_value(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
 
 
-FIGURES: dict[str, Figure] = {
-    name: Figure(title, attrgetter(name), write)
-    for name, title, write in (
-        ("faces", "faces", str),
-        ("n", "n", "{:,}".format),
-        ("preset", "preset", str),
-        ("view_count", "views", str),
-        ("accuracy", "accuracy %", percent),
-        ("interval", "95 % interval, Wilson", interval),
-        ("bootstrap_interval", "95 % interval, bootstrap", interval),
-        ("balanced_accuracy", "balanced accuracy %", percent),
-        ("macro_f1", "macro-F1 %", percent),
-        ("detection_rate", "emotion detection rate %", percent),
-        ("nll", "NLL, nats", "{:.4f}".format),
-        ("nll_uncalibrated", "NLL, uncalibrated", "{:.4f}".format),
-        ("ece", "ECE %", percent),
-        ("ece_uncalibrated", "ECE %, uncalibrated", percent),
-        ("temperature", "temperature", "{:.3f}".format),
-        ("cross_validated_accuracy", "accuracy %, cross-validated", percent),
-        ("cross_validated_nll", "NLL, cross-validated", "{:.4f}".format),
-        ("cross_validated_ece", "ECE %, cross-validated", percent),
-    )
+FIGURES: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "faces": ("faces", str),
+    "n": ("n", "{:,}".format),
+    "preset": ("preset", str),
+    "view_count": ("views", str),
+    "accuracy": ("accuracy %", percent),
+    "interval": ("95 % interval, Wilson", interval),
+    "bootstrap_interval": ("95 % interval, bootstrap", interval),
+    "balanced_accuracy": ("balanced accuracy %", percent),
+    "macro_f1": ("macro-F1 %", percent),
+    "detection_rate": ("emotion detection rate %", percent),
+    "nll": ("NLL, nats", "{:.4f}".format),
+    "nll_uncalibrated": ("NLL, uncalibrated", "{:.4f}".format),
+    "ece": ("ECE %", percent),
+    "ece_uncalibrated": ("ECE %, uncalibrated", percent),
+    "temperature": ("temperature", "{:.3f}".format),
+    "cross_validated_accuracy": ("accuracy %, cross-validated", percent),
+    "cross_validated_nll": ("NLL, cross-validated", "{:.4f}".format),
+    "cross_validated_ece": ("ECE %, cross-validated", percent),
 }
-"""By the name of the field of `Score`."""
+"""What each attribute of a `Score` is called, with its unit, and how it is written."""
 
 RESULT = (
     "accuracy", "interval", "bootstrap_interval", "balanced_accuracy", "macro_f1",
@@ -77,7 +54,13 @@ RESULT = (
 )  # fmt: skip
 
 
+def written(score: Score, name: str) -> str:
+    """Return a figure as text, `-` where it was not measured."""
+    value = getattr(score, name)
+    return "-" if value is None else FIGURES[name][1](value)
+
+
 def figure_rows(scores: Iterable[Score], names: Sequence[str] = RESULT) -> list[list[str]]:
     """Return a row for each figure: its title, then the figure of each score."""
     scores = list(scores)
-    return [[FIGURES[n].title, *(FIGURES[n].of(score) for score in scores)] for n in names]
+    return [[FIGURES[name][0], *(written(score, name) for score in scores)] for name in names]

@@ -38,8 +38,7 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
 
     Raises:
         SplitError: `split` is the test split or the training split.
-        ArgumentError: too few faces, scores and targets that do not fit, or no best temperature
-            between the bounds.
+        ArgumentError: too few faces, no scores and targets, or no best temperature in between.
         MissingDependencyError: SciPy is not installed.
 
     Example:

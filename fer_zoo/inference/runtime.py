@@ -102,15 +102,13 @@ def optimize(
 ) -> Optimized:
     """Return a model that gives the same answers faster, as a callable on faces.
 
-    In torch batch norm is folded into the convolutions, memory is channels_last, and on a CPU with
-    oneDNN the weights lie in its own layout. The engine's answers on the example are held against
-    the model's own.
+    Batch norm is folded into the convolutions, memory is channels_last or oneDNN's own. The
+    engine's answers on the example are held against the model's own.
 
     Args:
         model: a trained network or ensemble, or its name or address; it is copied.
         engine: `"torch"`, or `"onnxruntime"` (`fer-zoo[onnx]`), which on CPUs is faster for single
-            faces and takes a few seconds to get ready. Which is faster on a machine,
-            `benchmarks/inference.py` measures.
+            faces and takes a few seconds to get ready; `benchmarks/inference.py` compares them.
         example: faces like those to come, as many as usual: uint8 `(B, H, W)` or `(B, 1, H, W)`.
             64 random ones if not given.
         dtype: what the networks compute in; the model's own if not given. `torch.bfloat16` is much
@@ -120,18 +118,13 @@ def optimize(
         preset: the transform; the model's own if not given.
 
     Raises:
-        OptimizeError: the engine does not give the model's answers: near enough in probability,
-            with the same winners but for near ties.
+        OptimizeError: the engine's probabilities, or winners by more than a little, are others.
         MissingDependencyError: onnxruntime is asked for, and not installed.
 
     Example:
-        >>> import fer_zoo
-        >>> model = fer_zoo.create("resnet18_025", weights="default")
-        >>> fast = optimize(model, example=torch.zeros(2, 48, 48, dtype=torch.uint8))
-        >>> fast(torch.zeros(3, 48, 48, dtype=torch.uint8)).shape
-        torch.Size([3, 7])
-        >>> fast.report["max_difference"] < 1e-4
-        True
+        >>> fast = optimize("resnet18_025")
+        >>> fast(torch.zeros(3, 48, 48).byte()).shape, fast.report["max_difference"] < 1e-4
+        (torch.Size([3, 7]), True)
     """
     own = in_evaluation(resolve(model))
     preset = get_preset(own.preset if preset is None else preset)

@@ -78,9 +78,8 @@ def train_ensemble(
 ) -> EnsembleResult:
     """Train the members of an ensemble, each in its own folder of `output`, then fit the fusion.
 
-    The fusion is fitted on the validation faces: they chose the members' epochs, but no member was
-    trained on them. The fit reports its accuracy on held-out parts of them. A member whose folder
-    holds a finished run is not trained again.
+    The fusion is fitted on the validation faces, which no member was trained on, and the fit
+    reports its accuracy on held-out parts of them. A finished member is not trained again.
 
     Args:
         model: the name of a registered ensemble.
@@ -96,18 +95,15 @@ def train_ensemble(
         **changes: settings of the recipe to change.
 
     Example:
-        >>> import tempfile, fer_zoo
+        >>> import tempfile
         >>> def noise(n):
         ...     images = torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8)
         ...     return FaceDataset(images, torch.arange(n) % 2, labels=("a", "b"), name="noise")
-        >>> spec = fer_zoo.models.ModelSpec(name="pair_doc", description="two", source="me",
-        ...                          members=("test_tiny", "test_tiny"), fusion="stacked")
-        >>> spec = fer_zoo.register_model(spec)
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     result = train_ensemble("pair_doc", noise(16), validation=noise(12), output=folder,
-        ...                             epochs=1)
-        >>> list(result.members), result.fit.report.fusion
-        (['test_tiny', 'test_tiny-2'], 'stacked')
+        ...     result = train_ensemble("ensemble_r18_vgg19_025", noise(16), validation=noise(12),
+        ...                             output=folder, fusion="stacked", epochs=1)
+        >>> list(result.members)
+        ['resnet18_025', 'vgg19_025']
     """
     spec, folder = get_spec(model), as_path(output)
     if not spec.members:
@@ -195,13 +191,11 @@ def fit_fusion(
 
     Example:
         >>> import fer_zoo
-        >>> faces = FaceDataset(torch.randint(0, 256, (40, 48, 48), dtype=torch.uint8),
-        ...                     torch.arange(40) % 7, labels=fer_zoo.labels.FER2013,
-        ...                     name="noise", split="public")
+        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="weighted")
-        >>> fit = fit_fusion(model, faces)
-        >>> fit.report.loss_after <= fit.report.loss_before
-        True
+        >>> fit_fusion(model, faces).folds
+        5
     """
     if not isinstance(model, Ensemble):
         if not isinstance(model, Classifier):

@@ -1,14 +1,13 @@
-"""What a run writes down of its epochs: a csv, and TensorBoard's event files where asked for."""
+"""What a run writes down of its epochs."""
 
 import csv
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from fer_zoo._files import as_path, replacing
-from fer_zoo.errors import ArgumentError, needing
+from fer_zoo.errors import ArgumentError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +70,3 @@ def read_history(path: str | os.PathLike[str]) -> list[Epoch]:
         ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ArgumentError(f"{path} is no history of a training run: {error}") from None
-
-
-def open_board(folder: Path, done: int) -> Any:
-    """Return TensorBoard's writer for the run in a folder, of which so many epochs are done."""
-    with needing("event files need TensorBoard", "tensorboard"):
-        from torch.utils.tensorboard import SummaryWriter
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)

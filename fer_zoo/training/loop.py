@@ -2,7 +2,6 @@
 
 import logging
 import os
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,8 +9,8 @@ import torch
 from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
+from fer_zoo.errors import needing
 from fer_zoo.models import Classifier
-from fer_zoo.training.history import open_board
 from fer_zoo.training.objective import Teacher
 from fer_zoo.training.recipe import RecipeLike, get_recipe
 from fer_zoo.training.run import Run, TrainResult
@@ -47,13 +46,11 @@ def train(
             a network; its head must have as many classes as `data`.
         data: what to train on.
         output: folder for the run; one run per folder.
-        validation: what the best epoch is chosen on; for FER2013 the `"public"` split. With 200
-            faces or more, the temperature of the kept model is fitted on them too. How many are
-            training faces too is logged.
+        validation: what the best epoch is chosen on, and with 200 faces or more the temperature is
+            fitted on; for FER2013 the `"public"` split. How many are training faces is logged.
         recipe: a name from `fer-zoo recipes`, the path of a `.toml` file, or a `Recipe`.
-        teacher: for a recipe with `distill` above 0, a trained model, the name of one that has
-            weights, or a path: of a checkpoint, or of the `teacher.safetensors` that a run with
-            `distill_on="faces"` leaves.
+        teacher: for a recipe with `distill` above 0, a trained model, its name or address, or the
+            `teacher.safetensors` that a run with `distill_on="faces"` leaves.
         device: CUDA where there is one, else the CPU.
         resume: go on with the run in `output`; False starts again.
         progress: show a bar on a terminal.
@@ -90,9 +87,13 @@ def train(
     run.progress = progress
     try:
         run.begin(resume=resume)
-        board = open_board(folder, len(run.history)) if tensorboard else nullcontext()
-        with board as writer:
-            return run.finish(writer)
+        if not tensorboard:
+            return run.finish()
+        with needing("event files need TensorBoard", "tensorboard"):
+            from torch.utils.tensorboard import SummaryWriter
+        done = len(run.history)
+        with SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1) as board:
+            return run.finish(board)
     finally:
         for parameter in run.learning:  # what `freeze` froze is the caller's again
             parameter.requires_grad_(True)

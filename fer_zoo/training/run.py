@@ -24,7 +24,6 @@ from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
 from fer_zoo.saving import load, save
 from fer_zoo.training import state
-from fer_zoo.training.finetuning import freeze
 from fer_zoo.training.history import Epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
@@ -121,7 +120,7 @@ class Run:
 
         Without `resume` an earlier run stays until the first finished epoch replaces it.
         """
-        self.frozen = freeze(self.model, self.recipe.freeze)
+        self.frozen = state.freeze(self.model, self.recipe.freeze)
         self.optimizer = state.make_optimizer(self.recipe, self.model)
         self.average: AveragedModel | None = None
         if self.recipe.ema:

@@ -1,7 +1,7 @@
 """From images to what a network sees: presets, augmentation, and reading of any input."""
 
 from fer_zoo.transforms.augment import Augmentation
-from fer_zoo.transforms.inputs import to_gray, to_gray_batch
+from fer_zoo.transforms.inputs import to_gray
 from fer_zoo.transforms.presets import PRESETS, Preset, Transform
 
-__all__ = ["PRESETS", "Augmentation", "Preset", "Transform", "to_gray", "to_gray_batch"]
+__all__ = ["PRESETS", "Augmentation", "Preset", "Transform", "to_gray"]

@@ -2,7 +2,6 @@
 
 import io
 import os
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -54,7 +53,7 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         image = image[None] if image.ndim == 2 else image
         if image.ndim != 3:
             raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
-        return _luma((image.flip(0) if channels == "bgr" else image)[None])[0]
+        return luma((image.flip(0) if channels == "bgr" else image)[None])[0]
     from PIL import Image
 
     where = said_of(image)
@@ -119,34 +118,6 @@ def _read(file: Any) -> bytes:
     return bytes(data)
 
 
-def to_gray_batch(images: Any) -> Tensor:
-    """Return images of one size as gray `(B, 1, H, W)`.
-
-    Args:
-        images: a tensor `(B, C, H, W)`, a numpy array `(B, H, W, C)`, or a sequence of anything
-            that `to_gray` takes.
-
-    Raises:
-        InputError: no image, an unusable one, or several sizes or types.
-
-    Example:
-        >>> to_gray_batch(np.zeros((5, 48, 48, 3), np.uint8)).shape
-        torch.Size([5, 1, 48, 48])
-    """
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        images = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    if isinstance(images, Tensor):
-        if images.ndim != 4:
-            raise InputError(f"expected a batch (B, C, H, W), got {tuple(images.shape)}")
-        return _luma(images)
-    if not isinstance(images, Sequence) or not images:
-        raise InputError(f"expected a non-empty batch of images, got {images!r:.80}")
-    gray = [to_gray(image) for image in images]
-    if len({(g.shape, g.dtype) for g in gray}) > 1:
-        raise InputError("images are of one size and type here; fer_zoo.Predictor takes mixed ones")
-    return torch.stack(gray)
-
-
 def upright(image: Any) -> Any:
     """Return a PIL image turned as its EXIF says, or itself; broken EXIF says nothing."""
     from PIL.ExifTags import Base
@@ -208,10 +179,10 @@ def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:
         raise InputError(f"{where} is {array.dtype}; expected uint8, or float between 0 and 1")
     if array.dtype.byteorder == ">" or array.dtype.itemsize > 8:
         array = array.astype(np.float32)
-    return _luma(torch.from_numpy(array.transpose(2, 0, 1).copy())[None], where)[0]
+    return luma(torch.from_numpy(array.transpose(2, 0, 1).copy())[None], where)[0]
 
 
-def _luma(images: Tensor, where: str = "the tensor") -> Tensor:
+def luma(images: Tensor, where: str = "the tensor") -> Tensor:
     """Return gray `(B, 1, H, W)` for `(B, C, H, W)`, checked."""
     if images.shape[1] not in (1, 3):
         alpha = ": of RGBA pass image[:3]" if images.shape[1] == 4 else ""

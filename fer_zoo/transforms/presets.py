@@ -12,7 +12,7 @@ from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
-from fer_zoo.transforms.inputs import to_gray, to_gray_batch
+from fer_zoo.transforms.inputs import luma, to_gray
 
 Views = Literal["plain", "center", "tencrop"]
 Average = Literal["logits", "probabilities"]
@@ -128,10 +128,10 @@ class Transform:
     def __init__(self, preset: Preset, training: bool, channels: int = 1) -> None:
         self.preset, self.training, self.channels = preset, training, channels
 
-    def __call__(self, image: object) -> Tensor:
+    def __call__(self, image: Any) -> Tensor:
         """Return the view or views of one image (anything `to_gray` takes) or of a tensor batch."""
         batched = isinstance(image, Tensor) and image.ndim == 4
-        batch = to_gray_batch(image) if batched else to_gray(image)[None]
+        batch = luma(image) if batched else to_gray(image)[None]
         if self.training:
             seed = int(torch.randint(2**63 - 1, ()))
             out = self.preset.training_batch(batch, torch.Generator().manual_seed(seed))

@@ -27,15 +27,10 @@ RENAMES = ((".shortcut.", ".downsample."),)
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """A model made from another's file.
-
-    Attributes:
-        model: in evaluation mode.
-        notes: what was adapted, a line each.
+    """A model in evaluation mode made from another's file, and notes of what was adapted.
 
     Example:
-        >>> import fer_zoo
-        >>> Conversion(model=fer_zoo.create("test_tiny"), notes=["removed 'module.'"]).notes
+        >>> Conversion(model=build_network("test_tiny"), notes=["removed 'module.'"]).notes
         ["removed 'module.'"]
     """
 

@@ -24,16 +24,13 @@ class WeightsRecord:
     Attributes:
         model: registry name of the model.
         tag: which training of it, e.g. `fer2013`.
-        file: name of the file.
-        sha256: of that file, hexadecimal.
-        labels: class names of the head.
+        sha256: of the file, hexadecimal.
         preset: the transform it is valid with.
         evidence: what is known of it; for an ensemble, by fusion, for a network under `""`.
         members: for ensembles, the addresses of the members' weights.
         fusion: for ensembles, the fusion used where none is asked for.
         source: `bundled`, or `hf-hub:org/name`.
         revision: of a repository, the commit, 40 hexadecimal digits.
-        size: of the file, in bytes.
 
     Example:
         >>> record = get_weights("vgg19_025")
@@ -154,8 +151,6 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
         UnknownNameError: it has none with that tag.
 
     Example:
-        >>> get_weights("resnet18_025").labels[3]
-        'happy'
         >>> get_weights("resnet18_025.fer2013").size
         1417894
     """
