@@ -52,7 +52,7 @@ def test_a_registry_is_a_mapping():
     [
         ({"members": ("test_tinny",)}, "unknown model 'test_tinny'. Did you mean 'test_tiny'"),
         ({"members": (5,)}, "unknown model 5"),
-        ({"preset": "fer41_center"}, "unknown preset 'fer41_center'"),
+        ({"preset": "fer40_zentrum"}, "unknown preset 'fer40_zentrum'"),
         ({"fusion": "stackd"}, "unknown fusion 'stackd'"),
         ({"members": "test_tiny"}, "must be a tuple of names"),
         ({"members": ("ensemble_r18_vgg19",)}, "has ensembles as members"),
