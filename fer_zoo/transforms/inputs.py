@@ -161,11 +161,11 @@ def gray_of(image: Any, where: str) -> Tensor:
     if image.mode == "F" or not is_deep(image):
         return _from_numpy(array, where)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
-    if low < 0 or high > 65535 or (image.mode == "I" and high <= 255):
-        raise InputError(
-            f"{where}: 32-bit pixels from {low} to {high} may be 8 or 16 bits; expected "
-            "image.convert('L'), or mode I;16, 0 to 65535"
-        )
+    if low < 0 or high > 65535:
+        raise InputError(f"{where}: pixels from {low} to {high}; scale them to 0 to 65535")
+    if image.mode == "I" and high <= 255:
+        told = "may be 8 or 16 bits: pass image.convert('L'), or mode I;16"
+        raise InputError(f"{where}: 32-bit pixels no higher than {high} {told}")
     return _from_numpy(array.astype(np.float32) / 65535, where)
 
 
