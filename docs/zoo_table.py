@@ -101,7 +101,8 @@ def _accuracy(scores: Sequence[Score], split: str, views: int | None) -> str:
 
 def _calibration(scores: Sequence[Score]) -> str:
     own = [score for score in scores if score.split == "public" and score.views == 1]
-    return f"{100 * own[0].cross_validated_ece:.1f}" if own else "-"
+    held_out = own[0].cross_validated_ece if own else None
+    return "-" if held_out is None else f"{100 * held_out:.1f}"
 
 
 def _speed(name: str, fusion: str, speeds: list[dict]) -> str:

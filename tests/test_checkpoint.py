@@ -20,7 +20,7 @@ from fer_zoo.errors import (
 )
 from fer_zoo.evidence import Evidence
 from fer_zoo.weights import records
-from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
+from fer_zoo.weights.checkpoint import give_tensors, read_checkpoint, write_checkpoint
 
 LABELS = ("calm", "tense", "odd")
 
@@ -300,3 +300,21 @@ def test_weights_that_do_not_exist():
     )
     with pytest.raises(ArgumentError, match="none for 'unfitted_for_test'"):
         fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="unfitted_for_test")
+
+
+def test_what_a_file_gives_is_the_models_own(tmp_path: Path):
+    """Without a copy where the types are the same; two models of one file share nothing."""
+    path = fer_zoo.save(fer_zoo.create("test_tiny"), tmp_path / "a.safetensors")
+    tensors = read_checkpoint(path).tensors
+    model, other = fer_zoo.create("test_tiny"), fer_zoo.create("test_tiny").half()
+    give_tensors(model, tensors)
+    assert model.fc.weight.data_ptr() == tensors["fc.weight"].data_ptr()
+    give_tensors(other, tensors)
+    assert other.fc.weight.dtype == torch.float16
+    assert torch.equal(other.fc.weight, model.fc.weight.half())
+    one, two = fer_zoo.load(path), fer_zoo.load(path)
+    with torch.no_grad():
+        one.fc.weight.zero_()
+    assert two.fc.weight.any()
+    with pytest.raises(StateDictError, match=r"missing fc\.weight"):
+        give_tensors(two, {k: t for k, t in tensors.items() if k != "fc.weight"})

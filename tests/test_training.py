@@ -19,7 +19,7 @@ from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
 from fer_zoo.evidence import Evidence
 from fer_zoo.training import RECIPES, get_recipe, read_history
 from fer_zoo.training.state import batches, generator
-from fer_zoo.weights.checkpoint import read_checkpoint
+from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
 QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.05}
 FULL = {
@@ -304,6 +304,22 @@ def test_other_faces_or_weights_are_another_run(tmp_path: Path):
             model = fer_zoo.create("plain_test", num_classes=3)
         with pytest.raises(TrainingError, match=r"data.fingerprint|start"):
             fer_zoo.train(model, faces, validation=judge, output=tmp_path, **QUICK)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_run_of_several_processes_is_another_run(tmp_path: Path, processes):
+    """Earlier versions trained in several, and said in how many."""
+    data, judge = stripes(32), stripes(9, seed=1)
+    fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
+    last = tmp_path / "last.safetensors"
+    found, config = read_checkpoint(last)
+    config["run"]["processes"] = processes
+    write_checkpoint(last, found, config)
+    if processes == 1:
+        fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
+    else:
+        with pytest.raises(TrainingError, match="other settings: processes 2 there"):
+            fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
 
 
 def test_a_folder_that_lost_files(tmp_path: Path):

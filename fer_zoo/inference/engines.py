@@ -83,7 +83,8 @@ class Pipeline(nn.Module):
         if self.fusion is None:
             return members[0]
         ordered = [z[:, order] for z, order in zip(members, self.orders, strict=True)]
-        return self.fusion(torch.stack(ordered))  # type: ignore[no-any-return]
+        scores: Tensor = self.fusion(torch.stack(ordered))
+        return scores
 
     def logits(self, views: Tensor) -> list[Tensor]:
         """Return what each network makes of views."""

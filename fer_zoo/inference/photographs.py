@@ -47,8 +47,6 @@ class PhotoPredictor(Labeller[Photo]):
         [(40, 20, 80, 60)]
     """
 
-    _together = TOGETHER
-
     def __init__(
         self,
         model: str | os.PathLike[str] | Classifier | Optimized,
@@ -117,6 +115,10 @@ class PhotoPredictor(Labeller[Photo]):
             [0, 0, 0]
         """
         return self._stream(images, channels)
+
+    @property
+    def _together(self) -> int:
+        return TOGETHER
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
         def begin(image: Any) -> tuple[int, Callable[[], Pixels]]:

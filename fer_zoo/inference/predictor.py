@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,10 +40,8 @@ Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
 """The path of an image, its faces as squares of the preset with their boxes, and the error."""
 
 
-class Labeller(Generic[A]):
+class Labeller(ABC, Generic[A]):
     """What predictors share; a subclass finds faces in images and says what it makes of them."""
-
-    _together: int  # images whose faces are labelled together
 
     def __init__(
         self,
@@ -79,11 +78,16 @@ class Labeller(Generic[A]):
             )
         self.labels, self.preset = self._runner.labels, chosen or self._runner.preset
 
-    def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
-        raise NotImplementedError
+    @property
+    def _together(self) -> int:
+        """How many images have their faces labelled together."""
+        return max(1, self.batch_size // self.preset.num_views)
 
-    def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> A:
-        raise NotImplementedError
+    @abstractmethod
+    def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]: ...
+
+    @abstractmethod
+    def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> A: ...
 
     def _answers(self, images: Iterable[Any], channels: Channels) -> Iterator[A]:
         for run in runs_of(images, self._together):
@@ -215,10 +219,6 @@ class Predictor(Labeller[Prediction]):
             9
         """
         return self._stream(images, channels)
-
-    @property
-    def _together(self) -> int:  # type: ignore[override]
-        return max(1, self.batch_size // self.preset.num_views)
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
         def begin(image: Any) -> tuple[int, Callable[[], Tensor]]:

@@ -84,7 +84,8 @@ class ResNet(Classifier):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last feature map `(B, num_features, H', W')`."""
         x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))  # type: ignore[no-any-return]
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return x
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool a feature map to `(B, num_features)`; unless `pre_logits`, classify it."""

@@ -71,15 +71,18 @@ class TimmMember(Classifier):
         """Return what the network's body makes of `x`."""
         if self.fixed_size and tuple(x.shape[-2:]) != self.fixed_size:
             x = F.interpolate(x, self.fixed_size, mode="bilinear", align_corners=False)
-        return self.model.forward_features(x)  # type: ignore[no-any-return]
+        features: Tensor = self.model.forward_features(x)
+        return features
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits, or the features before them."""
-        return self.model.forward_head(x, pre_logits=pre_logits)  # type: ignore[no-any-return]
+        out: Tensor = self.model.forward_head(x, pre_logits=pre_logits)
+        return out
 
     def get_classifier(self) -> nn.Module:
         """Return the last linear layer."""
-        return self.model.get_classifier()  # type: ignore[no-any-return]
+        layer: nn.Module = self.model.get_classifier()
+        return layer
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
