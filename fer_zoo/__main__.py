@@ -1,13 +1,19 @@
 """`python -m fer_zoo` is `fer-zoo`."""
 
+import os
+import signal
 import sys
 
 
 def main() -> None:
-    """Run the command line; what it needs is imported here, so that Ctrl-C ends that too."""
+    """Run the command line; an interrupt ends it from its first import on."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # what is imported may swallow an exception
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     try:
         from fer_zoo.cli import run
 
+        signal.signal(signal.SIGINT, before)
         run()
     except KeyboardInterrupt:
         sys.exit(130)

@@ -224,6 +224,29 @@ def test_an_interrupt_is_130_from_the_start(delay):
     assert "Traceback" not in done.stderr
 
 
+def test_no_import_swallows_an_interrupt():
+    """As some do that try what may not be installed."""
+    code = """
+import signal, sys
+from fer_zoo.__main__ import main
+
+class Swallow:
+    def find_spec(self, name, *_):
+        try:
+            if name == "fer_zoo.cli":
+                signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            pass
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Swallow())
+sys.argv = ["fer-zoo", "list"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -80,7 +80,6 @@ class Labeller(ABC, Generic[A]):
 
     @property
     def _together(self) -> int:
-        """How many images have their faces labelled together."""
         return max(1, self.batch_size // self.preset.num_views)
 
     @abstractmethod

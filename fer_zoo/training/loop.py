@@ -76,13 +76,9 @@ def train(
     settings, folder = get_recipe(recipe, changes), as_path(output)
     shared = check_splits(data, validation)
     if shared:
-        log.warning(
-            "%d of %d validation faces (%.1f %%) are training faces too; fer_zoo.data.data_report "
-            "finds copies",
-            shared,
-            len(validation),
-            100 * shared / len(validation),
-        )
+        share = 100 * shared / len(validation)
+        told = f"{shared} of {len(validation)} validation faces ({share:.1f} %)"
+        log.warning("%s are training faces too; fer_zoo.data.data_report finds copies", told)
     run = Run(model, data, validation, settings, teacher, folder, resolve_device(device))
     run.progress = progress
     try:
