@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,30 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as probe:
         probe.write(b"x")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder until the block or the process ends; `FileExistsError` says who else does.
+
+    What processes that are dead left there half written (see `replacing`) is removed.
+    """
+    from filelock import FileLock, Timeout
+
+    owner, lock = folder / ".owner", FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        told = owner.read_text() if owner.exists() else "another process"
+        raise FileExistsError(f"{told} works in {folder}") from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        for path in folder.glob(f".*.{'[0-9a-f]' * 8}.*"):
+            path.unlink(missing_ok=True)
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
 
 
 def as_path(value: str | os.PathLike[str]) -> Path:

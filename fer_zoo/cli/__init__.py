@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import re
+import signal
 import sys
 
 import click
@@ -18,14 +20,26 @@ from fer_zoo.plugins import load_plugins
 __all__ = ["main", "run"]
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what was finished is kept, as with Ctrl-C."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
 def run() -> None:
     """Run the command line; errors of ours are one line and exit code 2.
 
-    An interrupt is 130, and 141 that whoever read the output has gone, as a shell has it.
+    As a shell has it, an interrupt is 130, a SIGTERM 143, and a reader that has gone 141.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started it: nobody reads
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -36,8 +50,8 @@ def run() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        sys.exit(143 if _Terminated in (type(error), type(error.__cause__)) else 130)
     except (FerZooError, OSError, torch.OutOfMemoryError) as error:
         message = str(error).replace(
             "fer_zoo.list_models(trained=True)", "`fer-zoo list --trained`"
