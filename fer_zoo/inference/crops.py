@@ -14,8 +14,18 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.inference.detector import Detector
 from fer_zoo.transforms import to_gray
-from fer_zoo.transforms.inputs import Channels, gray_of, is_deep, open_image, said_of, upright
+from fer_zoo.transforms.inputs import (
+    Channels,
+    check_depth,
+    gray_of,
+    is_deep,
+    open_image,
+    said_of,
+    upright,
+    was_deep,
+)
 
+LEAST = 10  # px of a box; what is smaller is no face
 ROWS = 256  # of a photograph, converted at a time
 EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
 
@@ -102,7 +112,7 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
 
 def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
     """Return the pixels of a PIL image, upright; one that is not the caller's is closed early."""
-    turned = upright(image)
+    deep, turned = was_deep(image), upright(image)
     if not (keep or turned is image):
         image.close()
     width, height = turned.size
@@ -116,6 +126,8 @@ def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
             rows = rows.convert("RGBA" if "transparency" in rows.info else "RGB")
         rgb[top : top + ROWS] = np.asarray(rows.convert("RGB"))
         levels[top : top + ROWS] = np.asarray(rows.convert("L"))
+    if deep:
+        check_depth(256 * int(levels.max()) + 255, where)
     return rgb, torch.from_numpy(levels)[None]
 
 
@@ -130,6 +142,13 @@ def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
     crops = []
     for left, top, right, bottom, roll in _boxes(found):
         side = max(right - left, bottom - top)
+        if side <= 1 and 0 <= left <= right <= 1 and 0 <= top <= bottom <= 1:
+            raise ArgumentError(
+                f"the detector returned {(left, top, right, bottom)}, shares of the photograph: "
+                "multiply left and right by its width, top and bottom by its height"
+            )
+        if side < LEAST:
+            continue
         if side > 2 * max(width, height):
             raise ArgumentError(
                 f"the detector returned a box of {side:g} px, more than twice as large as the "

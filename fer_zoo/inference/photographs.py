@@ -63,8 +63,9 @@ class PhotoPredictor(Labeller[Photo]):
         engine: Engine = "torch",
         allow_code: bool = False,
     ) -> None:
-        if not (detector is None or callable(detector)):
-            raise ArgumentError(f"detector must be callable, got {detector!r:.80}")
+        if not (detector is None or callable(detector)) or isinstance(detector, type):
+            made = f": pass {detector.__name__}()" if isinstance(detector, type) else ""
+            raise ArgumentError(f"detector must be callable, got {detector!r:.80}{made}")
         check_margin(margin)
         self.detector, self.margin = detector or FaceDetector(), margin
         super().__init__(

@@ -2,6 +2,8 @@
 
 import io
 import os
+import stat
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +15,12 @@ from fer_zoo.errors import ArgumentError, InputError
 Channels = Literal["rgb", "bgr"]
 BYTES = (bytes, bytearray, memoryview)
 
+MOST_PIXELS = 25_000_000
+"""Of an encoded face; set it higher to read larger ones. Photographs have Pillow's bound."""
+ASPECT = 20  # what is longer is no face
+SHALLOW = 4095  # 16 bits that go no higher may be 8, 10 or 12
+FORMATS = tuple("PNG JPEG MPO BMP DIB GIF TIFF WEBP AVIF JPEG2000 TGA PPM ICO".split())
+"""What is opened; Pillow knows more, some of which run other programs."""
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .tga "
     ".pgm .ppm .pbm .pnm".split()
@@ -60,6 +68,13 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
     if isinstance(image, Image.Image):
         return gray_of(image, where)
     with open_image(image) as opened:
+        width, height = opened.size
+        if width * height > MOST_PIXELS:
+            raise InputError(
+                f"{where}: {width}x{height} px are more than the {MOST_PIXELS / 1e6:g} megapixels "
+                "of a face: scale it down, take a fer_zoo.PhotoPredictor for photographs, or raise "
+                "fer_zoo.transforms.inputs.MOST_PIXELS"
+            )
         return gray_of(opened, where)
 
 
@@ -83,7 +98,11 @@ def open_image(image: Any) -> Any:
         pair = " (of an (image, label) pair pass the image)" if isinstance(image, tuple) else ""
         raise InputError(f"got {type(image).__name__}{pair}; expected {_EXPECTED}")
     try:
-        return Image.open(io.BytesIO(image) if isinstance(image, BYTES) else image)
+        if isinstance(image, BYTES):
+            image = io.BytesIO(image)
+        elif not (stat.S_ISREG(mode := os.stat(image).st_mode) or stat.S_ISDIR(mode)):
+            raise InputError("not a regular file")
+        return Image.open(image, formats=_formats())
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
@@ -99,6 +118,15 @@ def open_image(image: Any) -> Any:
         ) from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return those of the formats that this Pillow can open."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _read(file: Any) -> bytes:
@@ -149,8 +177,24 @@ def is_deep(image: Any) -> bool:
     return image.mode in ("F", "I") or image.mode.startswith("I;16")
 
 
+def was_deep(image: Any) -> bool:
+    """Whether a PIL image that is not yet decoded has 16 bits, which Pillow may cut to 8."""
+    return any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+
+
+def check_depth(high: int, where: str) -> None:
+    """Raise where 16 bits, of which `high` is the highest value, may be fewer."""
+    if high <= SHALLOW:
+        most = next(2**bits - 1 for bits in (8, 10, 12) if high < 2**bits)
+        raise InputError(
+            f"{where}: 16 bits that go up to {high} may be 8, 10 or 12 bits: pass floats, "
+            f"np.asarray(image) / {most}, or 8 bits"
+        )
+
+
 def gray_of(image: Any, where: str) -> Tensor:
     """Return a PIL image, which messages call `where`, as `to_gray` returns it."""
+    deep = was_deep(image)
     try:
         image = upright(image)
         if image.mode == "P":
@@ -159,13 +203,13 @@ def gray_of(image: Any, where: str) -> Tensor:
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
     if image.mode == "F" or not is_deep(image):
+        if deep and array.size:
+            check_depth(256 * int(array.max()) + 255, where)
         return _from_numpy(array, where)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
-    if low < 0 or high > 65535 or (image.mode == "I" and high <= 255):
-        raise InputError(
-            f"{where}: 32-bit pixels from {low} to {high} may be 8 or 16 bits; expected "
-            "image.convert('L'), or mode I;16, 0 to 65535"
-        )
+    if low < 0 or high > 65535:
+        raise InputError(f"{where}: pixels from {low} to {high}; expected 16 bits, 0 to 65535")
+    check_depth(high, where)
     return _from_numpy(array.astype(np.float32) / 65535, where)
 
 
@@ -190,6 +234,9 @@ def luma(images: Tensor, where: str = "the tensor") -> Tensor:
             f"{where} has {images.shape[1]} channels (of shape (C, H, W)); expected 1 or 3{alpha}"
         )
     images = _check(images, where)
+    height, width = images.shape[-2:]
+    if max(width, height) > ASPECT * min(width, height):
+        raise InputError(f"{where}: {width}x{height} px is no face; {ASPECT} to 1 is the longest")
     if images.shape[1] == 1:
         return images
     if images.dtype == torch.uint8:
