@@ -37,7 +37,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder until the block or the process ends; `FileExistsError` says who else does.
+    """Hold a folder until the block or the process ends; `BlockingIOError` says who else does.
 
     What processes that are dead left there half written (see `replacing`) is removed.
     """
@@ -48,7 +48,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         told = owner.read_text() if owner.exists() else "another process"
-        raise FileExistsError(f"{told} works in {folder}") from None
+        raise BlockingIOError(f"{told} works in {folder}") from None
     try:
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         for path in folder.glob(f".*.{'[0-9a-f]' * 8}.*"):

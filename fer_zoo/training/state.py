@@ -88,7 +88,7 @@ def holding(folder: Path) -> Iterator[None]:
         try:
             check_writable(folder)
             stack.enter_context(alone_in(folder))
-        except FileExistsError as error:
+        except BlockingIOError as error:
             raise TrainingError(
                 f"{error}: wait for it, or use another output folder; once it has ended, however "
                 "it did, the same command goes on"
