@@ -9,7 +9,7 @@ demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
 
 # One thread in each of a few processes: the networks of the tests are too small for more.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # A few minutes on two cores, without the tests that are marked slow.
 test: $(VENV)/.dev

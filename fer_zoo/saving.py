@@ -21,6 +21,7 @@ from fer_zoo.weights.address import Address, not_an_address, parse_address
 from fer_zoo.weights.checkpoint import (
     PREFIX,
     Checkpoint,
+    give_tensors,
     load_state_dict,
     read_checkpoint,
     unusable,
@@ -220,7 +221,7 @@ def _read_bundled(record: WeightsRecord) -> Checkpoint:
 def _from_checkpoint(checkpoint: Checkpoint, where: str) -> Classifier:
     try:
         model = build_model(checkpoint.config, checkpoint.num_values)
-        load_state_dict(model, checkpoint.tensors)
+        give_tensors(model, checkpoint.tensors)
     except CheckpointError as error:
         raise type(error)(f"{where}: {error}") from error.__cause__
     for part in [model, *(model.members if isinstance(model, Ensemble) else ())]:

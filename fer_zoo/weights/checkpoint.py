@@ -127,6 +127,7 @@ def _parse_config(metadata: Mapping[str, str], path: Path) -> tuple[dict[str, An
     return config, digest
 
 
+@torch.no_grad()
 def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy `tensors` into `model`: all of them and nothing else.
 
@@ -147,14 +148,27 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise ArgumentError(f"tensors are loaded into a module, got {model!r:.80}")
     if not isinstance(tensors, Mapping):
         raise ArgumentError(f"expected tensors by name, a state dict, got {tensors!r:.80}")
+    for value, tensor in _pairs(model, tensors):
+        value.copy_(tensor)
+
+
+@torch.no_grad()
+def give_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make `tensors`, which nobody else has, the model's own: large ones are not copied."""
+    for value, tensor in _pairs(model, tensors):
+        if value.dtype == tensor.dtype:
+            value.data = tensor
+        else:
+            value.copy_(tensor)
+
+
+def _pairs(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return the model's tensors, each with the one of the same name, if all of them fit."""
     own = model.state_dict(keep_vars=True)
     _check_fit(model, own, tensors)
-    problems = [p for k in own if (p := unusable(k, tensors[k], own[k]))]
-    if problems:
+    if problems := [p for k in own if (p := unusable(k, tensors[k], own[k]))]:
         raise StateDictError(_list(problems, model))
-    with torch.no_grad():
-        for key, value in own.items():
-            value.copy_(tensors[key])
+    return [(value, tensors[key]) for key, value in own.items()]
 
 
 def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
@@ -177,10 +191,7 @@ def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, 
 
 
 def unusable(key: str, tensor: Tensor, own: Tensor) -> str:
-    """Say why the values cannot be a model's; infinities may be in a buffer that has some itself.
-
-    What counts is what the model would hold: float64 may be too large for its float32.
-    """
+    """Say why the values, in the model's own type, cannot be its; some buffers hold infinities."""
     if not tensor.is_floating_point() or is_finite(tensor.to(own.dtype)):
         return ""
     parameter = isinstance(own, nn.Parameter)
@@ -190,10 +201,7 @@ def unusable(key: str, tensor: Tensor, own: Tensor) -> str:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether no value is NaN or infinite.
-
-    By numpy: torch would wake all its threads for each tensor, which takes longer than the work.
-    """
+    """Whether no value is NaN or infinite, by numpy: torch would wake all its threads each time."""
     plain = tensor.detach().cpu().reshape(-1)
     # numpy has no bfloat16; in what is no number, its exponent is all ones.
     if plain.dtype is torch.bfloat16:

@@ -108,10 +108,7 @@ def read_hub(
     token: str | None = None,
     cached: bool = False,
 ) -> tuple[Checkpoint, str]:
-    """Return the checkpoint in a repository of the Hub, and the commit it is of.
-
-    What the Hub did not promise is removed from the cache.
-    """
+    """Return a repository's checkpoint and its commit; what is damaged leaves the cache."""
     repository = Repository(address, client(endpoint, token), cached)
     try:
         checkpoint = read_repository(repository.fetch, str(address), address.sha256)
@@ -135,10 +132,7 @@ def upload(
     endpoint: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload a folder in one commit to a repository, made if there is none; return the commit.
-
-    Weights of an earlier commit that the folder lacks are deleted in it.
-    """
+    """Upload a folder in one commit, which deletes weights of earlier ones; return the commit."""
     api = client(endpoint, token)
     with _explained(f"{HUB}{repo_id}"):
         api.create_repo(repo_id, private=private, exist_ok=True)
