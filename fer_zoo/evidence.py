@@ -100,12 +100,15 @@ class Training:
     """How a network was trained.
 
     Attributes:
+        model: its name then; `selection` says in words how the epoch was chosen.
         recipe: the settings, as `fer_zoo.training.Recipe.to_dict` returns them.
         validation: what the epoch was chosen on.
         epoch: the one that was kept; None for a mean of several runs.
         val_accuracy: on the validation faces then, from 0 to 1.
         start: a hash of what it started from, the head left out.
         teacher: a hash of the teacher's answers, or of the teacher.
+        processes: how many trained it together, in runs of before that ended.
+        frozen: the names of parameters that the caller had frozen.
 
     Example:
         >>> import fer_zoo
@@ -263,6 +266,8 @@ class Evidence:
         state: the digest of the tensors it speaks of, `Classifier.state`.
         weights: the address of these very tensors: a record's, or a commit of the Hub.
         storage: what the tensors are, or were, stored in.
+        scores: what was measured; `training`, `calibration`, `fusion_fit`: how it came about.
+        licence: of the weights.
         started_from: where the network comes from, in words.
 
     Example:

@@ -87,7 +87,7 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
     a, b = ([canonical(name) for name in check_labels(names)] for names in (source, target))
     if set(a) != set(b) or len(a) != len(b):
         lacking = sorted(set(b) - set(a)), sorted(set(a) - set(b))
-        raise LabelError(f"different classes: {source} lacks {lacking[0]}, {target} {lacking[1]}")
+        raise LabelError(f"different classes: {source} lacks {lacking[0]}, the other {lacking[1]}")
     return [a.index(name) for name in b]
 
 

@@ -31,7 +31,7 @@ from fer_zoo.weights.records import WeightsRecord, get_weights
 from fer_zoo.weights.repository import fetch_from, read_repository, write_repository
 from fer_zoo.weights.storage import SCALE, pack, storage_dtype, unpack
 
-RUN_FILES = ("best.safetensors", "ensemble.safetensors")
+RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
 """What the folder of a training run holds: the first of these is its model."""
 
 

@@ -202,7 +202,6 @@ CALLS = [
         {"model": MODEL, "data": DATA, "corruptions": "blur", "severities": [1]},
         "model data preset corruptions severities batch_size",
     ),
-    (fer_zoo.evaluation.corrupted_examples, {"image": IMAGES[0]}, "image corruptions"),
     (fer_zoo.evaluation.CORRUPTIONS["blur"], {"images": IMAGES, "severity": 1}, "images severity"),
     (fer_zoo.evaluation.compare, {"first": None, "second": None}, "first second"),
     (fer_zoo.evaluation.find_mistakes, {"evaluation": None, "data": DATA}, "evaluation data"),

@@ -11,7 +11,7 @@ import fer_zoo
 from conftest import ROOT, stripes
 from fer_zoo.data import FER2013, FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, UnknownNameError
-from fer_zoo.evaluation import CORRUPTIONS, corrupted_examples, robustness
+from fer_zoo.evaluation import CORRUPTIONS, robustness
 from fer_zoo.plots import contact_sheet
 
 every = pytest.mark.parametrize("name", CORRUPTIONS)
@@ -178,13 +178,6 @@ def test_sheets_show_each_face_with_its_caption(faces, tmp_path):
     for images, captions in ((faces[:0], []), (faces, ["one"]), (faces.float(), [""] * 7)):
         with pytest.raises(ArgumentError):
             contact_sheet(images, captions)
-
-
-def test_one_face_under_everything(faces):
-    figure = corrupted_examples(faces[0])
-    assert len(figure.axes) == 6 * len(CORRUPTIONS)
-    with pytest.raises(UnknownNameError):
-        corrupted_examples(faces[0], corruptions=["fog"])
 
 
 @pytest.mark.real_data

@@ -47,7 +47,7 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
 
     Example: fer-zoo data report fer2013.csv --output report/
     """
-    if output is not None:
+    if output is not None and root.exists():
         prepare_folder(output)
     found = data_report(root, near_bits=near_bits)
     if output is not None:

@@ -149,7 +149,7 @@ def _read_csv(path: Path) -> Arrays:
                 raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}")
             for row in reader:
                 line = reader.line_num
-                emotion, pixels, use = row["emotion"], row["pixels"], row["usage"]
+                emotion, pixels, use = (row[name] or "" for name in ("emotion", "pixels", "usage"))
                 values = np.array(pixels.split(), dtype=np.int64)
                 target, code = int(emotion), USAGE.get(use.strip().lower(), -1)
                 usable = values.shape == (2304,) and 0 <= values.min() <= values.max() <= 255

@@ -67,7 +67,7 @@ class FERPlus(FaceDataset):
         path = source.parent / VOTES_FILE if votes is None else as_path(votes)
         table = read_votes(path, load_arrays(Path(root))["usage"])
         if table is None:
-            raise DataError(f"the rows of {path} are not those of {source}, the official csv's")
+            raise DataError(f"{path} has other rows than {source}, which must be the official csv")
         counted, winner = majority(table[faces.rows.numpy()])
         keep = torch.from_numpy((winner >= 0) & (winner < len(LABELS)))
         shares = torch.from_numpy(counted[:, : len(LABELS)])[keep].float()
@@ -99,7 +99,7 @@ def read_votes(path: Path, own: np.ndarray) -> np.ndarray | None:
             reader = csv.DictReader(file)
             reader.fieldnames = [canonical(name) for name in reader.fieldnames or ()]
             if missing := {"usage", *COLUMNS} - {*reader.fieldnames}:
-                raise DataError(f"{path}: no columns {sorted(missing)}")
+                raise DataError(f"{path}: no columns {sorted(missing)}, as FER+ has them")
             rows, usage = [], []
             for row in reader:
                 line = reader.line_num

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from tqdm import tqdm
 
@@ -316,19 +315,21 @@ def _near_pairs(
 
 def _likeness(images: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the correlation of the first's core with the second at the best shift."""
-    best = np.empty(len(first))
-    for start in range(0, len(first), 128):
-        part = slice(start, start + 128)
+    height, width = (side - 2 * SHIFT for side in images.shape[1:])
+    best = np.full(len(first), -1.0)
+    for start in range(0, len(first), 1024):
+        part = slice(start, start + 1024)
         core = _standardised(images[first[part], SHIFT:-SHIFT, SHIFT:-SHIFT])
-        windows = sliding_window_view(images[second[part]], core.shape[1:], (1, 2))
-        best[part] = np.einsum("nij,nyxij->nyx", core, _standardised(windows)).max((1, 2))
+        for y, x in np.ndindex(2 * SHIFT + 1, 2 * SHIFT + 1):
+            other = _standardised(images[second[part], y : y + height, x : x + width])
+            best[part] = np.maximum(best[part], np.einsum("np,np->n", core, other))
     return best
 
 
 def _standardised(images: np.ndarray) -> np.ndarray:
-    centred = images - images.mean((-2, -1), dtype=np.float32, keepdims=True)
-    norm = np.linalg.norm(centred, axis=(-2, -1), keepdims=True)
-    unit: np.ndarray = centred / np.maximum(norm, 1e-6)
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    flat -= flat.mean(1, keepdims=True)
+    unit: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     return unit
 
 

@@ -5,7 +5,6 @@ from fer_zoo.evaluation.corruptions import (
     CORRUPTIONS,
     Corruption,
     Robustness,
-    corrupted_examples,
     robustness,
 )
 from fer_zoo.evaluation.metrics import Evaluation, evaluate, score_metrics
@@ -30,7 +29,6 @@ __all__ = [
     "Robustness",
     "compare",
     "compare_all",
-    "corrupted_examples",
     "counterpart",
     "evaluate",
     "find_mistakes",

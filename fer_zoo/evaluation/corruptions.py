@@ -27,7 +27,6 @@ from fer_zoo.evaluation.metrics import Evaluation, evaluate
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.models import Classifier
-from fer_zoo.plots import contact_sheet
 from fer_zoo.registry import Registry
 from fer_zoo.transforms import Preset
 
@@ -276,20 +275,3 @@ def _chosen(names: str | Sequence[str] | None) -> dict[str, Corruption]:
     if not isinstance(names, Iterable) or not (found := {n: CORRUPTIONS[n] for n in names}):
         raise ArgumentError(f"corruptions is a name in CORRUPTIONS or several, got {names!r:.80}")
     return found
-
-
-def corrupted_examples(image: Tensor, *, corruptions: str | Sequence[str] | None = None) -> Any:
-    """Return a figure of one gray face, uint8 `(H, W)`, under every corruption and severity.
-
-    Example:
-        >>> face = torch.randint(0, 256, (48, 48), dtype=torch.uint8)
-        >>> len(corrupted_examples(face, corruptions=["blur", "noise"]).axes)
-        12
-    """
-    images, captions = [], []
-    if not isinstance(image, Tensor):
-        raise ArgumentError(f"image is a tensor, uint8 (H, W), got {image!r:.80}")
-    for name, corruption in _chosen(corruptions).items():
-        images += [image, *(corruption(image[None], s)[0] for s in range(1, 6))]
-        captions += [name, *(f"{value:g}" for value in corruption.severities)]
-    return contact_sheet(torch.stack(images), captions, columns=6)

@@ -39,9 +39,12 @@ class Evaluation(Score):
 
     Attributes:
         state: a digest of the network that was evaluated, of its tensors and its layers.
+        weights: the address of its weights, where they have one.
+        calibration: the model's temperatures, and the faces they were fitted on.
         calibrated_for: the preset whose temperature was taken; empty for an uncalibrated model.
         recall: of each class, `recall_interval` with its 95 % Wilson interval.
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
+        note: what to keep in mind, if anything.
         source: what the model was loaded from, where that says more than its name.
         scores: uncalibrated, `(N, K)`; not part of the JSON.
         targets: `(N,)`, indices into `labels`; not part of the JSON.

@@ -222,5 +222,6 @@ def check_fit_split(split: str, allow_training_split: bool = False) -> None:
     if any(word.startswith("train") for word in words) and not allow_training_split:
         raise SplitError(
             f"{split!r} is what the model was trained on, and it is far too sure of those faces: "
-            "fit on split='public'; a fusion also on out-of-fold logits, allow_training_split=True"
+            "fit on split='public' or faces of your own; of a fusion, allow_training_split=True is "
+            "for out-of-fold logits"
         )

@@ -268,7 +268,7 @@ class Run:
         logits = logits.float()
         losses = self.objective.losses(logits, shares, teacher_logits)
         self.optimizer.zero_grad()
-        losses.mean().backward()
+        (losses.sum() * (1 / len(x))).backward()
         if self.recipe.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
@@ -318,7 +318,8 @@ class Run:
             earlier |= {"recipe": Recipe(name="").to_dict() | earlier["recipe"]}
             for faces in (earlier["data"], earlier["validation"]):
                 faces.pop("name", None)  # runs took their folder's name for a part of it once
-            earlier.pop("processes", None)
+            if earlier.get("processes") == 1:  # of several it is another run
+                del earlier["processes"]
             own = state.lengthened(self.identity, earlier)
         except (AttributeError, KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None

@@ -169,10 +169,17 @@ def resized_crop(
         outer = _turn_matrix(*turn, images.shape[-2] / images.shape[-1])
         linear, offset = outer[..., :2], outer[..., 2:]
         rows = torch.cat([linear * span[:, None], linear @ centre[:, :, None] + offset], 2)
-    grid = F.affine_grid(rows, [len(rows), 1, size, size], align_corners=False)
+    grid = _grid(rows, size)
     # A resized crop repeats the border where it samples half a pixel outside; a turn shows black.
     edge = "border" if turn is None else "zeros"
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=edge, align_corners=False)
+
+
+def _grid(rows: Tensor, size: int) -> Tensor:
+    """Return what `F.affine_grid` does, `(B, size, size, 2)`, several times as fast on a CPU."""
+    at = (2 * torch.arange(size, device=rows.device, dtype=rows.dtype) + 1)[:, None] / size - 1
+    x, y, offset = (rows[:, None, None, :, i] for i in range(3))
+    return x * at + ((y * at).transpose(1, 2) + offset)
 
 
 def _start(at: Tensor, side: int, size: int) -> Tensor:

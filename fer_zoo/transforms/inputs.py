@@ -208,7 +208,7 @@ def gray_of(image: Any, where: str) -> Tensor:
         return _from_numpy(array, where)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
     if low < 0 or high > 65535:
-        raise InputError(f"{where}: pixels from {low} to {high}; expected 16 bits, 0 to 65535")
+        raise InputError(f"{where}: pixels from {low} to {high}; scale them to 0 to 65535")
     check_depth(high, where)
     return _from_numpy(array.astype(np.float32) / 65535, where)
 

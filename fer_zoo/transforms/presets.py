@@ -78,7 +78,7 @@ class Preset:
         return 10 if self.views == "tencrop" else 1
 
     def square(self, images: Tensor) -> Tensor:
-        """Return the float centre squares `(B, C, resize, resize)` of `(B, C, H, W)`, scaled."""
+        """Return squares `(B, C, resize, resize)`, float, of `(B, C, H, W)`, uint8 or in [0, 1]."""
         x = _center(images, min(images.shape[-2:]))
         x = x.float().div(255) if x.dtype == torch.uint8 else x.float()
         if x.shape[-1] != self.resize:

@@ -154,12 +154,9 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def give_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Make `tensors`, which nobody else has, the model's own: large ones are not copied."""
+    """Make `tensors`, which nobody else has, the model's own, copied where its type is another."""
     for value, tensor in _pairs(model, tensors):
-        if value.dtype == tensor.dtype:
-            value.data = tensor
-        else:
-            value.copy_(tensor)
+        value.data = tensor.to(value.dtype)
 
 
 def _pairs(model: nn.Module, tensors: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:

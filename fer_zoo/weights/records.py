@@ -31,6 +31,7 @@ class WeightsRecord:
         fusion: for ensembles, the fusion used where none is asked for.
         source: `bundled`, or `hf-hub:org/name`.
         revision: of a repository, the commit, 40 hexadecimal digits.
+        size: of the file, in bytes.
 
     Example:
         >>> record = get_weights("vgg19_025")
