@@ -21,6 +21,7 @@ from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
 from fer_zoo.data.folder import ImageFolder
 from fer_zoo.errors import ArgumentError, DataError, needing
 from fer_zoo.labels import FER2013 as LABELS
+from fer_zoo.transforms.inputs import BLANK
 
 NEAR_BITS = 8
 """Bits of 64 in which the hashes of near duplicates may differ; docs/data.md says why."""
@@ -28,8 +29,6 @@ CORRELATION = 0.9
 """Correlation of pixels, after the best shift, that near duplicates have at least."""
 SHIFT = 3
 """Largest shift in px, in each direction, that is tried between two crops of one photograph."""
-BLANK = 1.0
-"""Standard deviation in gray levels under which an image shows nothing."""
 USAGES = (*SPLITS, "test")
 SHOWN = 20
 

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.fusion import Fusion
-from fer_zoo.inference.crops import Pixels, check_margin, cut_faces, open_photograph, read_pixels
+from fer_zoo.inference.crops import (
+    Pixels,
+    check_detector,
+    check_margin,
+    cut_faces,
+    open_photograph,
+    read_pixels,
+)
 from fer_zoo.inference.detector import Detector, FaceDetector
 from fer_zoo.inference.images import Image
 from fer_zoo.inference.prediction import Photo, Photos, Prediction
@@ -63,11 +70,9 @@ class PhotoPredictor(Labeller[Photo]):
         engine: Engine = "torch",
         allow_code: bool = False,
     ) -> None:
-        if not (detector is None or callable(detector)) or isinstance(detector, type):
-            made = f": pass {detector.__name__}()" if isinstance(detector, type) else ""
-            raise ArgumentError(f"detector must be callable, got {detector!r:.80}{made}")
         check_margin(margin)
-        self.detector, self.margin = detector or FaceDetector(), margin
+        self.detector, self.margin = FaceDetector() if detector is None else detector, margin
+        check_detector(self.detector)
         super().__init__(
             model,
             weights=weights,
