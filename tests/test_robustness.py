@@ -72,7 +72,7 @@ def test_other_sizes_are_corrupted_alike(name, faces):
 
 
 @pytest.mark.parametrize(("name", "wide", "row"), [("eyes", 36, 17), ("mouth", 26, 38)])
-@pytest.mark.parametrize(("severity", "high"), enumerate((4, 7, 10, 13, 16), 1))
+@pytest.mark.parametrize(("severity", "high"), [*enumerate((4, 7, 10, 13, 16), 1)])
 def test_bars_are_as_high_and_as_wide_as_documented(name, wide, row, severity, high):
     """About the row and column 24, to half a pixel; twice as large in faces twice as large."""
     corruption = CORRUPTIONS[f"occlude_{name}"]
