@@ -728,6 +728,22 @@ def test_names_in_every_writing_are_classes(tmp_path: Path):
         fer_zoo.labels.check_labels([composed, decomposed])
 
 
+def test_reports_are_written_of_names_that_are_not_utf8(tmp_path: Path):
+    """One of two equal faces under different names is a mistake, whose file is named."""
+    root = tmp_path / os.fsdecode(b"donn\xe9es")
+    for name in (b"caf\xe9", b"th\xe9"):
+        (root / os.fsdecode(name)).mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(root / os.fsdecode(name) / "0.png")
+    faces = ImageFolder(root)
+    model = fer_zoo.create("test_tiny", num_classes=2).eval()
+    model.labels = faces.labels
+    card = fer_zoo.evaluation.write_report(tmp_path, fer_zoo.evaluation.measure(model, faces))
+    assert r"donn\xe9es" in card.read_text("utf-8")
+    assert r"\xe9" in (tmp_path / "errors.csv").read_text("utf-8")
+    run("data", "report", root, "--output", tmp_path / "data")
+    assert r"caf\xe9/0.png" in (tmp_path / "data" / "report.md").read_text("utf-8")
+
+
 def test_the_folder_above_ones_own_classes_says_which_to_pass(tmp_path: Path):
     for part in ("train", "val"):
         (tmp_path / part / "amused").mkdir(parents=True)

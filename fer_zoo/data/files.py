@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fer_zoo._files import as_text
 from fer_zoo.errors import InputError
 from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, is_image
 
@@ -118,5 +119,4 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 def as_label(name: str) -> str:
     """Return a file's name as text: composed Unicode, and bytes that are no UTF-8 as escapes."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", as_text(name))

@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 from tqdm import tqdm
 
-from fer_zoo._files import as_path
+from fer_zoo._files import as_path, as_text
 from fer_zoo._tables import markdown
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
@@ -257,7 +257,7 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
     source = find_csv(root)
     if source is None and not (root / "train").is_dir():
         data = ImageFolder(root)
-        files = [path.relative_to(root).as_posix() for path in data.files]
+        files = [as_text(path.relative_to(root).as_posix()) for path in data.files]
         split, labels = data.split or "all", data.labels
         pairs = enumerate(zip(data.targets.tolist(), files, strict=True))
         own = [Face(row=row, split=split, label=labels[k], file=f) for row, (k, f) in pairs]
@@ -267,7 +267,7 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
         raise DataError(f"{root} holds no faces")
     files = [""] * len(arrays["images"])
     if source is None:
-        files = [path.relative_to(root).as_posix() for path in _folder_files(root)]
+        files = [as_text(path.relative_to(root).as_posix()) for path in _folder_files(root)]
     rows = enumerate(zip(arrays["usage"].tolist(), arrays["targets"].tolist(), files, strict=True))
     faces = [Face(row=i, split=USAGES[u], label=LABELS[k], file=f) for i, (u, k, f) in rows]
     notes = []

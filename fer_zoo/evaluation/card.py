@@ -91,9 +91,7 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         else:
             with replacing(path / name) as temporary:
                 figure.savefig(temporary, dpi=130)
-    with replacing(path / "errors.csv") as temporary, temporary.open(
-        "w", newline="", encoding="utf-8", errors="backslashreplace"
-    ) as file:
+    with replacing(path / "errors.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
         writer.writeheader()
         writer.writerows(map(asdict, mistakes))
@@ -317,4 +315,4 @@ def _mistakes(report: Report) -> list[str]:
 def write_text(path: Path, text: str) -> None:
     """Write a text whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text.rstrip("\n") + "\n", "utf-8", "backslashreplace")
+        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
