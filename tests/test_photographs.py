@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 import fer_zoo
 from conftest import ROOT, cli, in_this_process
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
-from fer_zoo.inference import Photo, crop_faces, detector as detectors, photographs
+from fer_zoo.inference import Photo, crop_faces, crops, detector as detectors, photographs
 from fer_zoo.transforms import to_gray
 
 FACES = ROOT / "examples/faces"
@@ -379,6 +379,24 @@ def test_what_pillow_thinks_too_large_is_read_or_the_error_says_what_to_do(monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     with pytest.raises(InputError, match=r"large.png: .* set PIL.Image.MAX_IMAGE_PIXELS = None"):
         predict(path)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_more_pixels_than_a_photograph_may_have_are_not_decoded(monkeypatch, tmp_path: Path, deep):
+    path, pixels = tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (50, 60))
+    Image.fromarray((257 * pixels).astype(np.uint16) if deep else pixels.astype(np.uint8)).save(
+        path
+    )
+    most = 6000 if deep else 3000
+    monkeypatch.setattr(crops, "MOST_PIXELS", most - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+        with pytest.raises(InputError, match=r"a.png: 60x50 px.*raise .*crops.MOST_PIXELS"):
+            crop_faces(path, lambda rgb: [])
+        (photo,) = fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: [])([path])
+        assert "crops.MOST_PIXELS" in photo.error
+    monkeypatch.setattr(crops, "MOST_PIXELS", most)
+    assert crop_faces(path, lambda rgb: []) == []
 
 
 def test_what_is_read_ahead_is_bounded_by_pixels_and_by_number(monkeypatch):

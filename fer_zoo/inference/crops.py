@@ -27,6 +27,8 @@ from fer_zoo.transforms.inputs import (
     was_deep,
 )
 
+MOST_PIXELS = 100_000_000
+"""Of an encoded photograph, half of it with 16 bits; set it higher to read larger ones."""
 ROWS = 256  # of a photograph, converted at a time
 EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
 
@@ -92,9 +94,18 @@ def open_photograph(image: Any) -> Any:
     if isinstance(image, np.ndarray | Tensor | Image):
         return image
     with warnings.catch_warnings():
-        # Large photographs are welcome, up to where Pillow refuses them.
+        # Large photographs are welcome, up to the bound below and to where Pillow refuses them.
         warnings.simplefilter("ignore", DecompressionBombWarning)
-        return open_image(image)
+        opened = open_image(image)
+    width, height = opened.size
+    if width * height * (2 if is_deep(opened) else 1) > MOST_PIXELS:
+        opened.close()
+        raise InputError(
+            f"{said_of(image)}: {width}x{height} px are more than the {MOST_PIXELS / 1e6:g} "
+            "megapixels of a photograph, half of it with 16 bits: scale it down, or raise "
+            "fer_zoo.inference.crops.MOST_PIXELS"
+        )
+    return opened
 
 
 def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:

@@ -128,8 +128,8 @@ class PhotoPredictor(Labeller[Photo]):
         def begin(image: Any) -> tuple[int, Callable[[], Pixels]]:
             try:
                 opened = open_photograph(image)
-            except InputError:  # it is said when its turn comes
-                return 0, partial(read_pixels, None, image, channels)
+            except InputError as error:
+                return 0, partial(_fail, error)
             shape = opened.shape if isinstance(opened, np.ndarray | Tensor) else opened.size
             return math.prod(shape), partial(read_pixels, opened, image, channels)
 
@@ -153,3 +153,8 @@ class PhotoPredictor(Labeller[Photo]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, detector={self.detector!r})"
+
+
+def _fail(error: InputError) -> Pixels:
+    """Raise what was wrong with a photograph, when its turn comes."""
+    raise error

@@ -17,7 +17,7 @@ Channels = Literal["rgb", "bgr"]
 BYTES = (bytes, bytearray, memoryview)
 
 MOST_PIXELS = 25_000_000
-"""Of an encoded face; set it higher to read larger ones. Photographs have Pillow's bound."""
+"""Of an encoded face; set it higher to read larger ones. Photographs have a bound of their own."""
 ASPECT = 20  # sides in another proportion are no face's, and no photograph's
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
