@@ -1,5 +1,6 @@
 """Datasets in every form in which people have them."""
 
+import bz2
 import csv
 import gzip
 import os
@@ -168,6 +169,7 @@ def pack(path: Path, kind: str) -> Path:
         with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.write(path, "data/fer2013.csv")
             archive.writestr("__MACOSX/._fer2013.csv", b"AppleDouble")
+            archive.writestr("README.txt", b"where it is from")
     else:
         with tarfile.open(whole, f"w:{kind.partition('.')[2]}") as archive:
             archive.add(path, "fer2013/fer2013.csv")
@@ -188,7 +190,9 @@ def test_an_archive_where_the_csv_should_be_is_read(tmp_path: Path, kind):
             FER2013(tmp_path, "train")
     whole = packed.read_bytes()
     packed.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=rf"fer2013.{kind}.*cannot be (unpacked|read)"):
+    with pytest.raises(
+        DataError, match=rf"fer2013.{kind}.*(cannot be (unpacked|read)|nor a whole)"
+    ):
         FER2013(packed, "train")
 
 
@@ -199,6 +203,10 @@ def test_an_archive_that_holds_no_csv_or_several_is_told(tmp_path: Path):
                 archive.writestr(name, "emotion,pixels,Usage\n")
         with pytest.raises(DataError, match=r"a.zip holds \[.*unpack it, and pass fer2013.csv"):
             FER2013(tmp_path / "a.zip")
+    for name, content in (("a.bz2", bz2.compress(b"a,b")), ("a.7z", b"7z\xbc\xaf")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}, line 1: neither UTF-8 nor a whole gz"):
+            FER2013(tmp_path / name)
     with gzip.open(tmp_path / "a.csv.gz", "wb") as file:
         file.write(b"0" * 10_000_000)  # one line: nothing of it may be kept
     with pytest.raises(DataError, match=r"a\.csv\.gz"):
@@ -385,6 +393,8 @@ def test_what_is_no_dataset_is_refused():
         {"targets": torch.tensor([0, 1, 1.5])},
         {"targets": torch.tensor([0, 1, 2.7]), "labels": ("a", "b", "c")},
         {"targets": torch.tensor([0, 1, torch.nan])},
+        {"targets": torch.tensor([0, 1, torch.inf])},
+        {"targets": torch.tensor([0, 1, 1j])},
         {"targets": torch.tensor([0, -1, 1])},
         {"votes": [[1, 0]] * 3},
         {"labels": 5},
@@ -393,6 +403,12 @@ def test_what_is_no_dataset_is_refused():
     ):
         with pytest.raises(fer_zoo.errors.FerZooError):
             FaceDataset(**(good | wrong))
+    with pytest.raises(DataError, match=r"one-hot rows pass targets.argmax\(1\)"):
+        FaceDataset(**good | {"targets": torch.eye(3)})
+    with pytest.raises(DataError, match=r"whole numbers, 0 to 2, got 2\.7"):
+        FaceDataset(**good | {"targets": torch.tensor([0, 1, 2.7]), "labels": ("a", "b", "c")})
+    narrow = FaceDataset(**good | {"targets": targets.to(torch.uint16)})
+    assert narrow.targets.tolist() == [0, 1, 1]
     faces = FaceDataset(**good)
     for size in (0, "3", 1.5, True):
         with pytest.raises(ArgumentError, match="at least one face"):
@@ -447,7 +463,7 @@ def test_targets_are_mapped_by_name():
     assert faces.targets_for(("happiness", "fear", "sadness")).tolist() == [2, 0, 1]
     with pytest.raises(LabelError):
         faces.targets_for(("happy", "fear", "calm"))
-    with pytest.raises(DataError, match="0 to 2"):
+    with pytest.raises(DataError, match="0 to 2, got 3"):
         FaceDataset(images, torch.tensor([0, 1, 3]), labels=faces.labels, name="x")
     with pytest.raises(ArgumentError, match="split must be"):
         FaceDataset(images, torch.zeros(3), labels=faces.labels, name="x", split="PrivateTest")

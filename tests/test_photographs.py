@@ -256,9 +256,9 @@ def test_shares_of_the_photograph_are_refused_with_how_to_scale_them(box):
 
 
 def test_a_box_under_ten_pixels_is_no_face():
-    boxes = [(0, 0, 9, 9), (100, 100, 101, 101), (0, 0, 2, 2), (50, 50, 60, 51), (5, 5, 14.5, 14)]
+    boxes = [(0, 0, 9, 9), (100, 100, 101, 101), (0, 0, 2, 2), (50, 50, 60, 59), (50, 50, 60, 60)]
     found = crop_faces(photograph(), lambda rgb: boxes, margin=1)
-    assert [crop.box for crop in found] == [(40, 36, 70, 66)]
+    assert [crop.box for crop in found] == [(40, 40, 70, 70)]
 
 
 def test_a_crop_that_shows_nothing_has_an_error_of_its_own(tmp_path: Path):

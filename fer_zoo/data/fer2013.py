@@ -177,9 +177,10 @@ def _open_csv(path: Path) -> Iterator[io.TextIOBase]:
     """Open a csv, or the one that an archive holds."""
 
     def only(names: Sequence[str]) -> str:
-        found = [name for name in names if Path(name).name in _CSV_NAMES] or [*names]
+        named = [name for name in names if Path(name).name in _CSV_NAMES]
+        found = named or [name for name in names if name.lower().endswith(".csv")]
         if len(found) != 1:
-            raise DataError(f"{path} holds {found[:5]}: unpack it, and pass fer2013.csv")
+            raise DataError(f"{path} holds {(found or names)[:5]}: unpack it, and pass fer2013.csv")
         return found[0]
 
     packed: IO[bytes] | None
@@ -224,6 +225,9 @@ def _read_csv(path: Path) -> Arrays:
                 targets.append(target)
                 usage.append(code)
                 bar.update(len(pixels) + 20)
+    except UnicodeDecodeError:
+        told = "neither UTF-8 nor a whole gz, zip or tar of it: pass fer2013.csv itself"
+        raise DataError(f"{path}, line {line or 1}: {told}") from None
     except (ValueError, AttributeError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(f"{path}, line {line or 1}: cannot be read ({error})") from None
     except _DAMAGED as error:

@@ -27,7 +27,7 @@ from fer_zoo.transforms.inputs import (
     was_deep,
 )
 
-MOST_PIXELS = 100_000_000
+MOST_PIXELS = 110_000_000
 """Of an encoded photograph, half of it with 16 bits; set it higher to read larger ones."""
 ROWS = 256  # of a photograph, converted at a time
 EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
@@ -47,9 +47,9 @@ class Crop:
 def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[Crop]:
     """Return the faces that a detector finds in one photograph, each as a gray square.
 
-    The square has the centre of the box and its longer side, plus the margin; a box under 10 px is
-    no face. Where the detector gives a roll the square is turned upright first. What lies over the
-    border of the photograph repeats its last pixels.
+    The square has the centre of the box and its longer side, plus the margin; a box under 10 px,
+    wide or high, is no face. Where the detector gives a roll the square is turned upright first.
+    What lies over the border of the photograph repeats its last pixels.
 
     Args:
         image: as for `fer_zoo.transforms.to_gray`; the EXIF rotation is applied.
@@ -169,7 +169,7 @@ def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
                 f"the detector returned {(left, top, right, bottom)}, shares of the photograph: "
                 "multiply left and right by its width, top and bottom by its height"
             )
-        if side < LEAST:
+        if min(right - left, bottom - top) < LEAST:
             continue
         if side > 2 * max(width, height):
             raise ArgumentError(
