@@ -59,6 +59,11 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def as_text(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that can be written: bytes that are no UTF-8 as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def as_path(value: str | os.PathLike[str]) -> Path:
     """Return `value` as a path, or say that it is none."""
     if not isinstance(value, str | os.PathLike):

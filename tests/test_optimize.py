@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import fer_zoo
-from conftest import NETWORKS, ROOT, TIMM
+from conftest import NETWORKS, ROOT, TIMM, ramp
 from fer_zoo.errors import (
     ArgumentError,
     CheckpointError,
@@ -193,7 +193,7 @@ def test_a_predictor_reads_files_ahead_in_order(labelled, tmp_path: Path):
     paths = []
     for i in range(23):
         paths.append(tmp_path / f"{i:02d}.png")
-        Image.fromarray(np.full((48, 48), 10 * i, np.uint8)).save(paths[-1])
+        Image.fromarray(ramp(9 * i)).save(paths[-1])
     paths[5].write_bytes(b"no image")
     predict = fer_zoo.Predictor(labelled, batch_size=4)
     found = list(predict.stream(paths))

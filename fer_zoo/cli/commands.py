@@ -117,13 +117,13 @@ def predict(
 
     With --json one object a line; with --detect it has a list of faces. With --csv the columns are
     those of Predictions.to_dicts and Photos.to_dicts. The exit code is 1 if any file could not be
-    used; a photograph without faces is no error.
+    used, or any folder not be read; a photograph without faces is no error.
 
     Example: fer-zoo predict faces/ --fusion stacked
     """
     if as_json and as_csv:
         raise ArgumentError("--json or --csv, not both")
-    files = list(expand(paths))
+    files, closed = expand(paths)
     predictor: Predictor | PhotoPredictor
     predictor = PhotoPredictor(model, **options) if detect else Predictor(model, **options)
     if as_json:
@@ -141,6 +141,7 @@ def predict(
             tell(answer)
     if failed:
         click.echo(f"{failed} of {len(files)} files could not be used", err=True)
+    if failed or closed:
         sys.exit(1)
 
 
@@ -174,6 +175,9 @@ def _line_teller(lines: PredictionLines) -> Callable[[Prediction | Photo], None]
                 out.print(lines.head(), soft_wrap=True)
             headed = True
             for face in faces:
-                out.print(lines.line(face), soft_wrap=True)
+                if face.error is not None:
+                    click.echo(printable(f"cannot use {face.error}"), err=True)
+                else:
+                    out.print(lines.line(face), soft_wrap=True)
 
     return tell

@@ -47,9 +47,9 @@ def _apply(operation: str, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 def _bar(images: Tensor, height: float, centre: tuple[int, int, int]) -> Tensor:
     row, column, width = centre
     tall, wide = (side / SIDE for side in images.shape[1:])
-    top, left = round((row - height / 2) * tall), round((column - width / 2) * wide)
-    bottom, right = round((row + height / 2) * tall), round((column + width / 2) * wide)
-    return _cover(images, slice(max(top, 0), bottom), slice(max(left, 0), right))
+    high, long = round(height * tall), round(width * wide)
+    top, left = int(row * tall - high / 2), int(column * wide - long / 2)
+    return _cover(images, slice(top, top + high), slice(left, left + long))
 
 
 def _half(images: Tensor, share: float) -> Tensor:
