@@ -30,6 +30,7 @@ from fer_zoo.transforms.inputs import Channels
 from fer_zoo.transforms.presets import get_preset
 
 log = logging.getLogger("fer_zoo.inference")
+NO_NUMBER = "the model's answer is no number (NaN): its weights are no good, load others"
 DECODERS = 4  # threads that read image files
 
 A = TypeVar("A", bound=Prediction | Photo)
@@ -92,6 +93,8 @@ class Labeller(Generic[A]):
                 labelled = self._label([square for _, faces, _ in chunk for _, square in faces])
                 for source, faces, error in chunk:
                     told = [replace(next(labelled), source=source, box=box) for box, _ in faces]
+                    if any(face.error for face in told):
+                        error = f"{source or 'the image'}: {NO_NUMBER}"
                     yield self._say(source, told, error)
 
     def _answer(self, images: Any, channels: Channels) -> A | list[A]:
@@ -119,11 +122,15 @@ class Labeller(Generic[A]):
         )
         rows = zip(squares, scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
         for square, winner, row in rows:
+            face = square[0, 0].mul(255).round().byte().cpu()
+            if math.isnan(row[winner]):
+                yield Prediction(error=NO_NUMBER, face=face)
+                continue
             yield Prediction(
                 label=self.labels[winner],
                 probability=row[winner],
                 probabilities=dict(zip(self.labels, row, strict=True)),
-                face=square[0, 0].mul(255).round().byte().cpu(),
+                face=face,
             )
 
     def __repr__(self) -> str:
@@ -228,7 +235,7 @@ class Predictor(Labeller[Prediction]):
             yield source, [] if square is None else [(None, square)], error
 
     def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Prediction:
-        return faces[0] if faces else Prediction(source=source, error=error)
+        return replace(faces[0], error=error) if faces else Prediction(source=source, error=error)
 
 
 def read_ahead(
