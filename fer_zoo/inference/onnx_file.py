@@ -136,7 +136,7 @@ class _Reader:
                 shape += [value] if isinstance(value, int) else _numbers(value)
             elif number == 2:
                 kind = value
-            elif number == 9:
+            elif number == 9 and isinstance(value, memoryview):
                 size = len(value)
             if len(shape) > 8:
                 raise ValueError("a tensor of more than 8 dimensions")

@@ -86,12 +86,14 @@ class Session(Inherited):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what is wrong is raised
         # Threads that wait in a loop for the next call would take the cores from everything else.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         program = self.read()
         self.facts = look_through(program, self.where)
         # Folding runs operators, of which a small file may have large ones; `export` has folded.
-        how = {"providers": ["CPUExecutionProvider"], "disabled_optimizers": ["ConstantFolding"]}
+        how: dict[str, Any] = {"disabled_optimizers": ["ConstantFolding"], "enable_fallback": 0}
+        how["providers"] = ["CPUExecutionProvider"]
         try:
             return onnxruntime.InferenceSession(program, options, **how)
         except Exception as error:  # onnxruntime's errors share no public base
