@@ -12,8 +12,11 @@ from fer_zoo.errors import ArgumentError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in `path`'s folder, moved to `path` if the block succeeds."""
+def replacing(path: str | os.PathLike[str], *, new: bool = False) -> Iterator[Path]:
+    """Yield a temporary path in `path`'s folder, moved to `path` if the block succeeds.
+
+    A `new` file replaces none: `FileExistsError`, even for one that appeared meanwhile.
+    """
     target = as_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
@@ -22,6 +25,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if new:
+            target.touch(exist_ok=False)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

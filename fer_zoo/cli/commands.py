@@ -24,8 +24,8 @@ from fer_zoo.cli.options import (
     preset_option,
     weights_option,
 )
-from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table, printable
-from fer_zoo.errors import ArgumentError
+from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table
+from fer_zoo.errors import ArgumentError, printable, shown
 from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
 from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
 from fer_zoo.models import Ensemble, count_parameters, get_spec
@@ -167,7 +167,7 @@ def _line_teller(lines: PredictionLines) -> Callable[[Prediction | Photo], None]
         nonlocal headed
         faces = answer.faces if isinstance(answer, Photo) else (answer,)
         if answer.error is not None:
-            click.echo(printable(f"cannot use {answer.error}"), err=True)
+            click.echo(shown(f"cannot use {answer.error}"), err=True)
         elif not faces:
             click.echo(printable(f"no face in {answer.source}"), err=True)
         else:

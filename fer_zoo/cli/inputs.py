@@ -1,10 +1,13 @@
 """What people type, as what the library takes."""
 
+import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import fer_zoo
+from fer_zoo._files import replacing
 from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder
 from fer_zoo.data.fer2013 import Split, find_csv
 from fer_zoo.data.files import images_in
@@ -38,8 +41,20 @@ def open_data(
 
 def check_new(output: Path) -> None:
     """Raise if there is a file already: it may hold what nobody can make again."""
-    if output.exists():
+    if output.suffix != ".safetensors":
+        raise ArgumentError(f"--output {output} must end in .safetensors")
+    if os.path.lexists(output):
         raise ArgumentError(f"{output} exists: name another with --output")
+
+
+def save_new(model: Classifier, output: Path) -> None:
+    """Save a model where there is no file, not even one that appeared since `check_new`."""
+    try:
+        with replacing(output, new=True) as temporary:
+            fer_zoo.save(model, temporary)
+    except FileExistsError:
+        check_new(output)
+        raise
 
 
 def expand(paths: Iterable[Path]) -> tuple[list[Path], int]:

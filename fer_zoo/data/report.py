@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fer_zoo._files import as_path, as_text
-from fer_zoo._tables import markdown
+from fer_zoo._tables import markdown, safe
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
 from fer_zoo.data.folder import ImageFolder
@@ -159,14 +159,14 @@ class DataReport:
 
     def to_markdown(self) -> str:
         """Return the tables and the beginning of each list as Markdown."""
-        parts = [f"# {self.name}", *(f"Note: {note}." for note in self.notes)]
+        parts = [f"# {safe(self.name)}", *(safe(f"Note: {note}.") for note in self.notes)]
         for title, table in self.tables().items():
             parts += [f"## {title}", markdown(table)]
         for title, found in self.worst().values():
             parts += [f"## {title}"] * bool(found)
             for group in found[:SHOWN]:
                 names = (f"{face.name} ({face.split}, {face.label})" for face in group.faces)
-                parts.append("- " + "; ".join(names))
+                parts.append("- " + safe("; ".join(names)))
             if len(found) > SHOWN:
                 parts.append(f"- and {len(found) - SHOWN} more, in the JSON")
         return "\n\n".join(parts) + "\n"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fer_zoo._tables import markdown
+from fer_zoo._tables import markdown, safe
 from fer_zoo.data import FaceDataset
 from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError
@@ -210,11 +210,11 @@ class Robustness:
     def to_markdown(self) -> str:
         """Return the table under a line that says of what."""
         clean = self.clean
-        return (
+        said = safe(
             f"{clean.title} on {clean.faces}, {clean.preset}: accuracy {percent(clean.accuracy)} % "
             f"(95 % interval {interval(clean.interval)}) on clean faces; in % under each severity:"
-            f"\n\n{markdown(self.rows())}\n"
         )
+        return f"{said}\n\n{markdown(self.rows())}\n"
 
 
 def robustness(

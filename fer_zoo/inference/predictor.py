@@ -31,6 +31,7 @@ from fer_zoo.transforms.inputs import BLANK, LEAST, Channels, said_of
 from fer_zoo.transforms.presets import get_preset
 
 log = logging.getLogger("fer_zoo.inference")
+NO_NUMBER = "the model's answer is no number (NaN): its weights are no good, load others"
 DECODERS = 4  # threads that read image files
 
 A = TypeVar("A", bound=Prediction | Photo)
@@ -130,6 +131,9 @@ class Labeller(Generic[A]):
                 yield replace(told, error=f"{source or 'the image'}: {error}")
                 continue
             winner, row = next(rows)
+            if math.isnan(row[winner]):
+                yield replace(told, error=f"{source or 'the image'}: {NO_NUMBER}")
+                continue
             yield replace(
                 told,
                 label=self.labels[winner],
@@ -248,7 +252,7 @@ class Predictor(Labeller[Prediction]):
             yield source, [] if square is None else [(None, square)], error
 
     def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Prediction:
-        return faces[0] if faces else Prediction(source=source, error=error)
+        return replace(faces[0], error=error) if faces else Prediction(source=source, error=error)
 
 
 def read_ahead(
