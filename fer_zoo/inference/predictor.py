@@ -93,7 +93,9 @@ class Labeller(Generic[A]):
             while chunk := list(islice(found, self._together)):
                 labelled = self._label([(s, *face) for s, faces, _ in chunk for face in faces])
                 for source, faces, error in chunk:
-                    yield self._say(source, list(islice(labelled, len(faces))), error)
+                    told = list(islice(labelled, len(faces)))
+                    no_number = (f.error for f in told if (f.error or "").endswith(NO_NUMBER))
+                    yield self._say(source, told, error or next(no_number, None))
 
     def _answer(self, images: Any, channels: Channels) -> A | list[A]:
         """Return what is said of one image, which must be usable, or of each of many."""
