@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from fer_zoo.errors import ArgumentError
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in `path`'s folder, moved to `path` if the block succeeds."""
+def replacing(path: str | os.PathLike[str], *, new: bool = False) -> Iterator[Path]:
+    """Yield a temporary path in `path`'s folder, moved to `path` if the block succeeds.
+
+    A `new` file replaces none: `FileExistsError`, even for one that appeared meanwhile.
+    """
     target = as_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
@@ -21,6 +25,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if new:
+            target.touch(exist_ok=False)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -32,6 +38,35 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as probe:
         probe.write(b"x")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder until the block or the process ends; `BlockingIOError` says who else does.
+
+    What processes that are dead left there half written (see `replacing`) is removed.
+    """
+    from filelock import FileLock, Timeout
+
+    owner, lock = folder / ".owner", FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        told = owner.read_text() if owner.exists() else "another process"
+        raise BlockingIOError(f"{told} works in {folder}") from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        for path in folder.glob(f".*.{'[0-9a-f]' * 8}.*"):
+            path.unlink(missing_ok=True)
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def as_text(path: str | os.PathLike[str]) -> str:
+    """Return a path as text that can be written: bytes that are no UTF-8 as escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def as_path(value: str | os.PathLike[str]) -> Path:

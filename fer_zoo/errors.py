@@ -27,19 +27,45 @@ Example:
     UnknownNameError
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+LONGEST = 4000
+"""Letters of a message: about a screen."""
+
+
+def printable(text: str, also: str = "") -> str:
+    """Return `text` with what a terminal would obey, or cannot show, as escapes, but for `also`."""
+    return "".join(
+        c if c.isprintable() or c in also else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
+
+
+def shown(message: str) -> str:
+    """Return a message as people may see it: a screen at most, no escapes, no secrets of URLs."""
+    message = re.sub(r"(?<=://)[^\s/'\"]*@", "", message)
+    message = re.sub(r"(?<=://)([^\s?'\"]*)\?[^\s'\")>]*", r"\1", message)
+    return _cut(printable(_cut(message), "\n"))
+
+
+def _cut(text: str) -> str:
+    left_out, tail = len(text) - LONGEST, LONGEST // 4
+    if left_out <= 0:
+        return text
+    return f"{text[: LONGEST - tail]} [... {left_out:,} letters ...] {text[-tail:]}"
 
 
 class FerZooError(Exception):
     """The root of every error that fer_zoo raises on purpose."""
 
+    def __str__(self) -> str:
+        return shown(Exception.__str__(self))  # a KeyError's own is the message in quotes
+
 
 class UnknownNameError(FerZooError, KeyError):
     """No registry entry has this name; the message lists near matches."""
-
-    def __str__(self) -> str:
-        return Exception.__str__(self)  # a KeyError's is the message in quotes
 
 
 class DuplicateNameError(FerZooError, ValueError):

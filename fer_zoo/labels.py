@@ -8,6 +8,7 @@ Sources: Goodfellow et al. 2013 (arXiv 1307.0414) for FER2013, Barsoum et al. 20
 (arXiv 1608.01041) for FER+.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -42,7 +43,7 @@ def canonical(name: str) -> str:
         >>> canonical("Happiness"), canonical("my own class")
         ('happy', 'my own class')
     """
-    key = name.strip().lower()
+    key = unicodedata.normalize("NFC", name.strip().lower())
     return _ALIASES.get(key, key)
 
 

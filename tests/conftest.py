@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,6 +65,11 @@ def stripes(n: int, *, seed: int = 0, split: str | None = None, noise: float = 6
         name="stripes",
         split=split,
     )
+
+
+def ramp(level: int = 0) -> np.ndarray:
+    """Something to see, as a blank image is not: gray that rises by 47 levels to the right."""
+    return np.tile(np.arange(level, level + 48, dtype=np.uint8), (48, 1))
 
 
 class Plain(fer_zoo.models.Classifier):

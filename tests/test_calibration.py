@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fer_zoo
+from conftest import ramp
 from fer_zoo.data import FER2013
 from fer_zoo.errors import (
     ArgumentError,
@@ -48,10 +49,10 @@ def test_the_predictors_label_is_the_winner_of_the_scores(labelled, temperature)
     with torch.no_grad():
         labelled.fc.weight.zero_()
         labelled.fc.bias.copy_(bias)
-    raw = fuse(labelled, member_scores(labelled, torch.zeros(1, 48, 48)))[0].numpy()
+    raw = fuse(labelled, member_scores(labelled, torch.from_numpy(ramp())[None]))[0].numpy()
     assert 0 < raw[4] - raw[3] < 1e-6
     labelled.temperature = {"fer40_center": temperature}
-    prediction = fer_zoo.Predictor(labelled)(np.zeros((48, 48), np.uint8))
+    prediction = fer_zoo.Predictor(labelled)(ramp())
     assert prediction.label == LABELS[4]
     assert prediction.probabilities[LABELS[4]] == prediction.probability
 

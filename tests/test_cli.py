@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 import termios
@@ -290,3 +291,33 @@ def test_what_a_file_says_cannot_steer_the_terminal(tmp_path: Path):
 
 def test_the_help_says_every_command_whole():
     assert "..." not in run("--help").stdout.partition("Commands:")[2]
+
+
+TERMINATED = """
+import os, signal, sys, time
+import fer_zoo
+from fer_zoo.cli import run
+
+def terminated(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(600)
+
+fer_zoo.list_models = terminated
+sys.argv[1:] = ["list"]
+run()
+"""
+
+
+def test_a_sigterm_ends_a_command_quietly():
+    done = subprocess.run([sys.executable, "-c", TERMINATED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, "")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_errors(closed):
+    line = f"{shlex.join(cli('list'))} {closed}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert ("resnet18_025" in done.stdout) == (">&-" not in closed.split())
+    assert done.stderr == ""

@@ -3,11 +3,13 @@
 import os
 import pickle
 import re
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import fer_zoo
 from conftest import cli, in_this_process
@@ -37,7 +39,7 @@ STYLES = {
     "DataParallel": (lambda s: {f"module.{k}": v for k, v in s.items()}, ["removed 'module.'"]),
     "compiled, in parallel": (
         lambda s: {f"module._orig_mod.{k}": v for k, v in s.items()},
-        ["removed 'module.'", "removed '_orig_mod.'"],
+        ["removed 'module._orig_mod.'"],
     ),
     "Lightning": (lightning, ["took 'state_dict', left epoch", "removed 'model.'"]),
     "a training script": (
@@ -75,22 +77,42 @@ def test_common_key_styles_convert(tmp_path: Path, style, name):
 
 
 def test_the_classic_fer2013_code_converts(tmp_path: Path):
-    """WuJie1010's names: `net`, `linear`, `shortcut`, RGB, and VGG19 as `features`/`classifier`."""
-    model = fer_zoo.create("resnet18_025", in_channels=3)
+    """WuJie1010's names: `net`, `linear`, `shortcut`, RGB, and VGG19 as `features`/`classifier`.
+
+    Its head averages the top left 4x4 of a 6x6 map: that network, or none.
+    """
+    model = fer_zoo.create("resnet18", in_channels=3).eval()
     theirs = {
         k.replace("downsample", "shortcut").replace("fc.", "linear."): v
         for k, v in model.state_dict().items()
     }
     assert {"linear.weight", "layer2.0.shortcut.0.weight"} <= set(theirs)
-    torch.save({"net": theirs, "best_PrivateTest_acc": 73.1}, tmp_path / "PrivateTest_model.t7")
-    made = fer_zoo.convert(tmp_path / "PrivateTest_model.t7", "resnet18_025", labels=FER2013)
-    assert same(made.model, model)
+    path = tmp_path / "PrivateTest_model.t7"
+    torch.save({"net": theirs, "best_PrivateTest_acc": 73.1}, path)
+    made = fer_zoo.convert(path, "resnet18_pool4", labels=FER2013)
+    x = torch.rand(2, 3, 44, 44)
+    with torch.no_grad():
+        features = model.forward_features(x)
+        assert features.shape[2:] == (6, 6)
+        classic = model.fc(F.avg_pool2d(features, 4).flatten(1))
+        torch.testing.assert_close(made.model(x), classic)
+        assert (model(x) - classic).abs().max() > 0.01
     assert made.notes == [
         "took 'net', left best_PrivateTest_acc",
         "renamed '.shortcut.' to '.downsample.'",
         "renamed the head 'linear' to 'fc'",
         "3 input channels: it takes RGB images",
+        "no preset: the usual one of resnet18_pool4 is taken, fer44_tencrop (preset=, --preset)",
     ]
+    again = fer_zoo.load(fer_zoo.save(made.model, tmp_path / "classic.safetensors"))
+    with torch.no_grad():
+        torch.testing.assert_close(again(x), classic)
+    with pytest.raises(CheckpointError, match=r"resnet18 all 6x6 .* --model resnet18_pool4"):
+        fer_zoo.convert(path, "resnet18", labels=FER2013, preset="fer44_tencrop")
+    name = fer_zoo.register_preset(
+        fer_zoo.transforms.Preset(name="small_test", resize=32, size=32, views="plain")
+    ).name
+    assert fer_zoo.convert(path, "resnet18", preset=name).model.preset == name
     vgg = fer_zoo.create("vgg19_025", in_channels=3)
     assert {k.partition(".")[0] for k in vgg.state_dict()} == {"features", "classifier"}
 
@@ -110,6 +132,56 @@ def test_torchvisions_own_file_is_strict(tmp_path: Path):
     torch.save(state, tmp_path / "tv.pth")
     with pytest.raises(StateDictError, match=r"unexpected extra\.weight"):
         fer_zoo.convert(tmp_path / "tv.pth", "resnet18_7x7")
+
+
+@pytest.mark.parametrize("before", ["", "module.", "model.net."])
+@pytest.mark.parametrize("extra", ["criterion.weight", "n_averaged", "teacher.conv1.weight"])
+def test_what_is_beside_the_network_is_named(tmp_path: Path, before, extra):
+    state = fer_zoo.create("test_tiny").state_dict()
+    held = {extra: torch.zeros(1)} | {before + k: v for k, v in state.items()}
+    torch.save(held, tmp_path / "a.pth")
+    with pytest.raises(StateDictError) as caught:
+        fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
+    assert str(caught.value) == (
+        f"{tmp_path}/a.pth: the tensors do not fit test_tiny:\n  unexpected {extra}\n"
+        "save the state dict of the network alone, or name another model"
+    )
+
+
+def test_a_part_that_was_in_data_parallel(tmp_path: Path):
+    model = fer_zoo.create("vgg19_025")
+    theirs = {k.replace("features.", "features.module."): v for k, v in model.state_dict().items()}
+    torch.save(theirs, tmp_path / "a.pth")
+    made = fer_zoo.convert(tmp_path / "a.pth", "vgg19_025", preset="fer40_center")
+    assert same(made.model, model)
+    assert made.notes[0] == "renamed '.module.' to '.'"
+
+
+def test_tensors_are_not_merged(tmp_path: Path):
+    state = fer_zoo.create("test_tiny").state_dict()
+    held = {f"m.{k}": v for k, v in state.items()} | {"bn1.weight": state["bn1.weight"] + 1}
+    torch.save(held, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"would have one name \(removed 'm.' from the names"):
+        fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
+
+
+def test_long_names_take_no_time(tmp_path: Path):
+    """Each part of them was taken off by itself: minutes for these."""
+    held = {f"{'a.' * 1_000_000}{k}": torch.zeros(1) for k in ("conv1.weight", "b")}
+    torch.save(held, tmp_path / "a.pth")
+    began = time.process_time()
+    with pytest.raises(StateDictError, match="missing bn1") as caught:
+        fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
+    assert time.process_time() - began < 10
+    assert len(str(caught.value)) < 2000
+
+
+def test_what_torch_says_of_a_pickle_is_not_told_by_half(tmp_path: Path):
+    torch.save({"fc.weight": Evil()}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError) as caught:
+        fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
+    assert re.search(r"nothing else is read \(it names \w+\.mkdir\)", str(caught.value))
+    assert "two options" not in str(caught.value)
 
 
 class Evil:

@@ -1,10 +1,15 @@
 """Datasets in every form in which people have them."""
 
+import bz2
 import csv
+import gzip
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +18,9 @@ import torch
 from PIL import Image
 
 import fer_zoo
+from conftest import run
 from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module
-from fer_zoo.errors import ArgumentError, DataError, LabelError, SplitError
+from fer_zoo.errors import ArgumentError, DataError, InputError, LabelError, SplitError
 from fer_zoo.evidence import Faces
 
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -107,6 +113,104 @@ def test_the_cache_is_used_and_never_half_written(tmp_path: Path, monkeypatch):
     assert cached.read_bytes() == whole
     path.write_text(path.read_text().replace("Training", "PublicTest", 1))
     assert len(FER2013(path, "train")) == len(first) - 1
+
+
+def test_the_content_decides_whether_the_cache_is_used(tmp_path: Path):
+    """Not its time or its size: both may stay while a label is mended."""
+    path = write_csv(tmp_path / "fer2013.csv")
+    before, times = FER2013(path, "train"), path.stat()
+    text = path.read_text().splitlines()
+    text[1] = "6" + text[1][1:]
+    path.write_text("\n".join(text) + "\n")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_size == times.st_size
+    assert (before.targets[0], FER2013(path, "train").targets[0]) == (0, 6)
+    root = write_folders(tmp_path / "kaggle")
+    face = root / "train" / "happy" / "Training_00000003.png"
+    before = FER2013(root, "train")
+    face.rename(root / "train" / "sad" / face.name)
+    assert FER2013(root, "train").counts["happy"] == before.counts["happy"] - 1
+
+
+def test_a_source_has_one_cache_file_and_those_of_old_versions_go(tmp_path: Path, monkeypatch):
+    path, cache = write_csv(tmp_path / "fer2013.csv"), tmp_path / "cache"
+    cache.mkdir()
+    (cache / "fer2013-0123456789abcdef.safetensors").touch()
+    (cache / "mine.safetensors").touch()
+    for n in range(3):
+        path.write_text(path.read_text().replace("Training", "PublicTest", 1))
+        assert len(FER2013(path, "train")) == 15 - n
+    monkeypatch.chdir(tmp_path)
+    FER2013("fer2013.csv", "train")
+    write_csv(tmp_path / "other.csv")
+    FER2013(tmp_path / "other.csv")
+    assert [p.name[:6] for p in sorted(cache.iterdir())] == ["faces-", "faces-", "mine.s"]
+
+
+def test_without_a_home_there_is_no_cache_and_that_is_told(tmp_path: Path, monkeypatch):
+    """As for a user of a container without an entry in its passwd."""
+    path = write_csv(tmp_path / "fer2013.csv")
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("FER_ZOO_CACHE")
+    monkeypatch.setattr(Path, "home", home)
+    with pytest.warns(UserWarning, match="no home folder, set FER_ZOO_CACHE; parsing again"):
+        assert len(FER2013(path, "train")) == 16
+
+
+def pack(path: Path, kind: str) -> Path:
+    """Write `path` into an archive beside it as people pack it."""
+    whole = path.with_name(f"fer2013.{kind}")
+    if kind == "csv.gz":
+        whole.write_bytes(gzip.compress(path.read_bytes()))
+    elif kind.endswith("zip"):
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(path, "data/fer2013.csv")
+            archive.writestr("__MACOSX/._fer2013.csv", b"AppleDouble")
+            archive.writestr("README.txt", b"where it is from")
+    else:
+        with tarfile.open(whole, f"w:{kind.partition('.')[2]}") as archive:
+            archive.add(path, "fer2013/fer2013.csv")
+            archive.add(__file__, "fer2013/README")
+    return whole
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "csv.zip", "zip", "tar", "tar.gz", "tar.xz"])
+def test_an_archive_where_the_csv_should_be_is_read(tmp_path: Path, kind):
+    path = write_csv(tmp_path / "fer2013.csv")
+    plain, packed = FER2013(path, "train"), pack(path, kind)
+    path.unlink()
+    assert torch.equal(FER2013(packed, "train").images, plain.images)
+    if kind in ("csv.gz", "csv.zip", "tar.gz"):
+        assert FER2013(tmp_path, "train").fingerprint == plain.fingerprint
+    else:
+        with pytest.raises(DataError, match=r"holds neither fer2013.csv"):
+            FER2013(tmp_path, "train")
+    whole = packed.read_bytes()
+    packed.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(
+        DataError, match=rf"fer2013.{kind}.*(cannot be (unpacked|read)|nor a whole)"
+    ):
+        FER2013(packed, "train")
+
+
+def test_an_archive_that_holds_no_csv_or_several_is_told(tmp_path: Path):
+    for names in ([], ["a.csv", "b.csv"], ["fer2013.csv", "x/fer2013.csv"]):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, "emotion,pixels,Usage\n")
+        with pytest.raises(DataError, match=r"a.zip holds \[.*unpack it, and pass fer2013.csv"):
+            FER2013(tmp_path / "a.zip")
+    for name, content in (("a.bz2", bz2.compress(b"a,b")), ("a.7z", b"7z\xbc\xaf")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name}, line 1: neither UTF-8 nor a whole gz"):
+            FER2013(tmp_path / name)
+    with gzip.open(tmp_path / "a.csv.gz", "wb") as file:
+        file.write(b"0" * 10_000_000)  # one line: nothing of it may be kept
+    with pytest.raises(DataError, match=r"a\.csv\.gz"):
+        FER2013(tmp_path / "a.csv.gz")
 
 
 def test_an_interrupted_cache_leaves_nothing(tmp_path: Path, monkeypatch):
@@ -285,8 +389,12 @@ def test_what_is_no_dataset_is_refused():
         {"images": images.numpy()},
         {"targets": [0, 1, 1]},
         {"targets": targets[:, None]},
+        {"targets": torch.nn.functional.one_hot(targets)},
         {"targets": torch.tensor([0, 1, 1.5])},
+        {"targets": torch.tensor([0, 1, 2.7]), "labels": ("a", "b", "c")},
         {"targets": torch.tensor([0, 1, torch.nan])},
+        {"targets": torch.tensor([0, 1, torch.inf])},
+        {"targets": torch.tensor([0, 1, 1j])},
         {"targets": torch.tensor([0, -1, 1])},
         {"votes": [[1, 0]] * 3},
         {"labels": 5},
@@ -295,6 +403,12 @@ def test_what_is_no_dataset_is_refused():
     ):
         with pytest.raises(fer_zoo.errors.FerZooError):
             FaceDataset(**(good | wrong))
+    with pytest.raises(DataError, match=r"one-hot rows pass targets.argmax\(1\)"):
+        FaceDataset(**good | {"targets": torch.eye(3)})
+    with pytest.raises(DataError, match=r"whole numbers, 0 to 2, got 2\.7"):
+        FaceDataset(**good | {"targets": torch.tensor([0, 1, 2.7]), "labels": ("a", "b", "c")})
+    narrow = FaceDataset(**good | {"targets": targets.to(torch.uint16)})
+    assert narrow.targets.tolist() == [0, 1, 1]
     faces = FaceDataset(**good)
     for size in (0, "3", 1.5, True):
         with pytest.raises(ArgumentError, match="at least one face"):
@@ -349,7 +463,7 @@ def test_targets_are_mapped_by_name():
     assert faces.targets_for(("happiness", "fear", "sadness")).tolist() == [2, 0, 1]
     with pytest.raises(LabelError):
         faces.targets_for(("happy", "fear", "calm"))
-    with pytest.raises(DataError, match="0 to 2"):
+    with pytest.raises(DataError, match="0 to 2, got 3"):
         FaceDataset(images, torch.tensor([0, 1, 3]), labels=faces.labels, name="x")
     with pytest.raises(ArgumentError, match="split must be"):
         FaceDataset(images, torch.zeros(3), labels=faces.labels, name="x", split="PrivateTest")
@@ -448,7 +562,202 @@ def test_what_a_folder_leaves_out_is_told(tmp_path: Path, caplog):
     (tmp_path / "calm/dangling.png").symlink_to(tmp_path / "nowhere.png")
     face.save(tmp_path / "stray.png")
     assert len(ImageFolder(tmp_path)) == 2
-    assert "left out 1 .heic, 1 .png, 1 outside of the classes' folders" in caplog.text
+    assert (
+        "left out 1 .heic, 1 outside of the classes' folders, files without an image: 2 ("
+        in caplog.text
+    )
+    assert ": 2 ('dangling.png', 'notes.txt')" in caplog.text
+
+
+SYSTEM = ("@eaDir", "$RECYCLE.BIN", ".ipynb_checkpoints", "__MACOSX", "Thumbs", "#recycle")
+
+
+def test_folders_of_systems_are_no_classes(tmp_path: Path, caplog):
+    face = Image.new("L", (48, 48), 90)
+    for folder in ("calm", "tense", *SYSTEM, *(f"calm/{name}" for name in SYSTEM)):
+        (tmp_path / folder).mkdir(parents=True)
+        face.save(tmp_path / folder / "0.png")
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / "calm" / name).touch()
+    faces = ImageFolder(tmp_path)
+    assert (faces.labels, len(faces), caplog.text) == (("calm", "tense"), 2, "")
+    assert [p.name for p in fer_zoo.data.image_files(tmp_path)] == ["0.png"] * 2
+    kaggle = write_folders(tmp_path / "kaggle")
+    (kaggle / "train" / "@eaDir").mkdir()
+    face.save(kaggle / "train" / "@eaDir" / "0.png")
+    assert len(FER2013(kaggle)) == 16
+
+
+def test_images_are_known_by_their_content(tmp_path: Path, caplog):
+    """Whatever they are called; what is none is counted and named."""
+    face = Image.fromarray(IMAGES[0])
+    (tmp_path / "calm").mkdir()
+    for name, form in (
+        ("a.mpo", "mpo"), ("b.apng", "png"), ("c.jpg_large", "jpeg"), ("no_suffix", "png"),
+        ("d.download", "webp"), ("e.tmp", "bmp"),
+    ):  # fmt: skip
+        face.save(tmp_path / "calm" / name, form)
+    files = fer_zoo.data.image_files(tmp_path)
+    assert len(files) == len(ImageFolder(tmp_path)) == 6
+    assert caplog.text == ""
+    face.save(tmp_path / "calm" / "f.ico")
+    texts = {"notes.txt": "P6 is no image", "Python": "Py", "a.npy": "BM", "x.db": "\0" * 40}
+    for name, text in texts.items():
+        (tmp_path / "calm" / name).write_text(text)
+    assert fer_zoo.data.image_files(tmp_path) == files
+    said = "left out 1 .ico, files without an image: 4 ('Python', 'a.npy', 'notes.txt', 'x.db')"
+    assert said in caplog.text
+    caplog.clear()
+    for n in range(6):
+        (tmp_path / "calm" / f"{n}\x1b[31m.txt").touch()
+    assert len(ImageFolder(tmp_path)) == 6
+    assert "files without an image: 10 (" in caplog.text
+    assert ", ...)" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+def test_linked_folders_are_followed_and_loops_end(tmp_path: Path, caplog):
+    face, real = Image.new("L", (48, 48), 90), tmp_path / "real"
+    for folder in (tmp_path / "mine/calm", tmp_path / "mine/tense", real / "deep"):
+        folder.mkdir(parents=True)
+        face.save(folder / "0.png")
+    face.save(real / "1.png")
+    (tmp_path / "mine/calm/more").symlink_to(real)
+    (real / "up").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine/tense/2.png").symlink_to(real / "1.png")
+    faces = ImageFolder(tmp_path / "mine")
+    assert faces.counts == {"calm": 3, "tense": 2}
+    shown = [path.relative_to(tmp_path / "mine").as_posix() for path in faces.files]
+    assert shown == [
+        "calm/0.png", "calm/more/1.png", "calm/more/deep/0.png", "tense/0.png", "tense/2.png"
+    ]  # fmt: skip
+    assert "links to folders read already: 1 (" in caplog.text
+    assert fer_zoo.data.image_files(tmp_path / "mine") == faces.files
+    (tmp_path / "linked").symlink_to(tmp_path / "mine")
+    assert ImageFolder(tmp_path / "linked").counts == faces.counts
+
+
+def test_a_folder_without_permission_is_told(tmp_path: Path, monkeypatch, caplog):
+    """By a stand-in, for those who may read everything."""
+    for folder in ("calm", "calm/closed", "tense"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / folder / "0.png")
+    real = os.listdir
+
+    def listdir(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    said = r"folders without permission: 1 \('.*calm/closed'\)"
+    assert len(ImageFolder(tmp_path)) == 2
+    assert re.search(said, caplog.text)
+    done = run("predict", tmp_path, "--model", "resnet18_025", "--json", code=1)
+    assert len(done.stdout.splitlines()) == 2
+    assert re.search(said, done.stderr)
+    (tmp_path / "calm/0.png").unlink()
+    with pytest.raises(DataError, match=rf"no image in \['calm'\]; left out {said}"):
+        ImageFolder(tmp_path)
+    with pytest.raises(InputError, match=f"no image in .*left out {said}"):
+        fer_zoo.data.image_files(tmp_path / "calm")
+    with pytest.raises(DataError, match="closed may not be read"):
+        ImageFolder(tmp_path / "calm" / "closed")
+
+
+LAYOUTS = {
+    "splits": (
+        ("training/happy", "training/sad", "testing/happy", "testing/sad"),
+        r"holds splits, \['testing', 'training'\], not classes: pass one, '.*testing'",
+    ),
+    "one split": (("Train/calm", "Train/tense"), r"not classes: pass one, '.*Train'"),
+    "splits and more": (
+        ("train/calm", "train/tense", "labels"),
+        r"splits, \['train'\], not classes: pass one, '.*train'",
+    ),
+    "FER+": (
+        ("FER2013Train", "FER2013Valid", "FER2013Test"),
+        "holds splits, .*not classes: each class needs a folder of its own in them",
+    ),
+    "persons": (
+        ("anna/happy", "anna/sad", "ben/happy", "ben/sad"),
+        r"folders of classes, \['happy', 'sad'\]: pass one, '.*anna', or let .*: '.*happy/anna'",
+    ),
+    "persons, some images beside": (
+        ("anna/Joy", "anna", "ben/Joy"),
+        r"folders of classes, \['Joy'\]: pass one, '.*anna'",
+    ),
+    "one too high": (("faces/calm", "faces/tense"), r"folders of classes, .*pass one, '.*faces'"),
+}
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_folders_that_are_no_classes_are_told_with_what_to_pass(tmp_path: Path, kind):
+    folders, says = LAYOUTS[kind]
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / folder / "0.png")
+    with pytest.raises(DataError, match=says):
+        ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize("folders", [("calm/anna", "calm/ben", "tense/anna"), ("p1/x", "p2/y")])
+def test_folders_that_may_be_persons_are_told(tmp_path: Path, folders, caplog):
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / folder / "0.png")
+    first, second = sorted({folder.split("/")[0] for folder in folders})
+    assert ImageFolder(tmp_path).labels == (first, second)
+    assert f"they are the classes: ['{first}', '{second}']; if they are persons" in caplog.text
+    caplog.clear()
+    for old, new in ((first, "happy"), (second, "sad")):
+        (tmp_path / old).rename(tmp_path / new)
+    assert ImageFolder(tmp_path).labels == ("happy", "sad")
+    assert caplog.text == ""
+
+
+def test_official_names_count_among_official_classes_alone(tmp_path: Path):
+    for name in ("calm/Training_1.png", "tense/PublicTest_2.png", "tense/training_3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name)
+    assert ImageFolder(tmp_path).split is None
+    for old, new in (("calm", "happy"), ("tense", "Sadness")):
+        (tmp_path / old).rename(tmp_path / new)
+    with pytest.raises(DataError, match="mixes files of FER2013's splits"):
+        ImageFolder(tmp_path)
+
+
+def test_names_in_every_writing_are_classes(tmp_path: Path):
+    """Composed and decomposed are one class; what is no UTF-8 is written with escapes."""
+    composed, decomposed = "fr\u00f6hlich", "fro\u0308hlich"
+    for name in (composed, decomposed, os.fsdecode(b"m\xfcde")):
+        (tmp_path / name).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    faces = ImageFolder(tmp_path)
+    assert faces.counts == {composed: 2, r"m\xfcde": 1}
+    assert "".join(faces.labels).encode()
+    labels = (decomposed, r"m\xfcde")
+    assert FaceDataset(
+        faces.images, faces.targets, labels=labels, name="x"
+    ).targets_for(faces.labels).tolist() == faces.targets.tolist()  # fmt: skip
+    with pytest.raises(LabelError, match="the same class"):
+        fer_zoo.labels.check_labels([composed, decomposed])
+
+
+def test_reports_are_written_of_names_that_are_not_utf8(tmp_path: Path):
+    """One of two equal faces under different names is a mistake, whose file is named."""
+    root = tmp_path / os.fsdecode(b"donn\xe9es")
+    for name in (b"caf\xe9", b"th\xe9"):
+        (root / os.fsdecode(name)).mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(root / os.fsdecode(name) / "0.png")
+    faces = ImageFolder(root)
+    model = fer_zoo.create("test_tiny", num_classes=2).eval()
+    model.labels = faces.labels
+    card = fer_zoo.evaluation.write_report(tmp_path, fer_zoo.evaluation.measure(model, faces))
+    assert r"donn\xe9es" in card.read_text("utf-8")
+    assert r"\xe9" in (tmp_path / "errors.csv").read_text("utf-8")
+    run("data", "report", root, "--output", tmp_path / "data")
+    assert r"caf\xe9/0.png" in (tmp_path / "data" / "report.md").read_text("utf-8")
 
 
 def test_the_folder_above_ones_own_classes_says_which_to_pass(tmp_path: Path):

@@ -213,6 +213,7 @@ def test_the_report_is_one_folder(labelled, tmp_path: Path):
     faces = noise(60)
     labelled.temperature = {"fer40_center": 1.3}
     report = measure(labelled, faces)
+    write_report(tmp_path, report)
     (tmp_path / "robustness.png").write_bytes(b"of an earlier report")
     card = write_report(tmp_path, report, command="fer-zoo evaluate it").read_text()
     files = {path.name for path in tmp_path.iterdir()}

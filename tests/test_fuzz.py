@@ -247,6 +247,26 @@ def test_a_damaged_repository_never_loads_other_numbers(tmp_path: Path):
     print(f"\n{run(case, kinds)} damaged repositories")
 
 
+def test_a_damaged_onnx_file_is_refused_or_opened_at_once(tmp_path: Path, capfd):
+    """Without a word but the error's; nothing of the file is run."""
+    from test_onnx_file import program
+
+    path, content = tmp_path / "m.onnx", program().SerializeToString()
+
+    def case(mutate) -> None:
+        path.write_bytes(mutate(content))
+        began = time.process_time()
+        try:
+            assert fer_zoo.Predictor(path).labels
+        except FerZooError as error:
+            check_told(error, path)
+        assert time.process_time() - began < 5
+
+    count = run(case, mutations())
+    assert capfd.readouterr() == ("", "")
+    print(f"\n{count} damaged .onnx files")
+
+
 class Anything:
     """A digest that equals any other."""
 

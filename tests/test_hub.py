@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from conftest import ROOT, cli, in_this_process
 from fer_zoo.errors import CheckpointError, HubError, WeightsError
 from fer_zoo.evidence import Evidence
 from fer_zoo.weights import hub as hub_module
+from fer_zoo.weights.reading import MAX_HEADER
 from fer_zoo.weights.records import WEIGHTS, WeightsRecord
 from hub_server import Hub
 
@@ -448,7 +450,106 @@ def test_another_commit_than_asked_for_is_refused(hub: Hub, pushed: str):
         load(hub, pushed)
 
 
+def test_a_revision_is_a_name_and_never_a_path(hub: Hub, pushed: str, tiny, monkeypatch):
+    """The client writes a commit's hash into the file that a revision names."""
+    bad = "/etc/passwd //x ../x a/../b a//b a/ .x a/.git ~/x a\\b C:/x a..b".split()
+    for revision in ["", *bad]:
+        with pytest.raises(fer_zoo.errors.ArgumentError, match="is no commit, tag or branch"):
+            load(hub, f"hf-hub:me/tiny@{revision}")
+    assert hub.log == []
+    repo = hub.repos["me/tiny"]
+    for revision in ("v1.0", "refs/pr/1", "a/b-c_d", "-x"):
+        repo.refs[revision] = repo.refs["main"]
+        assert same(load(hub, f"hf-hub:me/tiny@{revision}"), tiny)
+
+
+def test_a_commit_that_is_a_path_writes_nowhere(hub: Hub, pushed: str, cache: Path, tmp_path: Path):
+    repo, out = hub.repos["me/tiny"], str(tmp_path / "out" / "x")
+    for commit in ("../../../../out/x", out):
+        repo.at = lambda revision, commit=commit: commit
+        repo.commits[commit] = repo.commits[pushed.partition("@")[2]]
+        with pytest.raises(HubError):
+            load(hub)
+    assert not (tmp_path / "out").exists()
+
+
+def test_sizes_are_asked_first(hub: Hub, pushed: str, tiny, cache: Path, monkeypatch):
+    """Nothing is downloaded of a file that no model has."""
+    repo = hub.repos["me/tiny"]
+    files = repo.commits[repo.refs["main"]]
+    repo.commit({**files, "config.json": bytes(MAX_HEADER + 1)}, "large")
+    with pytest.raises(HubError, match=r"config.json has 4,194,305 bytes, and 4,194,304 are all"):
+        load(hub, "hf-hub:me/tiny@large")
+    monkeypatch.setitem(hub_module.LARGEST, "model.safetensors", 10**6)
+    with pytest.raises(HubError, match=r"model.safetensors has [\d,]+ bytes, and 1,000,000 are"):
+        load(hub)
+    assert hub.gets("/cdn/") == []
+    assert weights_in(cache) == []
+
+
+@pytest.mark.parametrize(("method", "path"), [("HEAD", "config.json"), ("GET", "/cdn/")])
+def test_a_load_ends_in_time(hub: Hub, pushed: str, tiny, monkeypatch, method, path):
+    """Whatever the client waits for; what the server sends later does no harm."""
+    monkeypatch.setenv("FER_ZOO_HUB_TIMEOUT", "0.5")
+    done = threading.Event()
+    hub.fail(method, path, before=lambda: done.wait(60))
+    began = time.monotonic()
+    with pytest.raises(HubError, match=r"not loaded in 0.5 s: .* FER_ZOO_HUB_TIMEOUT to more"):
+        load(hub)
+    assert time.monotonic() - began < 30
+    done.set()
+    monkeypatch.setenv("FER_ZOO_HUB_TIMEOUT", "300")
+    assert same(load(hub), tiny)
+    monkeypatch.setenv("FER_ZOO_HUB_TIMEOUT", "soon")
+    with pytest.raises(fer_zoo.errors.ArgumentError, match="is a number of seconds, got 'soon'"):
+        load(hub)
+
+
+@pytest.mark.slow
+def test_a_password_in_the_endpoint_is_not_told(hub: Hub, pushed: str):
+    """Neither by the client's log of its retries, nor by our error."""
+    for status in (503, 404):
+        hub.failures.clear()
+        hub.fail("HEAD", "config.json", times=999, status=status)
+        done = subprocess.run(
+            cli("info", "hf-hub:me/tiny"),
+            capture_output=True,
+            text=True,
+            env=os.environ
+            | {"HF_ENDPOINT": hub.url.replace("//", "//me:PASSWORD@"), "FER_ZOO_HUB_TIMEOUT": "5"},
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("fer-zoo: hf-hub:me/tiny")
+        assert "PASSWORD" not in done.stdout + done.stderr
+
+
 # The cache
+
+
+def test_pins_hold_against_the_cache(hub: Hub, pushed: str, tiny, cache: Path):
+    """A commit against damage; a sha256 against whoever can write there, too."""
+    sha256 = next(iter(hub.blobs))
+    for name, says in (
+        ("config.json", "is not the file that"),
+        ("model.safetensors", "is not the"),
+    ):
+        assert same(load(hub, pushed), tiny)
+        [link] = cache.rglob(f"snapshots/*/{name}")
+        blob = link.resolve()
+        blob.write_bytes(flipped(blob.read_bytes()))
+        with pytest.raises(WeightsError, match=says):
+            load(hub, pushed)
+    other = fer_zoo.create("test_tiny").eval()
+    fer_zoo.push_to_hub(other, "me/other", endpoint=hub.url, token="writer")
+    assert same(load(hub, pushed), tiny)
+    load(hub, "hf-hub:me/other")
+    for theirs in cache.glob("models--me--other/snapshots/*/*"):
+        [link] = cache.glob(f"models--me--tiny/snapshots/*/{theirs.name}")
+        link.unlink()
+        link.symlink_to(theirs.resolve())
+    assert same(load(hub, pushed), other)
+    with pytest.raises(WeightsError, match=f"is not the recorded {sha256}"):
+        load(hub, f"{pushed}#sha256={sha256}")
 
 
 def test_a_cached_revision_needs_no_network(hub: Hub, pushed: str, tiny, no_sleep):

@@ -329,13 +329,78 @@ def test_one_unusable_image_never_stops_the_batch(labelled, tmp_path: Path, mode
     Image.fromarray(FACE).save(whole)
     (tmp_path / "half.png").write_bytes(whole.read_bytes()[:900])
     half = Image.open(tmp_path / "half.png")
-    odd = Image.new(mode, (48, 48))
+    odd = Image.merge(mode, [Image.fromarray(FACE)] * len(Image.new(mode, (1, 1)).getbands()))
     found = fer_zoo.Predictor(labelled)([half, odd, np.zeros(3), FACE, object()])
     assert "cannot be read" in found[0].error
     assert (found[1].error is not None) == (mode == "LAB")
     assert found[3].label in labelled.labels
     assert found[4].error is not None
     half.close()
+
+
+def checkered(spread: float) -> np.ndarray:
+    """Return gray levels around 100 whose standard deviation is `spread`."""
+    return (100 + spread * (-1) ** np.indices((48, 48)).sum(0)) / 255
+
+
+NOTHING = {
+    "black": np.zeros((48, 48), np.uint8),
+    "white, in colour": np.full((90, 70, 3), 255, np.uint8),
+    "a file of one gray": b"",
+    "nearly one gray": checkered(0.4),
+    "seen outside of the square alone": np.hstack([FACE, np.zeros((48, 96), np.uint8), FACE]),
+    "1x1": np.full((1, 1), 9, np.uint8),
+    "5x5": FACE[:5, :5],
+    "9 px wide": FACE[:, :9],
+    "a tensor of 9 rows": torch.from_numpy(FACE)[None, :9],
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_where_there_is_nothing_to_see_there_is_no_label(labelled, tmp_path: Path, name):
+    image = NOTHING[name]
+    if isinstance(image, bytes):
+        image = tmp_path / "gray.jpg"
+        Image.new("RGB", (60, 60), (90, 90, 90)).save(image)
+    predict = fer_zoo.Predictor(labelled)
+    says = r"shows nothing: gray levels" if "px" not in name else r"px; a face has 10 px at least"
+    says = says if name not in ("1x1", "5x5", "a tensor of 9 rows") else r"x\d px; a face has 10 px"
+    with pytest.raises(InputError, match=says):
+        predict(image)
+    before, none, after = predict([FACE, image, FACE])
+    assert re.search(says, none.error)
+    assert (none.label, none.probability, none.probabilities) == (None, None, {})
+    assert before.label == after.label == predict(FACE).label
+    if isinstance(image, Path):
+        assert none.source == str(image)
+        assert none.error.startswith(f"{image}: ")
+        assert "gray.jpg: shows nothing" in run("predict", image, code=1).stderr
+
+
+def test_nothing_to_see_is_the_data_reports_rule(labelled):
+    """A standard deviation of the gray levels below 1, and of no face more."""
+    predict, levels = fer_zoo.Predictor(labelled), torch.full((48, 48), 100, dtype=torch.uint8)
+    for shown in (24, 25, 26):  # rows of 102 between those of 100: 1.0 where they are 24
+        levels[:shown] = 102
+        blank = np.std(levels.numpy()) < fer_zoo.data.report.BLANK
+        assert (predict([levels])[0].error is not None) == blank
+    assert blank
+    assert predict(checkered(1.1)).label in labelled.labels
+
+
+def test_extremes_in_a_list_are_errors_and_the_rest_goes_on(labelled, tmp_path: Path):
+    Image.fromarray(FACE).save(tmp_path / "good.png")
+    Image.new("L", (600_000, 1)).save(tmp_path / "line.png")
+    Image.fromarray(FACE.astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(FACE).save(tmp_path / "eps.png", "eps")
+    os.mkfifo(tmp_path / "pipe.png")
+    names = ("good", "line", "deep", "eps", "pipe", "good")
+    found = fer_zoo.Predictor(labelled)([tmp_path / f"{name}.png" for name in names])
+    assert [p.error is None for p in found] == [True, *[False] * 4, True]
+    assert found[0].probabilities == found[5].probabilities
+    photos = fer_zoo.PhotoPredictor(labelled, detector=lambda rgb: [(0, 0, 48, 48)])
+    found = photos([tmp_path / f"{name}.png" for name in names])
+    assert [len(photo.faces) for photo in found] == [1, 0, 0, 0, 0, 1]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import fer_zoo
-from conftest import ROOT, stripes
+from conftest import ROOT, ramp, stripes
 from test_report import planted, write_csv
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not the official FER2013")
@@ -64,7 +64,7 @@ def test_deployment():
     whole = names["predict"](ROOT / "examples/faces/drawn_sad.png")
     assert asyncio.run(names["of_upload"](Upload())).probabilities == whole.probabilities
     assert names["of_request"](Upload()).probabilities == whole.probabilities
-    frames = (np.full((48, 48, 3), level, np.uint8) for level in (9, 99))
+    frames = (np.dstack([ramp(level)] * 3) for level in (9, 99))
     assert [p.error for p in names["of_camera"](frames)] == [None, None]
 
 

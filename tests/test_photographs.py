@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 import fer_zoo
 from conftest import ROOT, cli, in_this_process
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
-from fer_zoo.inference import Photo, crop_faces, detector as detectors, photographs
+from fer_zoo.inference import Photo, crop_faces, crops, detector as detectors, photographs
 from fer_zoo.transforms import to_gray
 
 FACES = ROOT / "examples/faces"
@@ -101,15 +101,14 @@ def test_many_photographs_keep_their_order_and_their_faces(predict, tmp_path: Pa
 
 def test_a_box_over_the_border_repeats_the_last_pixels():
     image = torch.arange(100, dtype=torch.uint8).reshape(1, 10, 10)
-    (crop,) = crop_faces(image, lambda rgb: [(-2, 7, 3, 12)])
-    assert crop.box == (-2, 7, 3, 12)
-    assert crop.face[0].tolist() == [
-        [70, 70, 70, 71, 72],
-        [80, 80, 80, 81, 82],
-        [90, 90, 90, 91, 92],
-        [90, 90, 90, 91, 92],
-        [90, 90, 90, 91, 92],
+    (crop,) = crop_faces(image, lambda rgb: [(-7, 7, 3, 17)])
+    assert crop.box == (-7, 7, 3, 17)
+    assert crop.face[0, :4].tolist() == [
+        [70] * 7 + [70, 71, 72],
+        [80] * 7 + [80, 81, 82],
+        *[[90] * 7 + [90, 91, 92]] * 2,
     ]
+    assert crop.face[0, 4:].tolist() == [crop.face[0, 3].tolist()] * 6
 
 
 def test_a_face_at_the_border_of_the_photograph_is_found(predict):
@@ -220,7 +219,7 @@ def test_no_box_in_any_form_is_no_face(boxes):
         [7],
         [(5, 5, 5, 9)],
         [(0, 0, float("nan"), 9)],
-        [(-9, 0, 0, 9)],
+        [(-19, 0, 0, 19)],
         [(9, 9, 3, 3)],
         [(-1e5, -1e5, 1e5, 1e5)],
         [(0, 0, 1e19, 1e19)],
@@ -243,6 +242,36 @@ def test_what_is_no_box_is_refused(boxes):
 def test_a_fifth_number_may_be_a_score_and_is_refused(box):
     with pytest.raises(ArgumentError, match=r"keep the first four, box\[:4\].*'roll': degrees"):
         crop_faces(photograph(), lambda rgb: np.array([box]))
+
+
+@pytest.mark.parametrize(
+    "box", [(0.2, 0.3, 0.5, 0.6), (0, 0, 1, 1), (-0.04, 0.1, 0.9, 1.1), (0.99, 0.99, 1.0, 1.0)]
+)
+def test_shares_of_the_photograph_are_refused_with_how_to_scale_them(box):
+    """As mediapipe and YOLO give them; a crop of one pixel would be labelled."""
+    with pytest.raises(ArgumentError, match=r"shares .*: multiply left and right by its width"):
+        crop_faces(photograph(), lambda rgb: [box])
+    (photo,) = fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: [box])([photograph()])
+    assert "shares of the photograph" in photo.error
+
+
+def test_a_box_under_ten_pixels_is_no_face():
+    boxes = [(0, 0, 9, 9), (100, 100, 101, 101), (0, 0, 2, 2), (50, 50, 60, 59), (50, 50, 60, 60)]
+    found = crop_faces(photograph(), lambda rgb: boxes, margin=1)
+    assert [crop.box for crop in found] == [(40, 40, 70, 70)]
+
+
+def test_a_crop_that_shows_nothing_has_an_error_of_its_own(tmp_path: Path):
+    photograph(("drawn_happy.png", 40, 60, 150)).save(tmp_path / "a.png")
+    boxes = [(300, 200, 400, 300), (40, 60, 190, 210)]
+    predict = fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: boxes)
+    photo = predict(tmp_path / "a.png")
+    wall, face = photo.faces
+    assert (photo.error, face.error, face.label) == (None, None, "happy")
+    assert (wall.label, wall.probabilities, wall.box) == (None, {}, boxes[0])
+    assert "a.png: shows nothing" in wall.error
+    rows = fer_zoo.inference.Photos([photo]).to_dicts()
+    assert [row["label"] for row in rows] == [None, "happy"]
 
 
 def test_a_box_up_to_twice_the_photograph_is_cut():
@@ -337,7 +366,7 @@ def test_what_is_no_image_is_one_error_among_faces(predict):
 
 def test_a_file_of_ambiguous_depth_is_refused_by_its_name(tmp_path: Path):
     Image.fromarray(np.full((9, 9), 200, np.int32)).save(tmp_path / "deep.tif")
-    with pytest.raises(InputError, match=r"deep.tif: 32-bit pixels .* may be 8 or 16 bits"):
+    with pytest.raises(InputError, match=r"deep.tif: 16 bits that go up to 200 may be 8, 10"):
         crop_faces(tmp_path / "deep.tif", lambda rgb: [])
 
 
@@ -350,6 +379,24 @@ def test_what_pillow_thinks_too_large_is_read_or_the_error_says_what_to_do(monke
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
     with pytest.raises(InputError, match=r"large.png: .* set PIL.Image.MAX_IMAGE_PIXELS = None"):
         predict(path)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_more_pixels_than_a_photograph_may_have_are_not_decoded(monkeypatch, tmp_path: Path, deep):
+    path, pixels = tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (50, 60))
+    Image.fromarray((257 * pixels).astype(np.uint16) if deep else pixels.astype(np.uint8)).save(
+        path
+    )
+    most = 6000 if deep else 3000
+    monkeypatch.setattr(crops, "MOST_PIXELS", most - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+        with pytest.raises(InputError, match=r"a.png: 60x50 px.*raise .*crops.MOST_PIXELS"):
+            crop_faces(path, lambda rgb: [])
+        (photo,) = fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: [])([path])
+        assert "crops.MOST_PIXELS" in photo.error
+    monkeypatch.setattr(crops, "MOST_PIXELS", most)
+    assert crop_faces(path, lambda rgb: []) == []
 
 
 def test_what_is_read_ahead_is_bounded_by_pixels_and_by_number(monkeypatch):
@@ -388,8 +435,14 @@ def test_a_photograph_costs_what_the_comment_says(tmp_path: Path):
 
 
 def test_contradicting_arguments_are_refused():
-    with pytest.raises(ArgumentError, match="must be callable"):
-        fer_zoo.PhotoPredictor(NAME, detector="opencv")
+    for make in (
+        lambda detector: fer_zoo.PhotoPredictor(NAME, detector=detector),
+        lambda detector: crop_faces(photograph(), detector),
+    ):
+        with pytest.raises(ArgumentError, match="must be callable"):
+            make("opencv")
+        with pytest.raises(ArgumentError, match=r"must be callable.*pass FaceDetector\(\)"):
+            make(fer_zoo.FaceDetector)
     with pytest.raises(ArgumentError, match="longest_side"):
         fer_zoo.FaceDetector(longest_side=3)
 

@@ -6,12 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 import fer_zoo
-from conftest import ROOT
+from conftest import ROOT, ramp
 from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
 
 PROGRAM = '''
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 import fer_zoo
 
-FACES = [np.full((48, 48), 9 * n, np.uint8) for n in range(20)]
+FACES = [np.tile(np.arange(48, dtype=np.uint8), (48, 1)) + 9 * n for n in range(20)]
 
 
 def ask(predict):
@@ -106,7 +105,7 @@ def test_machine_code_runs_only_with_leave_and_then_everywhere(tmp_path: Path):
     with pytest.raises(ArgumentError, match=r"machine code.*allow_code=True.*#sha256="):
         fer_zoo.Predictor(path)
     pin = hashlib.sha256(path.read_bytes()).hexdigest()
-    face = torch.from_numpy(np.full((1, 48, 48), 99, np.uint8))
+    face = torch.from_numpy(ramp(99)[None])
     own = fer_zoo.inference.predict_scores(model, face).softmax(1)[0].tolist()
     for predict in (
         fer_zoo.Predictor(path, allow_code=True),

@@ -1,6 +1,8 @@
 """The data report finds what was planted, names it, and finds nothing else."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from torchvision.transforms.v2 import functional
 import fer_zoo
 from conftest import cli, in_this_process
 from fer_zoo.cli import main
+from fer_zoo.cli.data import OWN
 from fer_zoo.data import FER2013, report as module
 from fer_zoo.data.ferplus import COLUMNS
 from fer_zoo.data.report import Face, data_report
@@ -213,8 +216,6 @@ def test_json_and_markdown_name_the_rows(root: Path):
 
 def test_the_command_writes_whole_files(root: Path, tmp_path: Path):
     output = tmp_path / "out"
-    output.mkdir()
-    (output / "conflicts.png").write_bytes(b"of an earlier report")
     done = run("data", "report", root, "--output", output)
     assert "Faces that another split holds too" in done.stdout
     sheets = ["conflicts.png", "constant.png", "near_across_splits.png", "non_faces.png"]
@@ -222,6 +223,10 @@ def test_the_command_writes_whole_files(root: Path, tmp_path: Path):
     for name in sheets:
         with Image.open(output / name) as image:
             assert image.width > 100
+    (output / "conflicts.png").write_bytes(b"of an earlier report")
+    run("data", "report", root, "--output", output)
+    with Image.open(output / "conflicts.png") as image:
+        assert image.width > 100
     printed = run("data", "report", root, "--json")
     assert json.loads(printed.stdout) == json.loads((output / "report.json").read_text())
 
@@ -230,11 +235,45 @@ def test_sheets_of_what_is_gone_are_removed(tmp_path: Path):
     images, targets = pictures(ROWS)[:, :48, :48], np.zeros(ROWS, int)
     clean = data_report(write_csv(tmp_path / "fer2013.csv", images, targets), progress=False)
     output = tmp_path / "out"
-    output.mkdir()
+    run("data", "report", tmp_path / "fer2013.csv", "--output", output)
     (output / "constant.png").write_bytes(b"of an earlier report")
     assert not clean.tables().keys() & {"Exact duplicates", "Near duplicates"}
     run("data", "report", tmp_path / "fer2013.csv", "--output", output)
     assert sorted(p.name for p in output.iterdir()) == ["report.json", "report.md"]
+
+
+def test_files_of_others_are_never_written_over(tmp_path: Path, monkeypatch):
+    """Told before the work; a report of ours, even half of one, is replaced."""
+    root = write_csv(tmp_path / "fer2013.csv", pictures(ROWS)[:, :48, :48], np.zeros(ROWS, int))
+    output = tmp_path / "out"
+    found = data_report(root, progress=False)
+    monkeypatch.setattr("fer_zoo.cli.data.data_report", None)
+    assert {f"{name}.png" for name in found.worst()} == {n for n in OWN if n.endswith("png")}
+    for name in OWN:
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        (output / name).write_text('{"mine": 1}')
+        with pytest.raises(ArgumentError, match=rf"{name} would be written over.*another folder"):
+            run("data", "report", root, "--output", output)
+        assert [(p.name, p.read_text()) for p in output.iterdir()] == [(name, '{"mine": 1}')]
+
+
+ODD = "<script>x</script>"
+
+
+def test_names_of_others_are_text_in_a_report(tmp_path: Path):
+    """In no form are they HTML, links or lines, and one that is not UTF-8 is no error."""
+    for folder, k in ((f"{ODD.replace('/', '')}", 0), (os.fsdecode(b"caf\xe9"), 1)):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        for name in ("a|b](javascript:x).png", os.fsdecode(b"\xff$\\frac{.png")):
+            Image.fromarray(pictures(2)[k, :48, :48]).save(tmp_path / "mine" / folder / name)
+    done = run("data", "report", tmp_path / "mine", "--output", tmp_path / "out")
+    assert done.exit_code == 0
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "<" not in text
+    assert "](" not in text
+    assert "caf\\udce9" in text
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["near_bits"] == 8
 
 
 def test_errors_say_what_to_do(root: Path, tmp_path: Path, monkeypatch):

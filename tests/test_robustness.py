@@ -71,6 +71,23 @@ def test_other_sizes_are_corrupted_alike(name, faces):
     assert CORRUPTIONS[name](faces[:0], 1).shape == (0, 48, 48)
 
 
+@pytest.mark.parametrize(("name", "wide", "row"), [("eyes", 36, 17), ("mouth", 26, 38)])
+@pytest.mark.parametrize(("severity", "high"), [*enumerate((4, 7, 10, 13, 16), 1)])
+def test_bars_are_as_high_and_as_wide_as_documented(name, wide, row, severity, high):
+    """About the row and column 24, to half a pixel; twice as large in faces twice as large."""
+    corruption = CORRUPTIONS[f"occlude_{name}"]
+    assert corruption.severities[severity - 1] == high
+    for times in (1, 2, 3):
+        ramp = torch.arange(48 * times).repeat(48 * times, 1)
+        face = (3 * (ramp % 2) + 100 * (ramp < 24 * times)).byte()[None]
+        changed = corruption(face, severity)[0] != face[0]
+        rows, columns = changed.any(1).nonzero()[:, 0], changed.any(0).nonzero()[:, 0]
+        assert (len(rows), len(columns)) == (high * times, wide * times)
+        assert changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert abs(float(rows.double().mean()) + 0.5 - row * times) <= 0.5
+        assert float(columns.double().mean()) + 0.5 == 24 * times
+
+
 def test_bars_cover_what_they_say(faces):
     """Rows 12 to 21 and columns 6 to 41 are the eyes; the rest stays."""
     changed = (CORRUPTIONS["occlude_eyes"](faces, 3) != faces).any(0)

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from copy import deepcopy
@@ -670,3 +672,52 @@ def test_the_main_job_on_real_faces(fer2013_root: Path, tmp_path: Path):
     Image.fromarray(faces.images[0].numpy()).save(tmp_path / "face.png")
     row = json.loads(run("predict", tmp_path / "face.png", "--model", output, "--json"))
     assert row["label"] in faces.labels
+
+
+def quick(output: Path, **changes: object) -> fer_zoo.training.TrainResult:
+    options = QUICK | {"epochs": 2, "validation": stripes(9, seed=1), "output": output} | changes
+    return fer_zoo.train("plain_test", stripes(24), **options)
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path: Path, monkeypatch):
+    """The second is told who has it; nothing is left that would block the next one."""
+    said = []
+
+    def second(*_):
+        with pytest.raises(TrainingError, match="wait for it, or use another") as caught:
+            quick(tmp_path)
+        said.append(str(caught.value))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fer_zoo.training.run.Run._epoch", second)
+        with pytest.raises(KeyboardInterrupt):
+            quick(tmp_path)
+    assert said[0].startswith(f"process {os.getpid()} on {socket.gethostname()} works in")
+    assert len(quick(tmp_path).history) == 2
+
+
+def test_a_run_killed_between_the_files_of_its_first_epoch_goes_on(tmp_path: Path, monkeypatch):
+    """And leaves nothing half written behind; what is of another run still stops it."""
+    plain = quick(tmp_path / "plain")
+
+    def killed(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fer_zoo.training.run.write_checkpoint", killed)
+        with pytest.raises(MemoryError):
+            quick(tmp_path / "cut")
+    assert sorted(p.name for p in (tmp_path / "cut").glob("*.*")) == [".lock", "best.safetensors"]
+    half = tmp_path / "cut" / ".last.safetensors.0123abcd.safetensors"
+    half.touch()
+    (tmp_path / "cut" / ".notes.txt").touch()
+    with pytest.raises(TrainingError, match=r"no last.safetensors to go on from"):
+        quick(tmp_path / "cut", lr=0.01)
+    quick(tmp_path / "cut")
+    assert not half.exists()
+    assert (tmp_path / "cut" / ".notes.txt").exists()
+    one, other = tensors(tmp_path / "plain"), tensors(tmp_path / "cut")
+    assert all(torch.equal(one[k], other[k]) for k in one)
+    assert history(tmp_path / "cut") == history(tmp_path / "plain")
+    assert plain.best.epoch == fer_zoo.load(tmp_path / "cut").evidence.training.epoch

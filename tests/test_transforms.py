@@ -1,16 +1,23 @@
 """Presets against Pillow and torchvision, and what is accepted as an image."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.transforms import InterpolationMode, functional as TF
 
 import fer_zoo
-from fer_zoo.errors import ArgumentError, InputError
-from fer_zoo.transforms import PRESETS, Augmentation, Preset, to_gray
+from fer_zoo.data import ImageFolder
+from fer_zoo.errors import ArgumentError, DataError, InputError
+from fer_zoo.inference import crop_faces
+from fer_zoo.transforms import PRESETS, Augmentation, Preset, inputs, to_gray
 from fer_zoo.transforms.augment import (
     _turn_matrix,
     augment,
@@ -71,10 +78,140 @@ def test_sixteen_bits_keep_their_depth(tmp_path: Path):
     Image.fromarray(deep).save(path)
     for image in (path, str(path), Image.open(path), Image.fromarray(deep.astype(np.int32))):
         np.testing.assert_allclose(to_gray(image)[0].numpy(), deep / 65535, atol=1e-6)
-    with pytest.raises(InputError, match="may be 8 or 16 bits"):
+    with pytest.raises(InputError, match="may be 8, 10, 12 or 14 bits"):
         to_gray(Image.fromarray(GRAY.astype(np.int32)))
     with pytest.raises(InputError, match="0 to 65535"):
         to_gray(Image.fromarray(np.full((4, 4), 70_000, np.int32)))
+
+
+def write_deep(path: Path, bits: int, colours: int) -> np.ndarray:
+    """Write 16-bit pixels that hold `bits`, and return them."""
+    pixels = RNG.integers(0, 2**bits, (50, 60, colours)).astype(np.uint16)
+    pixels[0, 0] = 2**bits - 1
+    if path.suffix == ".ppm":
+        kind = b"P5" if colours == 1 else b"P6"
+        path.write_bytes(kind + b" 60 50 65535\n" + pixels.astype(">u2").tobytes())
+    else:
+        compression = [cv2.IMWRITE_TIFF_COMPRESSION, 5 if path.stem == "lzw" else 1]
+        options = compression if path.suffix == ".tif" else []
+        assert cv2.imwrite(str(path), pixels[..., ::-1], options)
+    return pixels
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "lzw.tif", "a.ppm"])
+def test_sixteen_bits_that_may_be_fewer_are_refused(name, colours, tmp_path: Path):
+    """Read as they are they would be nearly black: depth, infrared and medical cameras."""
+    path = tmp_path / "calm" / name
+    path.parent.mkdir()
+    for bits in (8, 10, 12, 14):
+        write_deep(path, bits, colours)
+        says = rf"{name}: 16 bits that go up to .* pixels / {2**bits - 1}, or 8 bits"
+        for read in (to_gray, lambda path: crop_faces(path, lambda rgb: [])):
+            with pytest.raises(InputError, match=says):
+                read(path)
+        with Image.open(path) as image, pytest.raises(InputError, match="16 bits that go up to"):
+            to_gray(image)
+        with pytest.raises(DataError, match=rf"(?s)1 of 1 images are unusable.*{says}"):
+            ImageFolder(tmp_path)
+    pixels = write_deep(path, 16, colours) / 65535
+    weights = [1.0] if colours == 1 else [0.299, 0.587, 0.114]
+    found = to_gray(path)
+    found = found / 255 if found.dtype == torch.uint8 else found
+    np.testing.assert_allclose(found[0].numpy(), pixels @ weights, atol=1.5 / 255)
+
+
+def test_blue_alone_is_bright_enough(tmp_path: Path):
+    """Its luma is a tenth: 16 bits are told by the brightest colour."""
+    blue = np.zeros((50, 60, 3), np.uint16)
+    blue[..., 0] = RNG.integers(0, 2**16, (50, 60))  # OpenCV's first colour
+    cv2.imwrite(str(tmp_path / "a.png"), blue)
+    assert to_gray(tmp_path / "a.png").max() > 20
+
+
+@pytest.mark.parametrize("size", [(600_000, 1), (2_000_000, 1), (1, 600_000), (201, 10)])
+def test_what_is_longer_than_any_face_is_refused(size, tmp_path: Path):
+    path = tmp_path / "calm" / "long.png"
+    path.parent.mkdir()
+    Image.new("L", size, 90).save(path)
+    assert path.stat().st_size < 10_000
+    says = rf"{size[0]}x{size[1]} px; one side may be 20 times the other at most"
+    for image in (path, np.zeros(size[::-1], np.uint8), torch.zeros(size[::-1])):
+        for read in (to_gray, lambda image: crop_faces(image, lambda rgb: [])):
+            with pytest.raises(InputError, match=says):
+                read(image)
+    with pytest.raises(DataError, match=rf"(?s)1 of 1 images are unusable.*{says}"):
+        ImageFolder(tmp_path)
+    assert to_gray(np.zeros((10, 200), np.uint8)).shape == (1, 10, 200)
+
+
+def test_more_pixels_than_a_face_has_are_not_decoded(tmp_path: Path, monkeypatch):
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+    monkeypatch.setattr(inputs, "MOST_PIXELS", 2999)
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+        with pytest.raises(InputError, match=r"60x50 px.*PhotoPredictor.*raise .*MOST_PIXELS"):
+            to_gray(tmp_path / "a.png")
+    monkeypatch.setattr(inputs, "MOST_PIXELS", 3000)
+    assert to_gray(tmp_path / "a.png").shape == (1, 50, 60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
+@pytest.mark.slow
+def test_images_made_to_cost_memory_cost_little_and_the_rest_goes_on(tmp_path: Path):
+    """Files of kilobytes: lines of millions of pixels, and squares of 169 megapixels."""
+    Image.fromarray(GRAY).save(tmp_path / "good.png")
+    for size in ((600_000, 1), (2_000_000, 1), (1, 2_000_000)):
+        Image.new("L", size, 90).save(tmp_path / f"{size[0]}.png")
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "huge.png")
+    for n in range(7):
+        (tmp_path / f"huge{n}.png").write_bytes((tmp_path / "huge.png").read_bytes())
+    script = """
+import json, resource, sys, fer_zoo
+predict = fer_zoo.Predictor("resnet18_025")
+predict(sys.argv[1] + "/good.png")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = predict(sys.argv[1])
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([{p.source: p.error for p in found}, (after - before) / 1024]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    errors, megabytes = json.loads(done.stdout)
+    assert [Path(name).name for name, error in errors.items() if error is None] == ["good.png"]
+    assert len(errors) == 12
+    assert megabytes < 100
+
+
+def test_only_listed_formats_are_opened(tmp_path: Path, monkeypatch):
+    """Whatever a file is called: EPS would reach Ghostscript, ICO be decoded before any check."""
+    monkeypatch.setattr(
+        "PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("another program was run")
+    )
+    for form in ("eps", "pcx", "sgi", "ico", "pdf"):
+        Image.fromarray(GRAY).save(tmp_path / "a.png", form)
+        for read in (to_gray, lambda path: crop_faces(path, lambda rgb: [])):
+            with pytest.raises(InputError, match=r"a.png: cannot be read as an image"):
+                read(tmp_path / "a.png")
+    for form in ("png", "bmp", "dib", "gif", "tiff", "webp", "tga", "ppm", "jpeg2000", "mpo"):
+        Image.fromarray(GRAY).save(tmp_path / "a.jpg", form)
+        assert to_gray(tmp_path / "a.jpg").shape == (1, 50, 60)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    for name in "abc":
+        for read in (to_gray, lambda path: crop_faces(path, lambda rgb: [])):
+            with pytest.raises(InputError, match=rf"{name}.png: cannot be read .*not a regular"):
+                read(tmp_path / f"{name}.png")
 
 
 def test_files_palettes_and_rotation(tmp_path: Path):
@@ -129,9 +266,8 @@ def test_truncated_file_is_refused(tmp_path: Path):
 
 def reference_views(image: Image.Image, preset: Preset) -> np.ndarray:
     """The same views by Pillow and torchvision, in uint8."""
-    square = TF.center_crop(
-        TF.resize(image, preset.resize, InterpolationMode.BILINEAR), preset.resize
-    )
+    square = TF.center_crop(image, min(image.size))
+    square = TF.resize(square, preset.resize, InterpolationMode.BILINEAR)
     if preset.views == "tencrop":
         crops = TF.ten_crop(square, preset.size)
     else:

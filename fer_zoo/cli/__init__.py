@@ -2,46 +2,74 @@
 
 import io
 import logging
+import os
 import re
+import signal
 import sys
+import warnings
+from typing import Any
 
 import click
 import torch
+from tqdm import tqdm
 
 # Each adds its commands.
 from fer_zoo.cli import commands, data, evaluation, files, training  # noqa: F401
 from fer_zoo.cli.options import main
-from fer_zoo.cli.show import printable
-from fer_zoo.errors import FerZooError
+from fer_zoo.errors import FerZooError, shown
 from fer_zoo.plugins import load_plugins
 
 __all__ = ["main", "run"]
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: what was finished is kept, as with Ctrl-C."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+class _Log(logging.Handler):
+    """What fer_zoo says, above progress bars; others may tell URLs with secrets in them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] == "fer_zoo":
+            tqdm.write(shown(self.format(record)), file=sys.stderr)
+
+
+def _warn(message: Any, category: Any, filename: str, *_: Any, **__: Any) -> None:
+    if f"{os.sep}fer_zoo{os.sep}" in filename:
+        logging.getLogger("fer_zoo").warning("%s", message)
+
+
 def run() -> None:
     """Run the command line; errors of ours are one line and exit code 2.
 
-    An interrupt is 130, and 141 that whoever read the output has gone, as a shell has it.
+    As a shell has it, an interrupt is 130, a SIGTERM 143, and a reader that has gone 141.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started it: nobody reads
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_Log()])
+    os.environ.setdefault("HF_HUB_VERBOSITY", "critical")  # its log has a handler of its own
+    warnings.showwarning = _warn
     try:
         load_plugins()
-        with logging_redirect_tqdm():
-            sys.exit(main(prog_name="fer-zoo", standalone_mode=False))
+        sys.exit(main(prog_name="fer-zoo", standalone_mode=False))
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(130)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        sys.exit(143 if _Terminated in (type(error), type(error.__cause__)) else 130)
     except (FerZooError, OSError, torch.OutOfMemoryError) as error:
-        message = str(error).replace(
+        message = shown(str(error)).replace(
             "fer_zoo.list_models(trained=True)", "`fer-zoo list --trained`"
         )
-        message = re.sub(r"fer_zoo\.list_[a-z]+\(\)", "`fer-zoo list`", printable(message, "\n"))
+        message = re.sub(r"fer_zoo\.list_[a-z]+\(\)", "`fer-zoo list`", message)
         click.echo(f"fer-zoo: {message}", err=True)
         sys.exit(2)

@@ -24,8 +24,8 @@ from fer_zoo.cli.options import (
     preset_option,
     weights_option,
 )
-from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table, printable
-from fer_zoo.errors import ArgumentError
+from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table
+from fer_zoo.errors import ArgumentError, printable, shown
 from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
 from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
 from fer_zoo.models import Ensemble, count_parameters, get_spec
@@ -117,13 +117,13 @@ def predict(
 
     With --json one object a line; with --detect it has a list of faces. With --csv the columns are
     those of Predictions.to_dicts and Photos.to_dicts. The exit code is 1 if any file could not be
-    used; a photograph without faces is no error.
+    used, or any folder not be read; a photograph without faces is no error.
 
     Example: fer-zoo predict faces/ --fusion stacked
     """
     if as_json and as_csv:
         raise ArgumentError("--json or --csv, not both")
-    files = list(expand(paths))
+    files, closed = expand(paths)
     predictor: Predictor | PhotoPredictor
     predictor = PhotoPredictor(model, **options) if detect else Predictor(model, **options)
     if as_json:
@@ -141,6 +141,7 @@ def predict(
             tell(answer)
     if failed:
         click.echo(f"{failed} of {len(files)} files could not be used", err=True)
+    if failed or closed:
         sys.exit(1)
 
 
@@ -166,7 +167,7 @@ def _line_teller(lines: PredictionLines) -> Callable[[Prediction | Photo], None]
         nonlocal headed
         faces = answer.faces if isinstance(answer, Photo) else (answer,)
         if answer.error is not None:
-            click.echo(printable(f"cannot use {answer.error}"), err=True)
+            click.echo(shown(f"cannot use {answer.error}"), err=True)
         elif not faces:
             click.echo(printable(f"no face in {answer.source}"), err=True)
         else:
@@ -174,6 +175,9 @@ def _line_teller(lines: PredictionLines) -> Callable[[Prediction | Photo], None]
                 out.print(lines.head(), soft_wrap=True)
             headed = True
             for face in faces:
-                out.print(lines.line(face), soft_wrap=True)
+                if face.error is not None:
+                    click.echo(printable(f"cannot use {face.error}"), err=True)
+                else:
+                    out.print(lines.line(face), soft_wrap=True)
 
     return tell

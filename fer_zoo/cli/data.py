@@ -13,6 +13,11 @@ from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
 from fer_zoo.evaluation.card import prepare_folder, write_text
 from fer_zoo.plots import contact_sheet
 
+OWN = (
+    "report.json", "report.md",
+    "constant.png", "conflicts.png", "near_across_splits.png", "non_faces.png",
+)  # fmt: skip
+"""The files of a report; the first says whose they are."""
 SHEET = 96
 """Faces on a contact sheet at most: twelve rows of eight fit a page."""
 
@@ -48,7 +53,7 @@ def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> No
     Example: fer-zoo data report fer2013.csv --output report/
     """
     if output is not None and root.exists():
-        prepare_folder(output)
+        prepare_folder(output, OWN, '{\n "name":')
     found = data_report(root, near_bits=near_bits)
     if output is not None:
         _write(found, output)

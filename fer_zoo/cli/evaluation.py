@@ -12,7 +12,7 @@ from fer_zoo.cli.inputs import is_ferplus, open_data
 from fer_zoo.cli.options import PATH, main
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.evaluation import compare_all, measure, write_comparison, write_report
-from fer_zoo.evaluation.card import prepare_folder, to_json
+from fer_zoo.evaluation.card import COMPARISON, prepare_folder, to_json
 from fer_zoo.factory import resolve
 from fer_zoo.transforms import PRESETS
 
@@ -61,6 +61,8 @@ def evaluate(
     --report cards
     """
     folders = [] if folder is None else [prepare_folder(f) for f in _folders(folder, models)]
+    if folder is not None and len(models) > 1:
+        prepare_folder(folder, *COMPARISON)
     command = shlex.join(["fer-zoo", *sys.argv[1:]])
     chosen = [resolve(name, weights=weights, fusion=fusion, device=device) for name in models]
     own = PRESETS[preset] if preset else None

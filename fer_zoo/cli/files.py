@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import fer_zoo
-from fer_zoo.cli.inputs import check_new
+from fer_zoo.cli.inputs import check_new, save_new
 from fer_zoo.cli.options import (
     MODEL,
     PATH,
@@ -17,6 +17,7 @@ from fer_zoo.cli.options import (
     weights_option,
 )
 from fer_zoo.cli.show import print_json
+from fer_zoo.errors import shown
 from fer_zoo.factory import resolve
 
 
@@ -45,12 +46,12 @@ def convert(
     names = None if labels is None else [name.strip() for name in labels.split(",")]
     made = fer_zoo.convert(path, model, labels=names, preset=preset)
     for note in made.notes:
-        click.echo(note, err=True)
-    written = fer_zoo.save(made.model, output)
+        click.echo(shown(note), err=True)
+    save_new(made.model, output)
     if as_json:
-        print_json({"output": str(written), "notes": made.notes})
+        print_json({"output": str(output), "notes": made.notes})
         return
-    click.echo(written)
+    click.echo(output)
 
 
 @main.command(short_help="Write a model as an ONNX or AOTInductor file.")

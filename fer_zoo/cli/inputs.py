@@ -1,13 +1,16 @@
 """What people type, as what the library takes."""
 
+import os
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, image_files
+import fer_zoo
+from fer_zoo._files import replacing
+from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder
 from fer_zoo.data.fer2013 import Split, find_csv
-from fer_zoo.data.folder import tell_unused
+from fer_zoo.data.files import images_in
 from fer_zoo.errors import ArgumentError
 from fer_zoo.labels import FERPLUS, canonical
 from fer_zoo.models import Classifier
@@ -38,21 +41,33 @@ def open_data(
 
 def check_new(output: Path) -> None:
     """Raise if there is a file already: it may hold what nobody can make again."""
-    if output.exists():
+    if output.suffix != ".safetensors":
+        raise ArgumentError(f"--output {output} must end in .safetensors")
+    if os.path.lexists(output):
         raise ArgumentError(f"{output} exists: name another with --output")
 
 
-def expand(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield files as they are and, for folders, the images in them."""
+def save_new(model: Classifier, output: Path) -> None:
+    """Save a model where there is no file, not even one that appeared since `check_new`."""
+    try:
+        with replacing(output, new=True) as temporary:
+            fer_zoo.save(model, temporary)
+    except FileExistsError:
+        check_new(output)
+        raise
+
+
+def expand(paths: Iterable[Path]) -> tuple[list[Path], int]:
+    """Return files and the images in folders, and how many folders may not be read."""
+    files: list[Path] = []
+    closed = 0
     for path in paths:
         if path.is_dir():
-            found = image_files(path)
-            if not found:
-                raise ArgumentError(f"no image in {path}")
-            tell_unused(path, found)
-            yield from found
+            found = images_in(path)
+            files, closed = files + found.images, closed + len(found.closed)
         else:
-            yield path
+            files.append(path)
+    return files, closed
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

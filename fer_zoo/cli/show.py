@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from fer_zoo.errors import printable
 from fer_zoo.evaluation import Comparison, Evaluation, Report, Robustness
 from fer_zoo.evaluation.card import comparison_rows, confusion_rows
 from fer_zoo.evaluation.figures import FIGURES, RESULT, figure_rows, percent, points
@@ -32,14 +33,6 @@ class _Output(Console):
 
 
 out = _Output(highlight=False)
-
-
-def printable(text: str, also: str = "") -> str:
-    """Return `text` with what a terminal would obey, or cannot show, as escapes, but for `also`."""
-    return "".join(
-        c if c.isprintable() or c in also else c.encode("unicode_escape").decode("ascii")
-        for c in text
-    )
 
 
 def cell(text: str) -> str:

@@ -15,6 +15,7 @@ from fer_zoo.cli.inputs import (
     is_ferplus,
     open_data,
     parse_setting,
+    save_new,
 )
 from fer_zoo.cli.options import (
     FUSION,
@@ -229,8 +230,6 @@ def fuse(
     Example: fer-zoo fuse a.safetensors b.safetensors --fusion stacked --data fer2013.csv
     --output ensemble.safetensors
     """
-    if output.suffix != ".safetensors":
-        raise ArgumentError(f"--output {output} must end in .safetensors")
     check_new(output)
     built = [resolve(member, device=device) for member in members]
     model = fer_zoo.create_ensemble(built, fusion=fusion, preset=preset).eval()
@@ -249,7 +248,7 @@ def fuse(
             fit = fer_zoo.fit_fusion(model, data, progress=True)
         elif len(data) >= LEAST_FACES:
             fer_zoo.calibrate(model, data, progress=True)
-    fer_zoo.save(model, output)
+    save_new(model, output)
     if as_json:
         facts = {"output": str(output), "fit": to_plain(fit), "temperature": model.temperature}
         print_json(facts)

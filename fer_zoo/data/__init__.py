@@ -3,7 +3,8 @@
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import FER2013
 from fer_zoo.data.ferplus import FERPlus
-from fer_zoo.data.folder import ImageFolder, image_files
+from fer_zoo.data.files import image_files
+from fer_zoo.data.folder import ImageFolder
 from fer_zoo.data.report import DataReport, data_report
 
 __all__ = [

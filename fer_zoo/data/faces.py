@@ -43,19 +43,23 @@ class FaceDataset:
         tensors = [images, targets] if votes is None else [images, targets, votes]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise DataError(f"images, targets and votes are tensors, got {[*map(type, tensors)]}")
-        if images.dtype != torch.uint8 or images.ndim != 3 or targets.shape != images.shape[:1]:
+        fitting = targets.shape == images.shape[:1] and not targets.is_complex()
+        if images.dtype != torch.uint8 or images.ndim != 3 or not fitting:
+            one_hot = " (of one-hot rows pass targets.argmax(1))" if targets.ndim == 2 else ""
             raise DataError(
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
-                f"{tuple(images.shape)} and targets {tuple(targets.shape)}"
+                f"{tuple(images.shape)} and targets {tuple(targets.shape)}{one_hot}"
             )
         if split not in (None, "train", "public", "private"):
             raise ArgumentError(f"split must be train, public, private or None, got {split!r}")
         if not isinstance(name, str):
             raise ArgumentError(f"name must be text, got {name!r:.80}")
         self.labels = check_labels(labels)
-        wrong = targets[(targets != targets.long()) | (targets < 0) | (targets >= len(self.labels))]
+        found = targets.double()
+        wrong = found[(found != found.trunc()) | (found < 0) | (found >= len(self.labels))]
         if len(wrong):
-            raise DataError(f"targets must be 0 to {len(self.labels) - 1}, got {wrong[0].item()}")
+            most = len(self.labels) - 1
+            raise DataError(f"targets must be whole numbers, 0 to {most}, got {wrong[0]:g}")
         shape = (len(images), len(self.labels))
         if votes is not None and votes.shape != shape:
             raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")

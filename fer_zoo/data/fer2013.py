@@ -4,13 +4,20 @@ Source: Goodfellow et al. 2013, "Challenges in representation learning" (arXiv 1
 """
 
 import csv
+import gzip
 import hashlib
+import io
+import lzma
 import os
 import re
+import tarfile
 import warnings
-from contextlib import suppress
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -18,9 +25,10 @@ from tqdm import tqdm
 
 from fer_zoo._files import as_path, replacing
 from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.files import log, walk
 from fer_zoo.errors import ArgumentError, DataError, LabelError
 from fer_zoo.labels import FER2013 as LABELS, canonical
-from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, to_gray
+from fer_zoo.transforms.inputs import to_gray
 
 Split = Literal["train", "public", "private"]
 SPLITS: tuple[Split, ...] = ("train", "public", "private")
@@ -33,19 +41,25 @@ COUNTS: dict[str, tuple[int, ...]] = {
 
 USAGE = {"training": 0, "publictest": 1, "privatetest": 2}
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
+_PACKED = ("fer2013.csv.gz", "fer2013.csv.zip", "fer2013.tar.gz", "icml_face_data.csv.zip")
+LONGEST = 100_000  # characters of a line
+_DAMAGED = (
+    *(OSError, EOFError, RuntimeError, zipfile.BadZipFile),
+    *(tarfile.TarError, zlib.error, lzma.LZMAError),
+)
 Arrays = dict[str, np.ndarray]
 
 
 class FER2013(FaceDataset):
     r"""One official split of FER2013.
 
-    A csv or a folder is parsed once and kept as one file in the cache folder (`FER_ZOO_CACHE`,
-    else `~/.cache/fer_zoo`).
+    A csv or a folder is parsed once, as long as its content stays the same, and kept as one file in
+    the cache folder (`FER_ZOO_CACHE`, else `~/.cache/fer_zoo`).
 
     Args:
-        root: `fer2013.csv` or `icml_face_data.csv`, a folder that holds one of them, or the folder
-            of Kaggle's images. Its `test/` merges two splits; file names such as
-            `PrivateTest_10131363.jpg` tell them apart, else asking for one is an error.
+        root: `fer2013.csv` or `icml_face_data.csv`, or a gz, zip or tar of it; a folder that holds
+            one of them; or the folder of Kaggle's images. Its `test/` merges two splits; file names
+            such as `PrivateTest_10131363.jpg` tell them apart, else asking for one is an error.
         split: `"train"` (28,709 faces), `"public"` (PublicTest, 3,589) for choosing between
             models, or `"private"` (PrivateTest, 3,589) for reporting, once.
 
@@ -98,7 +112,7 @@ def find_csv(root: Path) -> Path | None:
     """Return the csv file at or in `root`, if there is one."""
     if root.is_file():
         return root
-    places = (p for name in _CSV_NAMES for p in (root / name, root / "fer2013" / name))
+    places = (p for name in _CSV_NAMES + _PACKED for p in (root / name, root / "fer2013" / name))
     return next(filter(Path.is_file, places), None)
 
 
@@ -107,8 +121,8 @@ def load_arrays(root: Path) -> Arrays:
 
     Usage is 0 Training, 1 PublicTest, 2 PrivateTest, 3 one of the last two.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save_file
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import save_file
 
     if not root.exists():
         raise DataError(f"{root} does not exist: give fer2013.csv or a folder that holds it")
@@ -117,33 +131,82 @@ def load_arrays(root: Path) -> Arrays:
         raise DataError(
             f"{root} holds neither {' nor '.join(_CSV_NAMES)} nor the folders train/ and test/"
         )
-    files = [source] if source else _folder_files(root)
-    stamp = hashlib.sha256()
-    for path in files:
-        stat = path.stat()
-        stamp.update(f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    folder = Path(os.environ.get("FER_ZOO_CACHE") or Path.home() / ".cache" / "fer_zoo")
-    cache = folder / f"fer2013-{stamp.hexdigest()[:16]}.safetensors"
-    with suppress(OSError, SafetensorError):
-        return load_file(cache)
+    files = [source] if source else _folder_files(root, tell=True)
+    content = _digest(files, source.parent if source else root)
+    with suppress(OSError, SafetensorError), safe_open(_cache_of(source or root), "numpy") as file:
+        if (file.metadata() or {}).get("content") == content:
+            return {name: file.get_tensor(name) for name in file.keys()}
     arrays = _read_csv(source) if source else _read_folder(root, files)
     try:
+        cache = _cache_of(source or root)
         with replacing(cache) as temporary:
-            save_file(arrays, temporary)
+            save_file(arrays, temporary, {"content": content})
+        for old in cache.parent.glob("fer2013-*.safetensors"):  # there was one for each change
+            old.unlink(missing_ok=True)
     except OSError as error:
-        told = f"cannot write the cache {cache}: {error}; parsing again next time"
+        told = f"cannot write the cache: {error}; parsing again next time"
         warnings.warn(told, stacklevel=3)
     return arrays
+
+
+def _digest(files: Sequence[Path], root: Path) -> str:
+    """Return a hash of the content of files and of their paths under `root`."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(os.fsencode(path.relative_to(root)) + b"\0")
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def _cache_of(source: Path) -> Path:
+    """Return the one file that keeps what a source holds; `OSError` where there is no place."""
+    try:
+        folder = Path(os.environ.get("FER_ZOO_CACHE") or Path.home() / ".cache" / "fer_zoo")
+    except RuntimeError:
+        raise OSError("there is no home folder, set FER_ZOO_CACHE") from None
+    name = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:16]
+    return folder / f"faces-{name}.safetensors"
+
+
+@contextmanager
+def _open_csv(path: Path) -> Iterator[io.TextIOBase]:
+    """Open a csv, or the one that an archive holds."""
+
+    def only(names: Sequence[str]) -> str:
+        named = [name for name in names if Path(name).name in _CSV_NAMES]
+        found = named or [name for name in names if name.lower().endswith(".csv")]
+        if len(found) != 1:
+            raise DataError(f"{path} holds {(found or names)[:5]}: unpack it, and pass fer2013.csv")
+        return found[0]
+
+    packed: IO[bytes] | None
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive, archive.open(only(archive.namelist())) as packed:
+            yield io.TextIOWrapper(packed, "utf-8-sig", newline="")
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path) as files:
+            packed = files.extractfile(only([m.name for m in files if m.isfile()]))
+            assert packed is not None
+            yield io.TextIOWrapper(packed, "utf-8-sig", newline="")
+    else:
+        with path.open("rb") as plain:
+            opener = gzip.open if plain.read(2) == b"\x1f\x8b" else open
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as text:
+            yield text
 
 
 def _read_csv(path: Path) -> Arrays:
     images, targets, usage = bytearray(), bytearray(), bytearray()
     line = 0
     try:
-        size = path.stat().st_size
+        size = path.stat().st_size if path.suffix == ".csv" else None
         bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
-        with path.open(newline="", encoding="utf-8-sig") as file, bar:
-            reader = csv.DictReader(file)
+        with _open_csv(path) as file, bar:
+            reader = csv.DictReader(iter(lambda: file.readline(LONGEST), ""))
             header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
             if not {"emotion", "pixels", "usage"} <= {*header}:
                 raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}")
@@ -162,8 +225,13 @@ def _read_csv(path: Path) -> Arrays:
                 targets.append(target)
                 usage.append(code)
                 bar.update(len(pixels) + 20)
+    except UnicodeDecodeError:
+        told = "neither UTF-8 nor a whole gz, zip or tar of it: pass fer2013.csv itself"
+        raise DataError(f"{path}, line {line or 1}: {told}") from None
     except (ValueError, AttributeError, TypeError, OverflowError, csv.Error) as error:
         raise DataError(f"{path}, line {line or 1}: cannot be read ({error})") from None
+    except _DAMAGED as error:
+        raise DataError(f"{path}: cannot be unpacked ({error}): pass fer2013.csv") from None
     return {
         "images": np.frombuffer(images, np.uint8).reshape(-1, 48, 48),
         "targets": np.frombuffer(targets, np.uint8),
@@ -171,9 +239,12 @@ def _read_csv(path: Path) -> Arrays:
     }
 
 
-def _folder_files(root: Path) -> list[Path]:
-    found = (p for part in ("train", "test", "validation") for p in (root / part).glob("*/[!.]*"))
-    return sorted(p for p in found if p.suffix.lower() in IMAGE_SUFFIXES)
+def _folder_files(root: Path, *, tell: bool = False) -> list[Path]:
+    parts = (root / part for part in ("train", "test", "validation"))
+    found = walk(*filter(Path.is_dir, parts))
+    if tell and (told := found.left_out()):
+        log.warning("%s: %s", root, told)
+    return found.images
 
 
 def _read_folder(root: Path, files: list[Path]) -> Arrays:

@@ -1,8 +1,7 @@
 """A folder of one's own faces: one subfolder per class."""
 
-import logging
 import os
-from collections import Counter
+import re
 from pathlib import Path
 
 import torch
@@ -11,28 +10,34 @@ from tqdm import tqdm
 from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import official_split
+from fer_zoo.data.files import as_label, listed, log, walk
 from fer_zoo.errors import DataError, InputError
-from fer_zoo.transforms.inputs import IMAGE_SUFFIXES, to_gray
+from fer_zoo.labels import FER2013, FERPLUS, canonical
+from fer_zoo.transforms.inputs import to_gray
 from fer_zoo.transforms.presets import Preset
 
-log = logging.getLogger("fer_zoo.data")
-UNREAD = frozenset(".heic .heif .jxl .psd .svg .dng .raw .cr2 .cr3 .nef .arw".split())
-"""Images of kinds that Pillow does not read by itself."""
+KNOWN = {*FER2013, *FERPLUS}
+SPLIT = re.compile(
+    r"(fer|ferplus)?(train|training|valid|validation|val|(public|private)?test|testing|dev|eval)"
+    r"(set|data|class|faces|images)?"
+)
 
 
 class ImageFolder(FaceDataset):
     """Faces in `root/CLASS/*.png` (or jpg, ...), labelled by the names of the folders.
 
-    Every image becomes gray; its shorter side is scaled to `size` px, the centre square is cut.
-    Images that cannot be used, HEIC or outside of the classes' folders, are counted in a warning.
-    Files named as FER2013's official ones (`PrivateTest_10131363.jpg`) keep their split.
+    Every image becomes gray; the centre square is scaled to `size` px. What is below a class's
+    folder is of that class, linked folders too. What is left out is counted in a warning: what is
+    no image, HEIC, outside of the classes' folders, folders without permission. Where the classes
+    are FER2013's, files named as its own (`PrivateTest_10131363.jpg`) keep their split.
 
     Args:
         root: folder that holds one folder per class.
         size: side in px of what is kept; with the preset's `resize` no pixel is scaled twice.
 
     Raises:
-        DataError: no classes, a class without images, unreadable images, or several splits.
+        DataError: no classes, a class without images, unreadable images, or several splits; or
+            folders of splits or of persons, which hold the classes.
 
     Example:
         >>> import tempfile
@@ -50,14 +55,26 @@ class ImageFolder(FaceDataset):
         base = as_path(root)
         if not base.is_dir():
             raise DataError(f"{base} does not exist or is not a folder")
-        classes = sorted(p.name for p in base.iterdir() if p.is_dir() and not _is_hidden(p, base))
-        files = [(p, k) for k, name in enumerate(classes) for p in image_files(base / name)]
-        empty = [name for k, name in enumerate(classes) if k not in {c for _, c in files}]
+        found = walk(base)
+        if base in found.closed:
+            raise DataError(f"{base} may not be read")
+        # Those composed and those decomposed, as macOS writes them, are one class.
+        names = {p.name: as_label(p.name) for p in listed(base) if os.path.isdir(p)}
+        labels = sorted({*names.values()})
+        inner = [(p, p.relative_to(base).parts) for p in found.images if p.parent != base]
+        files = [(p, labels.index(names[parts[0]])) for p, parts in inner]
+        told = found.left_out(len(found.images) - len(files))
+        empty = [name for k, name in enumerate(labels) if k not in {c for _, c in files}]
+        _check_layout(base, names, [parts for _, parts in inner])
         if not files or empty:
-            found = f"no image in {empty}" if classes else "it holds no folder"
-            raise DataError(f"{base} must hold one folder of images per class; {found}")
-        tell_unused(base, [path for path, _ in files])
-        splits = {official_split(path) for path, _ in files}
+            lacking = f"no image in {empty}" if labels else "it holds no folder"
+            raise DataError(
+                f"{base} must hold one folder of images per class; {lacking}{told and f'; {told}'}"
+            )
+        if told:
+            log.warning("%s: %s", base, told)
+        known = {*map(canonical, labels)} <= {*FER2013}
+        splits = {official_split(path) if known else None for path, _ in files}
         if len(splits) > 1:
             raise DataError(
                 f"{base} mixes files of FER2013's splits {sorted(map(str, splits))}: "
@@ -79,39 +96,40 @@ class ImageFolder(FaceDataset):
         super().__init__(
             images,
             torch.tensor([k for _, k in files]),
-            labels=classes,
-            name=base.resolve().name,
+            labels=labels,
+            name=as_label(base.resolve().name),
             split=splits.pop(),
         )
         self.files = [path for path, _ in files]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files in `folder` and below, sorted; hidden ones and folders are left out.
+def _check_layout(base: Path, names: dict[str, str], files: list[tuple[str, ...]]) -> None:
+    """Raise where the folders of `base` are splits or persons; tell where they may be.
 
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Path(folder, "a.JPG").touch()
-        ...     [path.name for path in image_files(Path(folder))]
-        ['a.JPG']
+    Args:
+        base: what was given.
+        names: its folders, and what they are called.
+        files: where the images are, as parts of their paths.
     """
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    return sorted(p for p in found if not _is_hidden(p, folder))
-
-
-def _is_hidden(path: Path, root: Path) -> bool:
-    parts = path.relative_to(root).parts
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
-
-
-def tell_unused(base: Path, used: list[Path]) -> None:
-    """Log which images of a folder are not used, so that none is left out silently."""
-    images = {p for p in base.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES | UNREAD}
-    unused = {p for p in images - {*used} if not p.is_dir() and not _is_hidden(p, base)}
-    outside = {p for p in unused if p.parent == base and p.suffix.lower() in IMAGE_SUFFIXES}
-    kinds = Counter(p.suffix.lower() for p in unused - outside)
-    said = [f"{n} {suffix}" for suffix, n in sorted(kinds.items())]
-    said += [f"{len(outside)} outside of the classes' folders"] * bool(outside)
-    if said:
-        log.warning("%s: left out %s", base, ", ".join(said))
+    splits = [name for name in names if SPLIT.fullmatch(re.sub(r"[^a-z]", "", name.lower()))]
+    direct = {parts[0] for parts in files if len(parts) == 2}
+    deep = {parts[0] for parts in files} - direct
+    below = {as_label(parts[1]) for parts in files if len(parts) > 2}
+    one = base / next(iter(splits or names), "")
+    if splits and (len(splits) == len(names) or {*splits} <= deep):
+        advice = f"pass one, {str(one)!r}"
+        if not {*splits} & deep:
+            advice = "each class needs a folder of its own in them"
+        raise DataError(f"{base} holds splits, {sorted(splits)[:3]}, not classes: {advice}")
+    known = {*map(canonical, below)} & KNOWN
+    if {*map(canonical, names.values())} & KNOWN or not (known or (deep and not direct)):
+        return
+    if known or len(names) == 1:
+        raise DataError(
+            f"{base} holds folders of classes, {sorted(below)[:3]}: pass one, {str(one)!r}, or let "
+            f"the classes be above: {str(base / min(below) / one.name)!r}"
+        )
+    log.warning(
+        "%s: each of its folders holds folders, and they are the classes: %s; if they are persons "
+        "or splits, pass one, %r", base, sorted(names.values())[:3], str(one)
+    )  # fmt: skip

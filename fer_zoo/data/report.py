@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fer_zoo._files import as_path
-from fer_zoo._tables import markdown
+from fer_zoo._files import as_path, as_text
+from fer_zoo._tables import markdown, safe
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
 from fer_zoo.data.folder import ImageFolder
 from fer_zoo.errors import ArgumentError, DataError, needing
 from fer_zoo.labels import FER2013 as LABELS
+from fer_zoo.transforms.inputs import BLANK
 
 NEAR_BITS = 8
 """Bits of 64 in which the hashes of near duplicates may differ; docs/data.md says why."""
@@ -27,8 +28,6 @@ CORRELATION = 0.9
 """Correlation of pixels, after the best shift, that near duplicates have at least."""
 SHIFT = 3
 """Largest shift in px, in each direction, that is tried between two crops of one photograph."""
-BLANK = 1.0
-"""Standard deviation in gray levels under which an image shows nothing."""
 USAGES = (*SPLITS, "test")
 SHOWN = 20
 
@@ -160,14 +159,14 @@ class DataReport:
 
     def to_markdown(self) -> str:
         """Return the tables and the beginning of each list as Markdown."""
-        parts = [f"# {self.name}", *(f"Note: {note}." for note in self.notes)]
+        parts = [f"# {safe(self.name)}", *(safe(f"Note: {note}.") for note in self.notes)]
         for title, table in self.tables().items():
             parts += [f"## {title}", markdown(table)]
         for title, found in self.worst().values():
             parts += [f"## {title}"] * bool(found)
             for group in found[:SHOWN]:
                 names = (f"{face.name} ({face.split}, {face.label})" for face in group.faces)
-                parts.append("- " + "; ".join(names))
+                parts.append("- " + safe("; ".join(names)))
             if len(found) > SHOWN:
                 parts.append(f"- and {len(found) - SHOWN} more, in the JSON")
         return "\n\n".join(parts) + "\n"
@@ -257,7 +256,7 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
     source = find_csv(root)
     if source is None and not (root / "train").is_dir():
         data = ImageFolder(root)
-        files = [path.relative_to(root).as_posix() for path in data.files]
+        files = [as_text(path.relative_to(root).as_posix()) for path in data.files]
         split, labels = data.split or "all", data.labels
         pairs = enumerate(zip(data.targets.tolist(), files, strict=True))
         own = [Face(row=row, split=split, label=labels[k], file=f) for row, (k, f) in pairs]
@@ -267,7 +266,7 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
         raise DataError(f"{root} holds no faces")
     files = [""] * len(arrays["images"])
     if source is None:
-        files = [path.relative_to(root).as_posix() for path in _folder_files(root)]
+        files = [as_text(path.relative_to(root).as_posix()) for path in _folder_files(root)]
     rows = enumerate(zip(arrays["usage"].tolist(), arrays["targets"].tolist(), files, strict=True))
     faces = [Face(row=i, split=USAGES[u], label=LABELS[k], file=f) for i, (u, k, f) in rows]
     notes = []

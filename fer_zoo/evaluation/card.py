@@ -1,6 +1,7 @@
 """The card, the published evidence for one set of weights, and the folder that it stands in."""
 
 import csv
+import io
 import json
 import os
 import platform
@@ -13,8 +14,8 @@ from typing import Any
 
 from fer_zoo import plots
 from fer_zoo._files import check_writable, replacing
-from fer_zoo._tables import markdown
-from fer_zoo.errors import ArgumentError
+from fer_zoo._tables import markdown, safe
+from fer_zoo.errors import ArgumentError, printable
 from fer_zoo.evaluation.figures import RESULT, figure_rows, interval, p_value, percent, points
 from fer_zoo.evaluation.metrics import Evaluation, check_results, selections
 from fer_zoo.evaluation.report import Comparison, Mistake, Report, compare_all, find_mistakes
@@ -22,6 +23,12 @@ from fer_zoo.models import Classifier, Ensemble, count_parameters
 
 PACKAGES = ("fer-zoo", "torch", "torchmetrics", "scikit-learn", "scipy", "numpy")
 CALIBRATION = ("ece_uncalibrated", "ece", "cross_validated_ece", "nll_uncalibrated", "nll")
+REPORT = (
+    "evaluation.json", "card.md", "errors.csv", "confusion.png", "reliability.png",
+    "recalls.png", "errors.png", "robustness.png",
+)  # fmt: skip
+"""The files of a report; the first is written first, and says whose they are."""
+COMPARISON = ["comparison.md"], "# Comparison\n\nMeasured on "
 LIMITS = """\
 - A label says what a face looks like to whoever labelled it, not what a person feels. People \
 agree with FER2013's labels on 65 ± 5 % of its faces (Goodfellow et al. 2013).
@@ -45,19 +52,32 @@ def to_json(reports: Sequence[Report], command: str = "") -> dict[str, Any]:
     }
 
 
-def prepare_folder(folder: str | os.PathLike[str]) -> Path:
-    """Make a folder and see that it can be written to, before the long work."""
+def prepare_folder(
+    folder: str | os.PathLike[str], own: Sequence[str] = REPORT, start: str = '{\n "results":'
+) -> Path:
+    """Make a folder that can be written to, before the long work; return it.
+
+    Files of the names `own` are only written over where the first of them begins as ours does.
+    """
+    path, mark = Path(folder), Path(folder, own[0])
     try:
-        check_writable(folder)
+        check_writable(path)
+        found = [name for name in own if os.path.lexists(path / name)]
+        ours = mark.is_file() and mark.read_bytes().startswith(start.encode())
     except OSError as error:
         raise ArgumentError(f"{folder} cannot be written to: {error}") from None
-    return Path(folder)
+    if found and not ours:
+        raise ArgumentError(
+            f"{path / found[0]} would be written over, and no report of fer_zoo is there: name "
+            "another folder"
+        )
+    return path
 
 
 def write_report(folder: str | os.PathLike[str], report: Report, *, command: str = "") -> Path:
     """Write the card, its figures as JSON, pictures and the list of errors; return the card.
 
-    Each file appears whole or not at all, and replaces the one of an earlier report.
+    Each file appears whole or not at all, and replaces the one of an earlier report only.
 
     Args:
         folder: where to; made if it is not there.
@@ -65,7 +85,7 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         command: what measures all of it again, for the card.
 
     Raises:
-        ArgumentError: the folder cannot be written to.
+        ArgumentError: the folder cannot be written to, or holds files of others by these names.
 
     Example:
         >>> import tempfile, torch, fer_zoo
@@ -77,7 +97,9 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         # resnet18_025
     """
     path, first = prepare_folder(folder), report.results[0]
-    mistakes = find_mistakes(first, report.data)
+    mistakes, card = find_mistakes(first, report.data), make_card(report, command=command)
+    write_text(path / REPORT[0], json.dumps(to_json([report], command), indent=1))
+    write_text(path / "card.md", card)
     pictures = {
         "confusion.png": plots.confusion(first),
         "reliability.png": plots.reliability(first),
@@ -91,12 +113,11 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         else:
             with replacing(path / name) as temporary:
                 figure.savefig(temporary, dpi=130)
-    with replacing(path / "errors.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Mistake)])
-        writer.writeheader()
-        writer.writerows(map(asdict, mistakes))
-    write_text(path / "evaluation.json", json.dumps(to_json([report], command), indent=1))
-    write_text(path / "card.md", make_card(report, command=command))
+    rows = io.StringIO()
+    writer = csv.DictWriter(rows, [f.name for f in fields(Mistake)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, mistakes))
+    write_text(path / "errors.csv", rows.getvalue())
     return path / "card.md"
 
 
@@ -125,7 +146,7 @@ def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) 
     ]
     if comparisons := compare_all(reports):
         parts += ["## McNemar's exact test", markdown(comparison_rows(comparisons))]
-    path = Path(folder) / "comparison.md"
+    path = prepare_folder(folder, *COMPARISON) / "comparison.md"
     write_text(path, "\n\n".join(parts))
     return path
 
@@ -150,7 +171,7 @@ def make_card(report: Report, *, command: str = "") -> str:
     results, robustness, first = report.results, report.robustness, report.results[0]
     check_results(report.model, [*results, *([robustness.clean] if robustness else [])])
     parts = [
-        f"# {first.title}",
+        f"# {safe(first.title)}",
         _measured(first),
         _by_view(results, RESULT),
         _gain(report),
@@ -170,7 +191,7 @@ def make_card(report: Report, *, command: str = "") -> str:
         parts += ["## Robustness", robustness.to_markdown().strip()]
         parts += ["![Robustness](robustness.png)"]
     parts += ["## Most confident errors", *_mistakes(report), "## Limits", LIMITS]
-    parts += ["## Measured again by"] + [f"```console\n$ {command}\n```"] * bool(command)
+    parts += ["## Measured again by"] + [f"```console\n$ {printable(command)}\n```"] * bool(command)
     return "\n\n".join([*parts, made_by()]) + "\n"
 
 
@@ -228,6 +249,7 @@ def origin(model: Classifier, indent: str = "") -> list[str]:
     facts += [f"licence {known.licence}"] if known.licence else []
     lines = [f"{indent}- `{model.name}`, {count_parameters(model):,} parameters"]
     lines += [f"{indent}  - {fact}" for fact in facts]
+    lines = [safe(line) for line in lines]
     for member in model.members if isinstance(model, Ensemble) else ():
         lines += origin(member, indent + "  ")
     return lines
@@ -239,7 +261,7 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 
 def _measured(result: Evaluation) -> str:
-    return f"Measured on {result.faces}.{f' {result.note}.' if result.note else ''}"
+    return safe(f"Measured on {result.faces}.{f' {result.note}.' if result.note else ''}")
 
 
 def _heads(results: Sequence[Evaluation]) -> list[str]:
@@ -258,7 +280,7 @@ def _recalls(results: Sequence[Evaluation]) -> list[str]:
         cells = [f"{percent(share)} ({interval(bounds)})" for share, bounds in pairs]
         rows.append([name, f"{sum(row):,}", *(cells if any(row) else ["no faces"] * len(cells))])
     present = [n for n, row in zip(first.labels, first.confusion, strict=True) if any(row)]
-    missed = "".join(f"; not {name}" for name in present if name not in first.detected)
+    missed = "".join(f"; not {safe(name)}" for name in present if name not in first.detected)
     return [
         markdown(rows),
         "Emotion detection rate (the thesis' measure: classes whose most frequent prediction is "
@@ -289,7 +311,7 @@ def _temperature(result: Evaluation, others: Sequence[Evaluation]) -> str:
         for r in others
         if r.calibrated_for != r.preset
     ]
-    return (
+    return safe(
         f"The temperature was fitted{own} on {held_out}. It never changes which class wins, and "
         "the one with the lowest NLL need not have the lowest ECE." + "".join(borrowed)
     )
@@ -315,4 +337,5 @@ def _mistakes(report: Report) -> list[str]:
 def write_text(path: Path, text: str) -> None:
     """Write a text whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        text = text.rstrip("\n") + "\n"
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fer_zoo._tables import markdown
+from fer_zoo._tables import markdown, safe
 from fer_zoo.data import FaceDataset
 from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError
@@ -47,9 +47,9 @@ def _apply(operation: str, images: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 def _bar(images: Tensor, height: float, centre: tuple[int, int, int]) -> Tensor:
     row, column, width = centre
     tall, wide = (side / SIDE for side in images.shape[1:])
-    top, left = round((row - height / 2) * tall), round((column - width / 2) * wide)
-    bottom, right = round((row + height / 2) * tall), round((column + width / 2) * wide)
-    return _cover(images, slice(max(top, 0), bottom), slice(max(left, 0), right))
+    high, long = round(height * tall), round(width * wide)
+    top, left = int(row * tall - high / 2), int(column * wide - long / 2)
+    return _cover(images, slice(top, top + high), slice(left, left + long))
 
 
 def _half(images: Tensor, share: float) -> Tensor:
@@ -210,11 +210,11 @@ class Robustness:
     def to_markdown(self) -> str:
         """Return the table under a line that says of what."""
         clean = self.clean
-        return (
+        said = safe(
             f"{clean.title} on {clean.faces}, {clean.preset}: accuracy {percent(clean.accuracy)} % "
             f"(95 % interval {interval(clean.interval)}) on clean faces; in % under each severity:"
-            f"\n\n{markdown(self.rows())}\n"
         )
+        return f"{said}\n\n{markdown(self.rows())}\n"
 
 
 def robustness(

@@ -142,6 +142,7 @@ def evaluate(
 
     Raises:
         LabelError: the model is untrained, or names other classes than the data.
+        ArgumentError: no faces, or answers that are no numbers (NaN).
         MissingDependencyError: scikit-learn or torchmetrics is not installed.
 
     Example:
@@ -162,6 +163,11 @@ def evaluate(
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     members = member_scores(network, data.images, preset=arithmetic, **how)
     scores, known = fuse(network, members), network.evidence
+    if wrong := int(scores.softmax(1).isnan().any(1).sum()):
+        raise ArgumentError(
+            f"{network.name!r} answers {wrong:,} of {len(scores):,} faces with what is no number "
+            "(NaN): its weights are no good, load others or train again"
+        )
     fitted = known.calibration.temperature if known.calibration else {}
     presets = (arithmetic.name, network.preset)
     calibrated_for = next((name for name in presets if name in fitted), "")

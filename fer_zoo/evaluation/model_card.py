@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fer_zoo._tables import markdown
+from fer_zoo._tables import markdown, safe
 from fer_zoo.evaluation.card import LIMITS, made_by, origin
 from fer_zoo.evaluation.figures import figure_rows, points
 from fer_zoo.evaluation.metrics import Evaluation, check_results
@@ -43,7 +43,7 @@ def make_model_card(
     if scores:
         rules = dict.fromkeys(score.selection or "not recorded" for score in scores)
         table = markdown([*zip(*figure_rows(scores, SHOWN), strict=True)])
-        evidence = f"{table}\n\nSelection: {'; '.join(rules)}."
+        evidence = f"{table}\n\nSelection: {safe('; '.join(rules))}."
     storage = model.evidence.storage or Storage(dtype="float32")
     dtype = stored or storage.dtype
     costs = [
@@ -56,15 +56,17 @@ def make_model_card(
     parts = [
         f"---\n{_metadata(model, place, scores)}\n---",
         f"# {place.rpartition('/')[2]}",
-        f"Facial-expression recognition on {'gray' if model.in_channels == 1 else 'RGB'} face "
-        f"crops: `{model.name}` of fer_zoo (`pip install fer-zoo`), transform "
-        f"`{model.preset}`, classes {labels}.",
+        safe(
+            f"Facial-expression recognition on {'gray' if model.in_channels == 1 else 'RGB'} face "
+            f"crops: `{model.name}` of fer_zoo (`pip install fer-zoo`), transform "
+            f"`{model.preset}`, classes {labels}."
+        ),
         "## Use",
         f'```python\nimport fer_zoo\n\n{name} = fer_zoo.{call}("hf-hub:{place}"){then}\n```',
         "## Evidence",
         evidence,
         "## Storage",
-        "\n".join(costs or [f"- stored as {dtype}{unknown}"]),
+        "\n".join(map(safe, costs or [f"- stored as {dtype}{unknown}"])),
         "## Where it comes from",
         "\n".join(origin(model)),
         "## Limits",

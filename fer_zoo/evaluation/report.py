@@ -7,6 +7,7 @@ from itertools import combinations, product
 from operator import attrgetter
 from typing import Any
 
+from fer_zoo._files import as_text
 from fer_zoo.data import FaceDataset
 from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError
@@ -250,5 +251,5 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
 def _source(data: FaceDataset, index: int) -> str:
     files, rows = getattr(data, "files", None), getattr(data, "rows", None)
     if files is not None:
-        return str(files[index])
+        return as_text(files[index])
     return f"row {int(rows[index])}" if rows is not None else ""

@@ -14,8 +14,21 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.inference.detector import Detector
 from fer_zoo.transforms import to_gray
-from fer_zoo.transforms.inputs import Channels, gray_of, is_deep, open_image, said_of, upright
+from fer_zoo.transforms.inputs import (
+    LEAST,
+    Channels,
+    check_aspect,
+    check_depth,
+    gray_of,
+    is_deep,
+    open_image,
+    said_of,
+    upright,
+    was_deep,
+)
 
+MOST_PIXELS = 110_000_000
+"""Of an encoded photograph, half of it with 16 bits; set it higher to read larger ones."""
 ROWS = 256  # of a photograph, converted at a time
 EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
 
@@ -34,9 +47,9 @@ class Crop:
 def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[Crop]:
     """Return the faces that a detector finds in one photograph, each as a gray square.
 
-    The square has the centre of the box and its longer side, plus the margin. Where the detector
-    gives a roll the square is turned upright first. What lies over the border of the photograph
-    repeats its last pixels.
+    The square has the centre of the box and its longer side, plus the margin; a box under 10 px,
+    wide or high, is no face. Where the detector gives a roll the square is turned upright first.
+    What lies over the border of the photograph repeats its last pixels.
 
     Args:
         image: as for `fer_zoo.transforms.to_gray`; the EXIF rotation is applied.
@@ -46,7 +59,8 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
 
     Raises:
         InputError: the photograph cannot be read.
-        ArgumentError: a box is none, outside the photograph, or more than twice as large.
+        ArgumentError: a box is none, in shares of the photograph, outside it, or more than twice
+            as large; or the detector is a class.
 
     Example:
         >>> photograph = torch.zeros(1, 90, 120, dtype=torch.uint8)
@@ -55,6 +69,7 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
         (torch.Size([1, 60, 60]), (0, 15, 60, 75))
     """
     check_margin(margin)
+    check_detector(detector)
     rgb, gray = read_pixels(open_photograph(image), image)
     return cut_faces(gray, detector(rgb), margin)
 
@@ -65,6 +80,13 @@ def check_margin(margin: Any) -> None:
         raise ArgumentError(f"margin must be a number from 0 to 2, got {margin!r:.80}")
 
 
+def check_detector(detector: Any) -> None:
+    """Raise unless `detector` can be called with a photograph."""
+    if isinstance(detector, type) or not callable(detector):
+        made = f": pass {detector.__name__}()" if isinstance(detector, type) else ""
+        raise ArgumentError(f"detector must be callable, got {detector!r:.80}{made}")
+
+
 def open_photograph(image: Any) -> Any:
     """Return the PIL image, its pixels not yet decoded, of what is encoded; else what is given."""
     from PIL.Image import DecompressionBombWarning, Image
@@ -72,9 +94,18 @@ def open_photograph(image: Any) -> Any:
     if isinstance(image, np.ndarray | Tensor | Image):
         return image
     with warnings.catch_warnings():
-        # Large photographs are welcome, up to where Pillow refuses them.
+        # Large photographs are welcome, up to the bound below and to where Pillow refuses them.
         warnings.simplefilter("ignore", DecompressionBombWarning)
-        return open_image(image)
+        opened = open_image(image)
+    width, height = opened.size
+    if width * height * (2 if is_deep(opened) else 1) > MOST_PIXELS:
+        opened.close()
+        raise InputError(
+            f"{said_of(image)}: {width}x{height} px are more than the {MOST_PIXELS / 1e6:g} "
+            "megapixels of a photograph, half of it with 16 bits: scale it down, or raise "
+            "fer_zoo.inference.crops.MOST_PIXELS"
+        )
+    return opened
 
 
 def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
@@ -102,10 +133,11 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
 
 def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
     """Return the pixels of a PIL image, upright; one that is not the caller's is closed early."""
-    turned = upright(image)
+    deep, turned = was_deep(image), upright(image)
     if not (keep or turned is image):
         image.close()
     width, height = turned.size
+    check_aspect(width, height, where)
     if is_deep(turned) or not width * height:
         gray = gray_of(turned, where)
         return _rgb(gray), gray
@@ -116,6 +148,8 @@ def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
             rows = rows.convert("RGBA" if "transparency" in rows.info else "RGB")
         rgb[top : top + ROWS] = np.asarray(rows.convert("RGB"))
         levels[top : top + ROWS] = np.asarray(rows.convert("L"))
+    if deep:
+        check_depth(257 * int(rgb.max()) - 128, where)
     return rgb, torch.from_numpy(levels)[None]
 
 
@@ -130,6 +164,13 @@ def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
     crops = []
     for left, top, right, bottom, roll in _boxes(found):
         side = max(right - left, bottom - top)
+        if side < 2 and min(left, top) >= -1 and max(right, bottom) <= 2:
+            raise ArgumentError(
+                f"the detector returned {(left, top, right, bottom)}, shares of the photograph: "
+                "multiply left and right by its width, top and bottom by its height"
+            )
+        if min(right - left, bottom - top) < LEAST:
+            continue
         if side > 2 * max(width, height):
             raise ArgumentError(
                 f"the detector returned a box of {side:g} px, more than twice as large as the "

@@ -12,9 +12,10 @@ from fer_zoo.errors import ArgumentError, needing
 
 Detector = Callable[[np.ndarray], Any]
 """Takes a photograph as RGB, uint8 `(H, W, 3)`, upright, a copy of its own; returns rows of left,
-top, right and bottom in px. A row may also be a mapping with these four as its `box` and with a
-`roll`: the degrees by which the face is turned clockwise, and will be turned back. It is called in
-the thread that asks for the predictions, for one photograph at a time, in order."""
+top, right and bottom in px, of which one under 10 px is no face. A row may also be a mapping with
+these four as its `box` and with a `roll`: the degrees by which the face is turned clockwise, and
+will be turned back. It is called in the thread that asks for the predictions, for one photograph at
+a time, in order."""
 
 CASCADES = threading.local()  # OpenCV's classifiers must not be shared by the threads of a server
 

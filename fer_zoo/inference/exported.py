@@ -1,33 +1,29 @@
 """Whole pipelines as files that run without fer_zoo: ONNX, and AOTInductor's packages."""
 
-import hashlib
 import json
 import os
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, NoReturn, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from fer_zoo._files import replacing
-from fer_zoo.errors import (
-    ArgumentError,
-    CheckpointError,
-    LabelError,
-    UnknownNameError,
-    WeightsError,
-)
+from fer_zoo._files import as_path, replacing
+from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, UnknownNameError
 from fer_zoo.factory import resolve
 from fer_zoo.inference.engines import Pipeline
+from fer_zoo.inference.onnx_file import FLOAT, MOST_BYTES, UINT8, Value
 from fer_zoo.inference.programs import Package, Program, Session, to_onnx
 from fer_zoo.inference.runtime import Optimized, check_answers, smooth_faces
 from fer_zoo.labels import check_labels
 from fer_zoo.models import Classifier
-from fer_zoo.plain import to_plain
+from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
 from fer_zoo.transforms.presets import restore
+from fer_zoo.weights.reading import check_sha256, open_regular, read_json
 
 SUFFIXES = (".onnx", ".pt2")
 PIN = "#sha256="
@@ -50,11 +46,12 @@ def export(
             machine, which needs a C++ compiler to make and is machine code: load only your own.
         transform: whether the transform is part of the file. Then uint8 faces `(B, 1, R, R)` go in,
             scaled to the preset's `resize` px, by the name `images`; else float views
-            `(B, C, S, S)` as `create_transform(model)` makes them, by the name `views`. Out come
-            `probabilities` `(B, K)`, calibrated, a row for each.
+            `(B, C, S, S)` as `create_transform(model)` makes them, by the name `views`, of presets
+            with one view. Out come `probabilities` `(B, K)`, calibrated, a row for each.
 
     Raises:
         OptimizeError: the file gives other answers than the model.
+        CheckpointError: the file would hold what none may that a predictor opens.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +59,7 @@ def export(
         ...     open_exported(path)
         Optimized('resnet18_025', preset='fer40_center', engine='onnxruntime')
     """
-    target, kind = Path(path), Path(path).suffix.lower()
+    target, kind = as_path(path), Path(path).suffix.lower()
     if kind not in SUFFIXES:
         raise ArgumentError(f"{target}: an exported file's name ends in .onnx or .pt2")
     if not isinstance(transform, bool):
@@ -73,6 +70,12 @@ def export(
     preset, like = PRESETS[network.preset], next(network.parameters())
     if like.device.type != "cpu" or like.dtype != torch.float32:
         raise ArgumentError("export takes a float32 model on the CPU: model.cpu().float() first")
+    if not (transform or preset.num_views == 1):
+        raise ArgumentError(
+            f"{preset.name!r} has {preset.num_views} views of a face, and who runs the file would "
+            "have to fuse and calibrate after them: export with transform=True, or set "
+            "model.preset to one with one view"
+        )
     pipeline = nn.Sequential(Pipeline(network, preset, transform=transform), nn.Softmax(1)).eval()
     faces = preset.square(smooth_faces(7)).mul(255).round().byte()
     example = faces[:4]
@@ -125,18 +128,29 @@ def _package(pipeline: nn.Module, example: Tensor, path: Path, metadata: dict[st
         path.write_bytes(Path(packed).read_bytes())
 
 
+@dataclass(frozen=True, kw_only=True)
+class _About:
+    name: str
+    labels: tuple[str, ...]
+    preset: Any
+    input: Literal["images", "views"]
+    shape: tuple[Any, ...]
+    origin: str | None = None
+    started_from: str = ""
+
+
 def _read(path: Path, sha256: str) -> bytes:
-    data = path.read_bytes()
-    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-        raise WeightsError(f"{path} does not have the sha256 that it must have, {sha256}")
+    with open_regular(path) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+            raise CheckpointError(f"{path}: {size:,} bytes, and {MOST_BYTES:,} are allowed")
+        data = file.read()
+    check_sha256(data, sha256 or None, path)
     return data
 
 
 def open_exported(path: str | os.PathLike[str], *, allow_code: bool = False) -> Optimized:
     """Return what a file that `export` wrote computes; machine code needs leave or a digest."""
     place, _, pin = os.fspath(path).partition(PIN)
-    if not Path(place).is_file():
-        raise CheckpointError(f"{place}: no such file")
     read = partial(_read, Path(place).absolute(), pin)
     if place.lower().endswith(".onnx"):
         call: Session | Package = Session(read, place)
@@ -148,14 +162,27 @@ def open_exported(path: str | os.PathLike[str], *, allow_code: bool = False) -> 
             "yourself, with allow_code=True (--allow-code on the command line), or name the sha256 "
             f"that its maker gave you: {place}{PIN}..."
         )
+
+    def refuse(reason: object) -> NoReturn:
+        raise CheckpointError(f"{place}: {reason}, so fer_zoo.export did not write this file")
+
     try:
-        about = json.loads(call.metadata["fer_zoo"])
-        name, labels, stored = str(about["name"]), check_labels(about["labels"]), about["preset"]
-        entry, channels = about["input"], int(about["shape"][1])
-    except (KeyError, ValueError, TypeError):
-        raise CheckpointError(f"{place}: fer_zoo.export did not write this file") from None
-    try:
-        preset = restore(stored)
-    except (ArgumentError, UnknownNameError) as error:
-        raise CheckpointError(f"{place}: {error}") from None
-    return Optimized(name, labels, preset, Program(call, preset, entry, channels))
+        text = call.facts.metadata.get("fer_zoo", "")
+        said = read_json(text, lambda reason: refuse(f"its metadata {reason}"))
+        about = from_plain(_About, said, "its metadata")
+        labels, preset = check_labels(about.labels), restore(about.preset)
+    except (ArgumentError, LabelError, UnknownNameError) as error:
+        refuse(error)
+    inside, channels = about.input == "images", about.shape[1] if len(about.shape) > 1 else 0
+    side = preset.resize if inside else preset.size
+    if about.shape != ("batch", channels, side, side) or channels not in (
+        (1,) if inside else (1, 3)
+    ):
+        refuse(f"its input is {about.shape}")
+    if preset.num_views > 1 and not inside:
+        refuse(f"its {preset.num_views} views of a face are outside")
+    if isinstance(call, Session):
+        value = Value(about.input, UINT8 if inside else FLOAT, (None, *about.shape[1:]))
+        if call.facts[1:] != ([value], [Value("probabilities", FLOAT, (None, len(labels)))]):
+            refuse(f"it takes {call.facts.inputs} and gives {call.facts.outputs}")
+    return Optimized(about.name, labels, preset, Program(call, preset, about.input, int(channels)))

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from numbers import Number
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, Union
 
 import numpy as np
@@ -40,10 +39,7 @@ def many_of(images: Any) -> Iterable[Any] | None:
     if isinstance(images, str | os.PathLike):
         if not os.path.isdir(images):
             return None
-        files = image_files(Path(images))
-        if not files:
-            raise InputError(f"no image in {os.fspath(images)}")
-        return files
+        return image_files(images)
     if isinstance(images, FaceDataset):
         return images.images.unbind()
     if isinstance(images, np.ndarray | Tensor):

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.fusion import Fusion
-from fer_zoo.inference.crops import Pixels, check_margin, cut_faces, open_photograph, read_pixels
+from fer_zoo.inference.crops import (
+    Pixels,
+    check_detector,
+    check_margin,
+    cut_faces,
+    open_photograph,
+    read_pixels,
+)
 from fer_zoo.inference.detector import Detector, FaceDetector
 from fer_zoo.inference.images import Image
 from fer_zoo.inference.prediction import Photo, Photos, Prediction
@@ -61,10 +68,9 @@ class PhotoPredictor(Labeller[Photo]):
         engine: Engine = "torch",
         allow_code: bool = False,
     ) -> None:
-        if not (detector is None or callable(detector)):
-            raise ArgumentError(f"detector must be callable, got {detector!r:.80}")
         check_margin(margin)
-        self.detector, self.margin = detector or FaceDetector(), margin
+        self.detector, self.margin = FaceDetector() if detector is None else detector, margin
+        check_detector(self.detector)
         super().__init__(
             model,
             weights=weights,
@@ -124,8 +130,8 @@ class PhotoPredictor(Labeller[Photo]):
         def begin(image: Any) -> tuple[int, Callable[[], Pixels]]:
             try:
                 opened = open_photograph(image)
-            except InputError:  # it is said when its turn comes
-                return 0, partial(read_pixels, None, image, channels)
+            except InputError as error:
+                return 0, partial(_fail, error)
             shape = opened.shape if isinstance(opened, np.ndarray | Tensor) else opened.size
             return math.prod(shape), partial(read_pixels, opened, image, channels)
 
@@ -149,3 +155,8 @@ class PhotoPredictor(Labeller[Photo]):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, detector={self.detector!r})"
+
+
+def _fail(error: InputError) -> Pixels:
+    """Raise what was wrong with a photograph, when its turn comes."""
+    raise error

@@ -47,7 +47,7 @@ class Prediction:
         probabilities: of all classes, in the order of the labels, summing to one; calibrated where
             the model has a temperature.
         source: the path, where the image came from one.
-        error: why the image could not be used.
+        error: why the image could not be used, or that the model's answer is no number.
         box: left, top, right and bottom in px of the face in its photograph, where a detector
             found it; it may reach over the border.
         face: what the network was given before it cut its views: gray uint8 `(S, S)`.
@@ -133,7 +133,7 @@ class Photo:
     Attributes:
         faces: a prediction for each face that the detector found, with its `box`.
         source: the path, where the photograph came from one.
-        error: why it could not be used, or what was wrong with the detector's boxes.
+        error: why it could not be used, or what was wrong with the detector's boxes or an answer.
 
     Example:
         >>> Photo(source="party.jpg")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar, overload
 
@@ -27,10 +28,11 @@ from fer_zoo.inference.runtime import Engine, Optimized, optimize, smooth_faces
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
-from fer_zoo.transforms.inputs import Channels
+from fer_zoo.transforms.inputs import BLANK, LEAST, Channels, said_of
 from fer_zoo.transforms.presets import get_preset
 
 log = logging.getLogger("fer_zoo.inference")
+NO_NUMBER = "the model's answer is no number (NaN): its weights are no good, load others"
 DECODERS = 4  # threads that read image files
 
 A = TypeVar("A", bound=Prediction | Photo)
@@ -92,10 +94,11 @@ class Labeller(ABC, Generic[A]):
         for run in runs_of(images, self._together):
             found = self._faces(run, channels)
             while chunk := list(islice(found, self._together)):
-                labelled = self._label([square for _, faces, _ in chunk for _, square in faces])
+                labelled = self._label([(s, *face) for s, faces, _ in chunk for face in faces])
                 for source, faces, error in chunk:
-                    told = [replace(next(labelled), source=source, box=box) for box, _ in faces]
-                    yield self._say(source, told, error)
+                    told = list(islice(labelled, len(faces)))
+                    no_number = (f.error for f in told if (f.error or "").endswith(NO_NUMBER))
+                    yield self._say(source, told, error or next(no_number, None))
 
     def _answer(self, images: Any, channels: Channels) -> A | list[A]:
         """Return what is said of one image, which must be usable, or of each of many."""
@@ -113,20 +116,34 @@ class Labeller(ABC, Generic[A]):
         many = many_of(images)
         return self._answers([images] if many is None else many, channels)
 
-    def _label(self, squares: Sequence[Tensor]) -> Iterator[Prediction]:
-        """Yield what the networks say of each square."""
-        if not squares:
-            return
-        scores = self._runner.predict_scores(
-            torch.cat([*squares]), preset=self.preset, batch_size=self.batch_size
-        )
-        rows = zip(squares, scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
-        for square, winner, row in rows:
-            yield Prediction(
+    def _label(
+        self, faces: Sequence[tuple[str | None, Box | None, Tensor]]
+    ) -> Iterator[Prediction]:
+        """Yield what the networks say of each square that shows something."""
+        pixels = [square[0, 0].mul(255).round().byte().cpu() for *_, square in faces]
+        blank = [float(face.double().std(correction=0)) < BLANK for face in pixels]
+        squares = [square for (*_, square), no in zip(faces, blank, strict=True) if not no]
+        rows: Iterator[tuple[int, list[float]]] = iter(())
+        if squares:
+            scores = self._runner.predict_scores(
+                torch.cat(squares), preset=self.preset, batch_size=self.batch_size
+            )
+            rows = zip(scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
+        for (source, box, _), face, no in zip(faces, pixels, blank, strict=True):
+            told = Prediction(source=source, box=box, face=face)
+            if no:
+                error = f"shows nothing: gray levels with a standard deviation under {BLANK:g}"
+                yield replace(told, error=f"{source or 'the image'}: {error}")
+                continue
+            winner, row = next(rows)
+            if math.isnan(row[winner]):
+                yield replace(told, error=f"{source or 'the image'}: {NO_NUMBER}")
+                continue
+            yield replace(
+                told,
                 label=self.labels[winner],
                 probability=row[winner],
                 probabilities=dict(zip(self.labels, row, strict=True)),
-                face=square[0, 0].mul(255).round().byte().cpu(),
             )
 
     def __repr__(self) -> str:
@@ -163,7 +180,7 @@ class Predictor(Labeller[Prediction]):
     Example:
         >>> import numpy as np
         >>> predict = Predictor("resnet18_025")
-        >>> prediction = predict(np.zeros((48, 48), np.uint8))
+        >>> prediction = predict(np.eye(48))
         >>> prediction.label in prediction.probabilities
         True
     """
@@ -192,7 +209,9 @@ class Predictor(Labeller[Prediction]):
 
         Returns:
             A `Prediction` for one image; for many `Predictions` in the same order, where an image
-            that cannot be used has its `error` set.
+            that cannot be used has its `error` set; so has one that shows nothing (gray levels with
+            a standard deviation below 1, as `fer_zoo.data.data_report` has it) or has a side under
+            10 px.
 
         Raises:
             InputError: the one image cannot be used, an array may be one image or many, or more
@@ -213,21 +232,28 @@ class Predictor(Labeller[Prediction]):
         Example:
             >>> import numpy as np
             >>> predict = Predictor("resnet18_025")
-            >>> faces = (np.full((48, 48), level, np.uint8) for level in range(9))
+            >>> faces = (np.eye(48, k=shift) for shift in range(9))
             >>> sum(prediction.error is None for prediction in predict.stream(faces))
             9
         """
         return self._stream(images, channels)
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
+        def read(image: Any) -> Tensor:
+            gray = to_gray(image, channels=channels)
+            if min(gray.shape[1:]) < LEAST:
+                size = "x".join(map(str, gray.shape[:0:-1]))
+                raise InputError(f"{said_of(image)}: {size} px; a face has {LEAST} px at least")
+            return self.preset.square(gray[None])
+
         def begin(image: Any) -> tuple[int, Callable[[], Tensor]]:
-            return 0, lambda: self.preset.square(to_gray(image, channels=channels)[None])
+            return 0, partial(read, image)
 
         for source, square, error in read_ahead(images, begin, most=self._together):
             yield source, [] if square is None else [(None, square)], error
 
     def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Prediction:
-        return faces[0] if faces else Prediction(source=source, error=error)
+        return replace(faces[0], error=error) if faces else Prediction(source=source, error=error)
 
 
 def read_ahead(

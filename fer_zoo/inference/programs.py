@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fer_zoo.errors import ArgumentError, CheckpointError, OptimizeError, needing
 from fer_zoo.inference.engines import Inherited, Pipeline
+from fer_zoo.inference.onnx_file import Facts, look_through
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset
 
@@ -40,10 +41,9 @@ class Program:
                 f"the program has the preset {self.preset.name!r} inside, and cannot do "
                 f"{preset.name!r}: make it again of a model with that preset"
             )
-        if self.entry == "views":
-            views = preset.evaluation_views(faces.cpu())
-            rows = self.call(views.flatten(0, 1).expand(-1, self.channels, -1, -1))
-            return preset.combine(rows.log().unflatten(0, views.shape[:2])).double()
+        if self.entry == "views":  # one of each face
+            views = preset.evaluation_views(faces.cpu())[:, 0]
+            return self.call(views.expand(-1, self.channels, -1, -1)).double().log()
         squares = preset.square(faces.cpu())
         if self.entry == "faces":
             return self.call(squares).double()
@@ -74,6 +74,7 @@ class Session(Inherited):
     """
 
     session: Any = None
+    facts: Facts
 
     def __init__(self, read: Callable[[], bytes], where: str = "the exported model") -> None:
         self.read, self.where = read, where
@@ -85,25 +86,30 @@ class Session(Inherited):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what is wrong is raised
         # Threads that wait in a loop for the next call would take the cores from everything else.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        program, providers = self.read(), ["CPUExecutionProvider"]
+        program = self.read()
+        self.facts = look_through(program, self.where)
+        # Folding runs operators, of which a small file may have large ones; `export` has folded.
+        how: dict[str, Any] = {"disabled_optimizers": ["ConstantFolding"], "enable_fallback": 0}
+        how["providers"] = ["CPUExecutionProvider"]
         try:
-            return onnxruntime.InferenceSession(program, options, providers=providers)
+            return onnxruntime.InferenceSession(program, options, **how)
         except Exception as error:  # onnxruntime's errors share no public base
-            raise ArgumentError(f"onnxruntime cannot read {self.where}: {error}") from None
+            raise CheckpointError(f"{self.where}: onnxruntime cannot run it: {error}") from None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the program's one output for its one input."""
         session = self.session = self.session or self._open()
         (entry,) = session.get_inputs()
-        (out,) = session.run(None, {entry.name: x.contiguous().numpy()})
+        try:
+            (out,) = session.run(None, {entry.name: x.contiguous().numpy()})
+        except Exception as error:
+            raise CheckpointError(f"{self.where}: onnxruntime cannot run it: {error}") from None
+        if out.shape != (len(x), self.facts.outputs[0].shape[-1]):
+            raise CheckpointError(f"{self.where}: answers of shape {out.shape} for {len(x)} faces")
         return torch.from_numpy(out)
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The strings stored in the program."""
-        return dict(self.session.get_modelmeta().custom_metadata_map)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Session, (self.read, self.where)
@@ -125,7 +131,7 @@ class Package(Inherited):
         package = io.BytesIO(read())
         try:
             self._run = aoti_load_package(package)
-            self.metadata: dict[str, str] = self._run.get_metadata()
+            self.facts = Facts(self._run.get_metadata(), [], [])
         except Exception as error:  # torch raises whatever it likes on damaged packages
             raise CheckpointError(f"{where} cannot be run here: {error}") from None
 

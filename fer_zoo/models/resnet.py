@@ -44,6 +44,8 @@ class ResNet(Classifier):
         stem: `3x3` (stride 1, no pooling; 40 px stay 40) or `7x7` (stride 2, then a 3x3 max-pool of
             stride 2, the thesis'; 40 px become 10).
         width: maps of the first stage.
+        pool: average only the top left `pool` px of the last map's sides, as the classic FER2013
+            code does; all of it if not given.
 
     Example:
         >>> import torch
@@ -58,9 +60,10 @@ class ResNet(Classifier):
         in_channels: int = 1,
         stem: Literal["3x3", "7x7"] = "3x3",
         width: int = 64,
+        pool: int | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes, self.in_channels = num_classes, in_channels
+        self.num_classes, self.in_channels, self.pool = num_classes, in_channels, pool
         kernel, stride = (7, 2) if stem == "7x7" else (3, 1)
         self.conv1 = nn.Conv2d(in_channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -89,7 +92,7 @@ class ResNet(Classifier):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool a feature map to `(B, num_features)`; unless `pre_logits`, classify it."""
-        x = x.mean((2, 3))
+        x = (x[..., : self.pool, : self.pool] if self.pool else x).mean((2, 3))
         return x if pre_logits else self.fc(x)
 
     def get_classifier(self) -> nn.Module:

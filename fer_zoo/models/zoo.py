@@ -43,6 +43,13 @@ for _spec in (
         **_RESNET,
     ),
     ModelSpec(
+        name="resnet18_pool4",
+        build=partial(ResNet, pool=4),
+        description="resnet18 that averages the top left 4x4 of its last map, as the classic code",
+        preset="fer44_tencrop",
+        **_RESNET,
+    ),
+    ModelSpec(
         name="vgg19",
         build=VGG,
         description="VGG19 with batch norm and a pooled linear head",

@@ -189,7 +189,7 @@ def fusion(model: Classifier) -> Any:
             for j, value in enumerate(row):
                 colour = "white" if abs(value) > 0.65 * limit else "black"
                 axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=8)
-        axes.set_title(name, fontsize=10, parse_math=False)
+        axes.set_title(looks.told(name), fontsize=10, parse_math=False)
         lowest, leftmost = at + across >= len(panels), at % across == 0
         axes.set(xticks=[], yticks=[])
         if lowest:
@@ -290,8 +290,8 @@ def contact_sheet(
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_anchor("S")  # above its caption, where the layout measures it
         axes.set(xticks=[], yticks=[])
-        lines = "\n".join(textwrap.fill(line, CAPTION) for line in caption.splitlines())
-        axes.set_xlabel(lines, fontsize=6, labelpad=1, parse_math=False)
+        lines = [textwrap.fill(looks.told(line), CAPTION) for line in caption.splitlines()]
+        axes.set_xlabel("\n".join(lines), fontsize=6, labelpad=1, parse_math=False)
     return looks.finish(figure, title=title)
 
 

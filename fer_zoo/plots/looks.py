@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from fer_zoo.errors import needing
+from fer_zoo.errors import needing, printable
 
 COLOURS = (
     "#0072B2", "#E69F00", "#552255", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000",
@@ -38,16 +38,21 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def told(text: str, most: int = 90) -> str:
+    """Return text that others wrote as it can be drawn: neither endless nor beyond any font."""
+    return printable(text if len(text) <= most else f"{text[: most - 3]}...", "\n")
+
+
 def name_rows(axes: Any, names: Sequence[str]) -> None:
     """Write names beside the rows 0, 1, ..., and make the figure so high that they fit."""
-    lines = [textwrap.fill(name, 18) for name in names]
+    lines = [textwrap.fill(told(name), 18) for name in names]
     axes.set_yticks(range(len(names)), lines, parse_math=False)
     _spread(axes, axes.get_yticklabels(), 1)
 
 
 def name_columns(axes: Any, names: Sequence[str]) -> None:
     """Write names below the columns 0, 1, ..., aslant, or upright where one has several lines."""
-    lines = [textwrap.fill(name, 18) for name in names]
+    lines = [textwrap.fill(told(name), 18) for name in names]
     upright = any("\n" in line for line in lines)
     turn: dict[str, Any] = {"rotation": 90} if upright else {"rotation": 45, "ha": "right"}
     axes.set_xticks(range(len(names)), lines, parse_math=False, **turn)
@@ -80,7 +85,8 @@ def finish(
     figure.set_size_inches(width, height)
     artists = _legend(figure, handles, names)
     if title:
-        plain = title.replace("$", r"\$")  # what is wrapped is measured as mathematics all the same
+        # What is wrapped is measured as mathematics all the same.
+        plain = told(title, 300).replace("$", r"\$")
         artists.append(figure.suptitle(plain, fontsize=10, wrap=True))
     for artist in artists:
         size = artist.get_window_extent().size / figure.dpi
@@ -96,7 +102,7 @@ def _legend(figure: Any, handles: Sequence[Any], names: Sequence[str]) -> list[A
         # Names are written afterwards: older matplotlib leaves those out that begin with `_`.
         legend = figure.legend(handles, ["name"] * len(names), ncols=columns, fontsize=8.5, **how)
         for text, name in zip(legend.get_texts(), names, strict=True):
-            text.set(text=name, parse_math=False)
+            text.set(text=told(name), parse_math=False)
         if columns == 1 or legend.get_window_extent().width <= width:
             return [legend]
         legend.remove()

@@ -14,7 +14,7 @@ from fer_zoo.models import Classifier
 from fer_zoo.training.objective import Teacher
 from fer_zoo.training.recipe import RecipeLike, get_recipe
 from fer_zoo.training.run import Run, TrainResult
-from fer_zoo.training.state import check_splits
+from fer_zoo.training.state import check_splits, holding
 
 log = logging.getLogger("fer_zoo.training")
 
@@ -59,8 +59,8 @@ def train(
 
     Raises:
         SplitError: the validation faces are the test split or all of them training faces.
-        TrainingError: another run is in `output`, the loss is no longer a number, or a file cannot
-            be written.
+        TrainingError: another run is in `output`, or trains there now, the loss is no longer a
+            number, or a file cannot be written.
         KeyboardInterrupt: passed on; the finished epochs are kept.
 
     Example:
@@ -79,17 +79,18 @@ def train(
         share = 100 * shared / len(validation)
         told = f"{shared} of {len(validation)} validation faces ({share:.1f} %)"
         log.warning("%s are training faces too; fer_zoo.data.data_report finds copies", told)
-    run = Run(model, data, validation, settings, teacher, folder, resolve_device(device))
-    run.progress = progress
-    try:
-        run.begin(resume=resume)
-        if not tensorboard:
-            return run.finish()
-        with needing("event files need TensorBoard", "tensorboard"):
-            from torch.utils.tensorboard import SummaryWriter
-        done = len(run.history)
-        with SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1) as board:
-            return run.finish(board)
-    finally:
-        for parameter in run.learning:  # what `freeze` froze is the caller's again
-            parameter.requires_grad_(True)
+    with holding(folder):
+        run = Run(model, data, validation, settings, teacher, folder, resolve_device(device))
+        run.progress = progress
+        try:
+            run.begin(resume=resume)
+            if not tensorboard:
+                return run.finish()
+            with needing("event files need TensorBoard", "tensorboard"):
+                from torch.utils.tensorboard import SummaryWriter
+            done = len(run.history)
+            with SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1) as board:
+                return run.finish(board)
+        finally:
+            for parameter in run.learning:  # what `freeze` froze is the caller's again
+                parameter.requires_grad_(True)

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from fer_zoo._files import check_writable
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import CheckpointError, TrainingError
 from fer_zoo.evidence import Calibration, Training
@@ -126,12 +125,8 @@ class Run:
         if self.recipe.ema:
             self.average = state.warmed_average(self.model, self.recipe.ema)
         self.network: Any = torch.compile(self.model) if self.recipe.compile else self.model
-        try:
-            check_writable(self.folder)
-        except OSError as error:
-            raise TrainingError(f"{self.folder} cannot be written to: {error}") from None
         last, best = (self.folder / f"{name}.safetensors" for name in ("last", "best"))
-        if resume and best.exists() and not last.exists():
+        if resume and best.exists() and not last.exists() and not self._is_first(best):
             raise TrainingError(
                 f"{best} exists, but no last.safetensors to go on from: use another output folder, "
                 "or resume=False (--fresh) to write over it"
@@ -141,6 +136,16 @@ class Run:
         if self.objective.answers is not None:
             store = self.folder / "teacher.safetensors"
             write_answers(store, self.objective.answers, self.data, self.labels)
+
+    def _is_first(self, best: Path) -> bool:
+        """Whether a best model is of the first epoch of this run, which was killed right then."""
+        try:
+            known = load(best).evidence.training
+        except CheckpointError:
+            return False
+        own = (1, self.identity["start"], self.identity["recipe"], self.data.fingerprint)
+        found = known and (known.epoch, known.start, known.recipe, known.faces.fingerprint)
+        return found == own
 
     @property
     def best(self) -> Epoch:

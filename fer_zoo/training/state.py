@@ -3,13 +3,15 @@
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from fer_zoo._files import alone_in, check_writable
 from fer_zoo.data.faces import FaceDataset, check_faces
 from fer_zoo.errors import (
     ArgumentError,
@@ -77,6 +79,23 @@ def check_model(model: Classifier, data: FaceDataset, validation: FaceDataset) -
         raise ArgumentError("training keeps parameters in float32: call model.float() first")
     if len(data) < 2:
         raise TrainingError("training needs at least two faces")
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """Keep a run's folder from other runs, if files can be written there."""
+    with ExitStack() as stack:
+        try:
+            check_writable(folder)
+            stack.enter_context(alone_in(folder))
+        except BlockingIOError as error:
+            raise TrainingError(
+                f"{error}: wait for it, or use another output folder; once it has ended, however "
+                "it did, the same command goes on"
+            ) from None
+        except OSError as error:
+            raise TrainingError(f"{folder} cannot be written to: {error}") from None
+        yield
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 import io
 import os
+import stat
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +16,16 @@ from fer_zoo.errors import ArgumentError, InputError
 Channels = Literal["rgb", "bgr"]
 BYTES = (bytes, bytearray, memoryview)
 
+MOST_PIXELS = 25_000_000
+"""Of an encoded face; set it higher to read larger ones. Photographs have a bound of their own."""
+ASPECT = 20  # sides in another proportion are no face's, and no photograph's
+LEAST = 10  # px of a side; what is smaller is no face
+BLANK = 1.0
+"""Standard deviation in gray levels under which an image shows nothing."""
+SHALLOW = (8, 10, 12, 14)  # bits that 16 may hold
+FORMATS = tuple("PNG JPEG BMP GIF TIFF WEBP AVIF JPEG2000 PPM DIB TGA".split())
+"""What is opened, MPO as JPEG; of what Pillow knows more, some runs programs or decodes at once."""
+WEAK = ("DIB", "TGA")  # whose files do not begin as no others do
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .tga "
     ".pgm .ppm .pbm .pnm".split()
@@ -60,13 +73,22 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
     if isinstance(image, Image.Image):
         return gray_of(image, where)
     with open_image(image) as opened:
+        width, height = opened.size
+        if width * height > MOST_PIXELS:
+            raise InputError(
+                f"{where}: {width}x{height} px are more than the {MOST_PIXELS / 1e6:g} megapixels "
+                "of a face: scale it down, take a fer_zoo.PhotoPredictor for photographs, or raise "
+                "fer_zoo.transforms.inputs.MOST_PIXELS"
+            )
         return gray_of(opened, where)
 
 
 def said_of(image: Any) -> str:
-    """Return what messages call a path, an open file, bytes, or a PIL image."""
+    """Return what messages call an image that a user gave."""
     if isinstance(image, str | os.PathLike):
         return os.fspath(image)
+    if isinstance(image, np.ndarray | Tensor):
+        return "the array" if isinstance(image, np.ndarray) else "the tensor"
     if isinstance(image, BYTES):
         return "the bytes"
     return "the file" if hasattr(image, "read") else "the PIL image"
@@ -83,7 +105,11 @@ def open_image(image: Any) -> Any:
         pair = " (of an (image, label) pair pass the image)" if isinstance(image, tuple) else ""
         raise InputError(f"got {type(image).__name__}{pair}; expected {_EXPECTED}")
     try:
-        return Image.open(io.BytesIO(image) if isinstance(image, BYTES) else image)
+        if isinstance(image, BYTES):
+            image = io.BytesIO(image)
+        elif not (stat.S_ISREG(mode := os.stat(image).st_mode) or stat.S_ISDIR(mode)):
+            raise InputError("not a regular file")
+        return Image.open(image, formats=_formats())
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
@@ -99,6 +125,28 @@ def open_image(image: Any) -> Any:
         ) from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its content, whatever its name says."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=[name for name in _formats() if name not in WEAK]):
+            return True
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return True
+    except Exception:  # decoders raise whatever they like on damaged files
+        return False
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return those of the formats that this Pillow can open."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _read(file: Any) -> bytes:
@@ -149,23 +197,49 @@ def is_deep(image: Any) -> bool:
     return image.mode in ("F", "I") or image.mode.startswith("I;16")
 
 
+def was_deep(image: Any) -> bool:
+    """Whether a PIL image that is not yet decoded has 16 bits, which Pillow may cut to 8."""
+    told = [str(args) for *_, args in getattr(image, "tile", ())]
+    return any(";16" in args or args.endswith(", 65535)") for args in told)  # the latter of PPM
+
+
+def check_depth(high: int, where: str) -> None:
+    """Raise where 16 bits, of which `high` is the highest value, may be fewer."""
+    most = next((2**bits - 1 for bits in SHALLOW if high < 2**bits), None)
+    if most is not None:
+        raise InputError(
+            f"{where}: 16 bits that go up to {high} may be 8, 10, 12 or 14 bits: pass floats, "
+            f"the pixels / {most}, or 8 bits"
+        )
+
+
+def check_aspect(width: int, height: int, where: str) -> None:
+    """Raise where one side is many times the other."""
+    if max(width, height) > ASPECT * min(width, height):
+        raise InputError(
+            f"{where}: {width}x{height} px; one side may be {ASPECT} times the other at most: cut "
+            "out what shows a face"
+        )
+
+
 def gray_of(image: Any, where: str) -> Tensor:
     """Return a PIL image, which messages call `where`, as `to_gray` returns it."""
+    cut = was_deep(image) and not is_deep(image)
     try:
         image = upright(image)
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         array = np.array(image if is_deep(image) else image.convert("L"))
+        brightest = max(most for _, most in image.convert("RGB").getextrema()) if cut else 255
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
     if image.mode == "F" or not is_deep(image):
+        check_depth(257 * brightest - 128, where)  # cut or rounded to 8 bits
         return _from_numpy(array, where)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
     if low < 0 or high > 65535:
         raise InputError(f"{where}: pixels from {low} to {high}; scale them to 0 to 65535")
-    if image.mode == "I" and high <= 255:
-        told = "may be 8 or 16 bits: pass image.convert('L'), or mode I;16"
-        raise InputError(f"{where}: 32-bit pixels no higher than {high} {told}")
+    check_depth(high, where)
     return _from_numpy(array.astype(np.float32) / 65535, where)
 
 
@@ -190,6 +264,7 @@ def luma(images: Tensor, where: str = "the tensor") -> Tensor:
             f"{where} has {images.shape[1]} channels (of shape (C, H, W)); expected 1 or 3{alpha}"
         )
     images = _check(images, where)
+    check_aspect(images.shape[-1], images.shape[-2], where)
     if images.shape[1] == 1:
         return images
     if images.dtype == torch.uint8:

@@ -24,8 +24,8 @@ LARGEST = 1024
 class Preset:
     """A named transform pair: evaluation views, and the training augmentation that suits them.
 
-    Evaluation: the shorter side is scaled to `resize` px (bilinear, antialiased), the centre square
-    is cut, `views` are cut from it, divided by 255, and `(x - mean) / std`. Training: the same
+    Evaluation: the centre square is scaled to `resize` px (bilinear, antialiased), `views` are cut
+    from it, divided by 255, and `(x - mean) / std`. Training: the same
     square, then `training` and one random crop.
 
     Attributes:
@@ -79,13 +79,12 @@ class Preset:
 
     def square(self, images: Tensor) -> Tensor:
         """Return squares `(B, C, resize, resize)`, float, of `(B, C, H, W)`, uint8 or in [0, 1]."""
-        x = images.float().div(255) if images.dtype == torch.uint8 else images.float()
-        height, width = x.shape[-2:]
-        if min(height, width) != self.resize:
-            short = min(height, width)
-            target = [self.resize * side // short for side in (height, width)]
-            x = F.interpolate(x, target, mode="bilinear", align_corners=False, antialias=True)
-        return _center(x, self.resize).clamp(0, 1)
+        x = _center(images, min(images.shape[-2:]))
+        x = x.float().div(255) if x.dtype == torch.uint8 else x.float()
+        if x.shape[-1] != self.resize:
+            size = [self.resize] * 2
+            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+        return x.clamp(0, 1)
 
     def evaluation_views(self, images: Tensor) -> Tensor:
         """Return the views `(B, num_views, C, size, size)` of `images` `(B, C, H, W)`."""

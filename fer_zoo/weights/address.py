@@ -26,6 +26,7 @@ Files and hf-hub: may end in #sha256=..., which they must have then."""
 """What an address may be, as error messages and the docs show it."""
 
 _REPO = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
+_REF = r"[\w-][\w.-]*"  # the client makes a path of it
 _LONGEST_REPO = 96
 Kind = Literal["tag", "record", "file", "folder", "hub", "imagenet"]
 
@@ -93,7 +94,7 @@ def _hub_address(text: str, rest: str, sha256: str | None) -> Address:
         or len(name) > _LONGEST_REPO
     ):
         raise not_an_address(text, f"{name!r} is no org/name")
-    if at and (not re.fullmatch(r"[\w./-]+", revision, re.ASCII) or ".." in revision):
+    if at and (not re.fullmatch(f"{_REF}(/{_REF})*", revision, re.ASCII) or ".." in revision):
         raise not_an_address(text, f"{revision!r} is no commit, tag or branch")
     return Address("hub", name, revision, sha256)
 

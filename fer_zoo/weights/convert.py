@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError, CheckpointError
+from fer_zoo.errors import ArgumentError, CheckpointError, StateDictError
 from fer_zoo.evidence import Evidence
-from fer_zoo.models import Classifier, TimmMember, get_spec
+from fer_zoo.models import Classifier, ResNet, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
+from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.checkpoint import load_state_dict
 from fer_zoo.weights.reading import DTYPES, open_regular
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
 """Where training scripts put the state dict: Lightning, many tutorials, timm, WuJie1010."""
 HEADS = ("fc", "linear", "classifier", "head", "logits")
-RENAMES = ((".shortcut.", ".downsample."),)
-"""Names of layers in other code, and in torchvision's. The first is kuangliu's and WuJie1010's."""
+RENAMES = ((".shortcut.", ".downsample."), (".module.", "."))
+"""Names of layers in other code, and in torchvision's.
+
+The first is kuangliu's and WuJie1010's, the second of a part that was in DataParallel.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,7 @@ def convert(
         path: the file.
         model: registry name of the network it belongs to.
         labels: class names of its head in order; a pickle does not know them.
-        preset: the transform it was trained with; the model's usual one if not given.
+        preset: the transform it was trained with; if not given, the model's usual one, and a note.
 
     Raises:
         CheckpointError: the file holds something else than tensors, or cannot be read.
@@ -69,7 +74,8 @@ def convert(
         ...     torch.save({"net": {f"module.{k}": v for k, v in old.items()}}, f"{folder}/a.t7")
         ...     convert(f"{folder}/a.t7", "test_tiny").notes
         ["took 'net'", "removed 'module.' from the names",
-        'no labels: predictions need them (labels=, --labels)']
+        'no labels: predictions need them (labels=, --labels)',
+        'no preset: the usual one of test_tiny is taken, fer40_center (preset=, --preset)']
     """
     spec, notes = get_spec(model), list[str]()
     if spec.members:
@@ -83,6 +89,7 @@ def convert(
         tensors = _state_dict(_unpickled(file, path), path, notes)
     _check_sizes(tensors, path)
     wanted = build_network(model)
+    classic = any(".shortcut." in k for k in tensors)
     tensors = _renamed(tensors, wanted, notes)
     classes, channels = _shape(tensors, wanted)
     if channels != wanted.in_channels:
@@ -92,14 +99,29 @@ def convert(
     counters = {k: v for k, v in state.items() if k.endswith(".num_batches_tracked")}
     if missing := counters.keys() - tensors.keys():
         notes.append(f"set {len(missing)} counters of batch norm to 0, which it does not have")
-    load_state_dict(found, counters | tensors)
+    try:
+        load_state_dict(found, counters | tensors)
+    except StateDictError as error:
+        hint = "save the state dict of the network alone, or name another model"
+        raise StateDictError(f"{path}: {error}\n{hint}") from None
     if labels is None:
         notes.append("no labels: predictions need them (labels=, --labels)")
     found.labels = None if labels is None else tuple(labels)
-    if preset is not None:
-        from fer_zoo.transforms import PRESETS
-
-        found.preset = PRESETS[preset].name
+    if preset is None:
+        notes.append(
+            f"no preset: the usual one of {model} is taken, {found.preset} (preset=, --preset)"
+        )
+    found.preset = PRESETS[found.preset if preset is None else preset].name
+    if classic and isinstance(found, ResNet) and not found.pool:
+        size = PRESETS[found.preset].size
+        with torch.no_grad():
+            side = found.eval().forward_features(torch.zeros(1, channels, size, size)).shape[-1]
+        if side > 4:
+            raise CheckpointError(
+                f"{path}: the code that says `shortcut` averages the top left 4x4 of the last map, "
+                f"{model} all {side}x{side} of it under {found.preset}, so labels would change: "
+                "--model resnet18_pool4 averages what that code does"
+            )
     found.evidence = Evidence(started_from=f"{path.name} (sha256 {digest}), converted")
     return Conversion(model=found.eval(), notes=notes)
 
@@ -122,11 +144,11 @@ def _unpickled(file: Any, path: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what a hostile pickle raises is its own choice
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise CheckpointError(
             f"{path}: not a pickle of tensors and plain containers, and nothing else is read "
-            f"({type(error).__name__}: {reason:.300}). Where you trust it, load it with the code "
-            "that made it and save model.state_dict() alone"
+            f"({f'it names {named[1]:.200}' if named else type(error).__name__}). Where you trust "
+            "it, load it with the code that made it and save model.state_dict() alone"
         ) from None
 
 
@@ -168,20 +190,19 @@ def _check_sizes(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 def _renamed(tensors: dict[str, Tensor], wanted: Classifier, notes: list[str]) -> dict[str, Tensor]:
     """Return the tensors under the names of the zoo, as far as their style is known."""
-    own = set(wanted.state_dict())
+    own, held = list(wanted.state_dict()), len(tensors)
     if isinstance(wanted, TimmMember):
-        own = {name.removeprefix("model.") for name in own}
-    while True:
-        first = {name.partition(".")[0] for name in tensors}
-        stem = next(iter(first)) + "."
-        if len(first) > 1 or any(k.startswith(stem) for k in own) or stem[:-1] in tensors:
-            break
-        tensors = {name.removeprefix(stem): t for name, t in tensors.items()}
-        notes.append(f"removed {stem!r} from the names")
+        own = [name.removeprefix("model.") for name in own]
     for theirs, ours in RENAMES:
         if any(theirs in name for name in tensors) and not any(theirs in name for name in own):
             tensors = {name.replace(theirs, ours): t for name, t in tensors.items()}
             notes.append(f"renamed {theirs!r} to {ours!r}")
+    # What stands before the first name: of most tensors, for blocks may have a layer of that name.
+    before = {n.removesuffix(own[0]) for n in tensors if f".{n}".endswith(f".{own[0]}")}
+    shortest = sorted(before, key=len)[:8]
+    if stem := max(shortest, key=lambda b: sum(n.startswith(b) for n in tensors), default=""):
+        tensors = {name.removeprefix(stem): t for name, t in tensors.items()}
+        notes.append(f"removed {stem!r:.80} from the names")
     head = _head_name(wanted)
     if f"{head}.weight" not in tensors:
         heads = [h for h in HEADS if f"{h}.weight" in tensors and f"{h}.weight" not in own]
@@ -192,6 +213,11 @@ def _renamed(tensors: dict[str, Tensor], wanted: Classifier, notes: list[str]) -
                 for n, t in tensors.items()
             }
             notes.append(f"renamed the head {heads[0]!r} to {head!r}")
+    if len(tensors) < held:
+        raise CheckpointError(
+            f"several tensors would have one name ({', '.join(notes)}): save the state dict of the "
+            "network alone"
+        )
     if isinstance(wanted, TimmMember):
         tensors = {f"model.{name}": t for name, t in tensors.items()}
     return tensors

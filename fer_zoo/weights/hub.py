@@ -9,21 +9,30 @@ import hashlib
 import logging
 import os
 import re
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from fer_zoo.errors import ArgumentError, CheckpointError, HubError, WeightsError
 from fer_zoo.weights.address import HUB, Address
 from fer_zoo.weights.checkpoint import Checkpoint
-from fer_zoo.weights.repository import Fetched, read_repository
+from fer_zoo.weights.reading import MAX_HEADER
+from fer_zoo.weights.repository import CONFIG, MODEL, Fetched, read_repository
 
 COMMIT = GIT_HASH = re.compile("[0-9a-f]{40}")
 SHA256 = re.compile("[0-9a-f]{64}")
 """The name of a large file in the cache; that of a small one is its hash in git."""
+LARGEST = {CONFIG: MAX_HEADER, MODEL: 2**35}
+"""Bytes that a file may have to be downloaded; no network of timm's has more."""
+TIMEOUT = "FER_ZOO_HUB_TIMEOUT"
+"""Environment variable: seconds in which a load must be done, 300 if not set."""
 log = logging.getLogger(__name__)
 
 
@@ -36,19 +45,28 @@ class Repository:
     cached: bool = False
     commit: str = ""
     paths: list[Path] = field(default_factory=list)
+    seconds: float = field(default_factory=lambda: _seconds())
+    began: float = field(default_factory=time.monotonic)
 
     def fetch(self, name: str) -> Fetched | None:
         """Download a file unless the cache has it; None if the repository has none of that name."""
-        from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+        from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 
         asked = self.commit or self.address.revision or "main"
         before = try_to_load_from_cache(self.address.location, name, revision=asked)
+        how = {"endpoint": self.api.endpoint, "token": self.api.token, "revision": asked}
+        how |= {"local_files_only": self.cached}  # not by the client: that of 1.0 ignores dry_run
+        ask = partial(hf_hub_download, self.address.location, name, **how)
         with _explained(str(self.address)):
             try:
-                found = self.api.hf_hub_download(
-                    self.address.location, name, revision=asked, local_files_only=self.cached
-                )
+                told = self._in_time(partial(ask, dry_run=True))
+                if told.will_download and told.file_size > LARGEST[name]:
+                    raise HubError(
+                        f"{self.address}: {name} has {told.file_size:,} bytes, and "
+                        f"{LARGEST[name]:,} are allowed: it is no fer_zoo model"
+                    )
+                found = self._in_time(ask)
             except RemoteEntryNotFoundError:
                 return None
             except LocalEntryNotFoundError:
@@ -75,6 +93,28 @@ class Repository:
         # Git's hash of a small file is another sum; the client names large files by their sha256.
         return Fetched(path, path.name if SHA256.fullmatch(path.name) else None)
 
+    def _in_time(self, call: Callable[[], Any]) -> Any:
+        """Return what `call` returns, unless that takes longer than all of a load may."""
+        done = Future[Any]()
+
+        def run() -> None:
+            try:
+                done.set_result(call())
+            except BaseException as error:
+                done.set_exception(error)
+
+        # Nothing ends a client that waits: it is left to itself, and ends with the process.
+        Thread(target=run, daemon=True).start()
+        try:
+            return done.result(max(0, self.began + self.seconds - time.monotonic()))
+        except TimeoutError:
+            if done.done():
+                raise
+            raise HubError(
+                f"{self.address}: not loaded in {self.seconds:g} s: try again, or set {TIMEOUT} to "
+                "more seconds"
+            ) from None
+
     def discard_damaged(self) -> bool:
         """Remove fetched files whose bytes are not what the Hub said; whether there were any."""
         removed = False
@@ -87,6 +127,13 @@ class Repository:
             except OSError as error:
                 log.warning("%s is damaged and cannot be removed (%s)", path, error.strerror)
         return removed
+
+
+def _seconds() -> float:
+    said = os.environ.get(TIMEOUT, "300")
+    if not re.fullmatch(r"\d+(\.\d+)?", said):
+        raise ArgumentError(f"{TIMEOUT} is a number of seconds, got {said!r:.80}")
+    return float(said)
 
 
 def _is_damaged(path: Path) -> bool:
