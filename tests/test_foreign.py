@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import fer_zoo
-from conftest import run
+from conftest import ramp, run
 from fer_zoo._files import replacing
 from fer_zoo._tables import markdown, safe
 from fer_zoo.data import FaceDataset
@@ -132,7 +132,7 @@ def overflowing(labelled) -> fer_zoo.models.Classifier:
 
 def test_an_answer_that_is_no_number_is_an_error(overflowing, tmp_path: Path, caplog):
     caplog.set_level(logging.ERROR)
-    path, white = tmp_path / "a.png", np.full((48, 48), 255, np.uint8)
+    path, white = tmp_path / "a.png", ramp(200)
     Image.fromarray(white).save(path)
     predict = fer_zoo.Predictor(overflowing)
     [found] = predict([str(path)])
@@ -161,7 +161,7 @@ def test_an_answer_that_is_no_number_is_an_error(overflowing, tmp_path: Path, ca
 
 @pytest.mark.parametrize("how", [(), ("--json",), ("--csv",)])
 def test_the_command_tells_of_answers_that_are_no_numbers(overflowing, tmp_path: Path, how):
-    Image.new("L", (48, 48), 255).save(tmp_path / "a.png")
+    Image.fromarray(ramp(200)).save(tmp_path / "a.png")
     model = fer_zoo.save(overflowing, tmp_path / "m.safetensors")
     done = run("predict", tmp_path / "a.png", "--model", model, *how, code=1)
     assert "1 of 1 files could not be used" in done.stderr

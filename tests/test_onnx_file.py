@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import fer_zoo
-from conftest import ROOT
+from conftest import ROOT, ramp
 from fer_zoo.errors import CheckpointError, FerZooError
 from fer_zoo.inference import onnx_file
 from fer_zoo.inference.onnx_file import look_through
@@ -117,7 +117,7 @@ def test_a_file_that_says_what_it_is_runs(tmp_path: Path):
     path.write_bytes(program().SerializeToString())
     predict = fer_zoo.Predictor(path)
     assert predict.labels == LABELS
-    assert predict(np.full((48, 48), 255, np.uint8)).probability == pytest.approx(1 / 7)
+    assert predict(ramp()).probability == pytest.approx(1 / 7)
 
 
 def changed(change: Callable[[Any], object]) -> Any:
@@ -249,7 +249,7 @@ def test_answers_of_another_shape_are_one_error(tmp_path: Path):
     made.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
     path.write_bytes(made.SerializeToString())
     with pytest.raises(CheckpointError, match=r"answers of shape|onnxruntime cannot run it"):
-        fer_zoo.Predictor(path)(np.zeros((48, 48), np.uint8))
+        fer_zoo.Predictor(path)(ramp())
 
 
 def test_pipes_and_other_files_are_refused(tmp_path: Path, monkeypatch):

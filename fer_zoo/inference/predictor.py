@@ -253,7 +253,9 @@ class Predictor(Labeller[Prediction]):
             yield source, [] if square is None else [(None, square)], error
 
     def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Prediction:
-        return replace(faces[0], error=error) if faces else Prediction(source=source, error=error)
+        if not faces:
+            return Prediction(source=source, error=error)
+        return replace(faces[0], error=error or faces[0].error)
 
 
 def read_ahead(

@@ -148,7 +148,8 @@ def open_regular(path: Path) -> BufferedReader:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error})") from None
+        why = getattr(error, "strerror", None) or error  # the error itself has the path again
+        raise CheckpointError(f"{path}: cannot be read ({why})") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise CheckpointError(f"{path}: not a regular file")
