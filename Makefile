@@ -15,6 +15,8 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow"
 
+# Each of the fuzzers for half a minute; for an hour: make test-all FER_ZOO_FUZZ_SECONDS=3600
+test-all: export FER_ZOO_FUZZ_SECONDS ?= 30
 test-all: $(VENV)/.dev
 	$(PYTEST)
 

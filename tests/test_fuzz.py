@@ -1,31 +1,39 @@
-"""Fuzzing: whatever is done to a checkpoint, loading says so or gives the very same numbers.
+"""Fuzzing of checkpoints, `.onnx` files and images: an error that names the file, or the truth.
 
-A few seconds in a usual run; `FER_ZOO_FUZZ_SECONDS=3600 pytest tests/test_fuzz.py -s` for more.
-Each test prints how many cases it ran.
+A few seconds in a usual run; `FER_ZOO_FUZZ_SECONDS=3600 pytest tests/test_fuzz.py -s` gives each of
+the three kinds so many. Each test prints how many cases it ran.
 """
 
+import io
 import json
 import os
+import resource
 import struct
 import time
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+from PIL import Image, features
 from safetensors import SafetensorError
 from safetensors.torch import load as load_bytes
 
 import fer_zoo
+from conftest import ramp
 from fer_zoo.errors import FerZooError
 from fer_zoo.saving import save_repository
+from fer_zoo.transforms.inputs import FORMATS, is_image
 from fer_zoo.weights import checkpoint
 from fer_zoo.weights.checkpoint import read_checkpoint
 from fer_zoo.weights.reading import read_safetensors
 
-SECONDS = float(os.environ.get("FER_ZOO_FUZZ_SECONDS", "1"))
-"""For each of the tests."""
+SECONDS = float(os.environ.get("FER_ZOO_FUZZ_SECONDS", "4"))
+"""For each of the three kinds of files."""
+TESTS = 10  # of checkpoints, which share theirs
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,8 @@ def mutations(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     word = draw(st.sampled_from(words))
 
     def mutate(content: bytes) -> bytes:
-        header = min(8 + int.from_bytes(content[:8], "little"), len(content))  # all of a text
+        # All of a text and of an image.
+        header = min(8 + int.from_bytes(content[:8], "little"), len(content))
         at = int(place * (header if near or kind in ("header", "word") else len(content)))
         if kind == "bits":
             return content[:at] + bytes([content[at] ^ noise[0]]) + content[at + 1 :]
@@ -77,7 +86,7 @@ def mutations(draw: st.DrawFn) -> Callable[[bytes], bytes]:
             return content[:at] + content[other : other + size] + content[at + size :]
         if kind == "word":
             digits = [i for i in range(8, header) if content[i : i + 1].isdigit()]
-            at = digits[int(place * len(digits))]
+            at = digits[int(place * len(digits))] if digits else at
             return content[:at] + word + content[at + 1 :]
         return content[:at] + noise + content[at + size :]
 
@@ -90,9 +99,11 @@ def check_told(error: FerZooError, path: Path) -> None:
     assert len(str(error)) < 2000
 
 
-def run(test: Callable[[object], None], strategy: st.SearchStrategy) -> int:
+def run(
+    test: Callable[[object], None], strategy: st.SearchStrategy, seconds: float = SECONDS / TESTS
+) -> int:
     """Give cases to a test until the time is over; return how many they were."""
-    count, end = 0, time.monotonic() + SECONDS
+    count, end = 0, time.monotonic() + seconds
 
     @settings(
         max_examples=500,
@@ -262,9 +273,97 @@ def test_a_damaged_onnx_file_is_refused_or_opened_at_once(tmp_path: Path, capfd)
             check_told(error, path)
         assert time.process_time() - began < 5
 
-    count = run(case, mutations())
+    count = run(case, mutations(), SECONDS)
     assert capfd.readouterr() == ("", "")
     print(f"\n{count} damaged .onnx files")
+
+
+def encoded() -> dict[str, bytes]:
+    """Small images, one or more in each format that is opened."""
+    gray = Image.fromarray(ramp())
+    colours = Image.merge(
+        "RGB", [gray, gray.rotate(90), gray.transpose(Image.Transpose.ROTATE_180)]
+    )
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    deep = Image.fromarray(ramp().astype("uint16") * 1300)
+    kinds = {
+        "PNG": [(gray, {}), (colours.quantize(9), {"transparency": 1}), (deep, {})],
+        "JPEG": [(gray, {}), (colours, {"exif": turned, "progressive": True})],
+        "GIF": [(colours, {"save_all": True, "append_images": [gray, colours]})],
+        "TIFF": [(gray, {}), (colours, {"compression": "tiff_lzw"}), (deep, {})],
+        "TGA": [(colours, {"compression": "tga_rle"})],
+        "WEBP": [(colours, {"lossless": True}), (colours, {"exif": turned})],
+        "PPM": [(gray, {}), (colours, {}), (deep, {})],
+    }
+    kinds["JPEG"].append((colours.convert("CMYK"), {}))
+    kinds["TIFF"].append((colours, {"compression": "jpeg", "save_all": True}))
+    kinds["PNG"].append((colours.convert("RGBA"), {"save_all": True, "append_images": [colours]}))
+    contents = {}
+    for form in FORMATS:
+        if form == "AVIF" and not features.check("avif"):
+            continue
+        for k, (image, options) in enumerate(kinds.get(form, [(colours, {})])):
+            file = io.BytesIO()
+            image.save(file, form, **options)
+            contents[f"{form}-{k}"] = file.getvalue()
+    return contents
+
+
+def sealed(content: bytes) -> bytes:
+    """Return a PNG whose checksums are right, as one who means harm would write it."""
+    if not content.startswith(b"\x89PNG"):
+        return content
+    at, made = 8, content[:8]
+    while at + 12 <= len(content):
+        size = int.from_bytes(content[at : at + 4])
+        chunk = content[at + 4 : at + 8 + size]
+        made += content[at : at + 4] + chunk + struct.pack(">I", zlib.crc32(chunk))
+        at += 12 + size
+    return made
+
+
+def test_a_damaged_image_is_an_error_or_a_face(labelled, tmp_path: Path, capfd):
+    """In bounded time and memory."""
+    contents = encoded()
+    predict = fer_zoo.Predictor(labelled)
+    look = fer_zoo.PhotoPredictor(labelled, detector=lambda rgb: [(0, 0, 30, 30)])
+    for name, content in contents.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert [is_image(path), predict(path).error] == [not name.startswith(("TGA", "DIB")), None]
+    names = st.sampled_from(sorted(contents))
+    drawn = st.tuples(names, st.lists(mutations(), min_size=1, max_size=3), st.booleans())
+    capfd.readouterr()
+
+    def case(drawn) -> None:
+        name, changes, seal = drawn
+        content = contents[name]
+        for change in changes:
+            content = change(content) or b"\0"
+        path = tmp_path / name
+        path.write_bytes(sealed(content) if seal else content)
+        began, before = time.process_time(), peak()
+        is_image(path)
+        for result in (*predict([path]), *look([path])):
+            if result.error is not None:
+                assert str(path) in result.error
+                assert len(result.error) < 2000
+            elif isinstance(result, fer_zoo.inference.Prediction):
+                assert result.label in labelled.labels
+        assert time.process_time() - began < 5
+        assert peak() - before < 1.5e9
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's of damage and of large images
+        count = run(case, drawn, SECONDS)
+    assert capfd.readouterr().out == ""  # libtiff has words of its own
+    print(f"\n{count} damaged images")
+
+
+def peak() -> int:
+    """Return the most bytes that this process had so far."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class Anything:
@@ -293,4 +392,4 @@ def test_the_fuzzer_notices_what_it_looks_for(whole, tmp_path: Path, monkeypatch
         assert all(torch.equal(v, expected[k]) for k, v in state.items())
 
     with pytest.raises(AssertionError):
-        run(case, mutations())
+        run(case, mutations(), 60)
