@@ -154,6 +154,9 @@ def test_more_pixels_than_a_face_has_are_not_decoded(tmp_path: Path, monkeypatch
             to_gray(tmp_path / "a.png")
     monkeypatch.setattr(inputs, "MOST_PIXELS", 3000)
     assert to_gray(tmp_path / "a.png").shape == (1, 50, 60)
+    Image.fromarray(GRAY.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="half of it with 16 bits"):
+        to_gray(tmp_path / "deep.png")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")

@@ -17,7 +17,10 @@ Channels = Literal["rgb", "bgr"]
 BYTES = (bytes, bytearray, memoryview)
 
 MOST_PIXELS = 25_000_000
-"""Of an encoded face; set it higher to read larger ones. Photographs have a bound of their own."""
+"""Of an encoded face, half of it with 16 bits; set it higher to read larger ones.
+
+Photographs have a bound of their own.
+"""
 ASPECT = 20  # sides in another proportion are no face's, and no photograph's
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
@@ -74,11 +77,11 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         return gray_of(image, where)
     with open_image(image) as opened:
         width, height = opened.size
-        if width * height > MOST_PIXELS:
+        if width * height * (2 if is_deep(opened) else 1) > MOST_PIXELS:
             raise InputError(
                 f"{where}: {width}x{height} px are more than the {MOST_PIXELS / 1e6:g} megapixels "
-                "of a face: scale it down, take a fer_zoo.PhotoPredictor for photographs, or raise "
-                "fer_zoo.transforms.inputs.MOST_PIXELS"
+                "of a face, half of it with 16 bits: scale it down, take a fer_zoo.PhotoPredictor "
+                "for photographs, or raise fer_zoo.transforms.inputs.MOST_PIXELS"
             )
         return gray_of(opened, where)
 
