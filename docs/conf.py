@@ -37,6 +37,8 @@ sphinx_gallery_conf = {
     "capture_repr": ("_repr_html_", "__repr__"),
     "ignore_repr_types": r"matplotlib",
     "image_scrapers": ("matplotlib", "gallery_figures"),
+    "reset_modules": ("matplotlib", "seaborn", "gallery_figures.facts"),
+    "reset_modules_order": "both",
     "abort_on_example_error": True,
     "show_memory": False,
     "write_computation_times": False,  # a page that loads its table from other hosts

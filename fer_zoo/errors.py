@@ -31,8 +31,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LONGEST = 4000
-"""Letters of a message: about a screen."""
+LONGEST = 4000  # letters of a message, about a screen
 
 
 def printable(text: str, also: str = "") -> str:

@@ -1,4 +1,4 @@
-"""The examples: short, and each runs as it stands, a killed worker included."""
+"""The examples: short, and a killed worker loses nothing."""
 
 import os
 import subprocess
@@ -9,7 +9,6 @@ import pytest
 
 from conftest import ROOT
 
-pytestmark = pytest.mark.slow
 EXAMPLES = ROOT / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("0*.py"))
 
@@ -34,55 +33,11 @@ def run(command: list[str], **env: str) -> str:
     return done.stdout
 
 
-# What holds when a script has ended, of the names that it leaves.
-FACTS = {
-    "01_predict": """
-drawn = sorted(Path("faces").glob("drawn_*.png"))
-named = fer_zoo.Predictor("ensemble_r18_vgg19_025")(drawn)
-assert [f"drawn_{p.label}" for p in named] == [path.stem for path in drawn], named
-assert len(drawn) == 5 and [len(photo.faces) for photo in photos] == [1, 1]
-""",
-    "02_compare_fusions": """
-assert {len(values.probabilities) for values in said.values()} == {7}
-assert len({values.probability for values in said.values()}) > 3
-assert min(result.accuracy for result in results.values()) > 0.7
-""",
-    "03_fine_tune": """
-assert result.best.val_accuracy > 0.9, result
-assert fer_zoo.load(result.checkpoint).labels == ("amused", "bored", "startled")
-""",
-    "04_eight_classes": """
-assert result.model.labels == LABELS
-assert result.best.val_accuracy > 0.7, result
-""",
-    "05_register_fusion": """
-assert fer_zoo.load(path).fusion.sharpness == 4.0
-assert shares[-1, 0] > 0.95 and shares[0, -1] < 0.05
-assert shares.diagonal().allclose(torch.tensor(0.5))
-""",
-    "06_grad_cam": """
-assert heat.shape == (1, 1, 40, 40) and heat.max() > 0 and heat.min() >= 0
-""",
-    "07_export_and_serve": """
-assert tuple(served) == tuple(own)
-assert max(abs(served[name] - own[name]) for name in own) < 0.05, (served, own)
-assert max(served, key=served.get) == "happy"
-""",
-    "08_bulk_ray": """
-assert len(table) == table.path.nunique() == 81
-(broken,) = table[table.error.notna()].itertuples()
-assert broken.path.endswith("broken.png") and "cannot be read" in broken.error, broken
-assert table.label.isna().sum() == 1
-assert (table.label == table.drawn).sum() > 45, table.label.value_counts()
-""",
-}
-
-
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.stem)
-def test_an_example_is_short_and_runs(path: Path):
+def test_an_example_is_short_and_something_is_known_of_it(path: Path):
+    """The docs build runs each, and checks what is known (docs/gallery_figures.py)."""
     assert len(path.read_text().splitlines()) < 80
-    program = f"{path.read_text()}\n{FACTS[path.stem]}"
-    run([sys.executable, "-W", "error::UserWarning", "-c", program])
+    assert f'"{path.stem}": ' in (ROOT / "docs" / "gallery_figures.py").read_text()
 
 
 def test_there_is_one_for_each_thing_that_people_ask_for():
@@ -99,6 +54,7 @@ def test_there_is_one_for_each_thing_that_people_ask_for():
     }
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_and_labels_nothing_twice(tmp_path: Path):
     """A worker that has labelled its batch kills itself, as the kernel would for memory."""
     program = (EXAMPLES / "08_bulk_ray.py").read_text().partition("# %%")[0]
