@@ -45,7 +45,7 @@ def test_data(tmp_path: Path):
     names, csv = run("data"), write_csv(tmp_path / "fer2013.csv", *planted())
     assert names["rows_to_leave_out"](csv) == [3, 6, 8, 41]
     faces = names["new_faces"](csv)
-    assert (len(faces), faces.split) == (10, "public")
+    assert (len(faces), faces.official_split) == (10, "public")
 
 
 def test_deployment():

@@ -65,14 +65,13 @@ class FERPlus(FaceDataset):
             raise DataError(f"{root} holds no fer2013.csv, and FER+ maps votes by csv row")
         faces = FER2013(root, split)
         path = source.parent / VOTES_FILE if votes is None else as_path(votes)
-        table = read_votes(path, load_arrays(Path(root))["usage"])
+        table, rows = read_votes(path, load_arrays(Path(root))["usage"]), faces.rows
+        assert rows is not None
         if table is None:
             raise DataError(f"{path} has other rows than {source}, which must be the official csv")
-        counted, winner = majority(table[faces.rows.numpy()])
+        counted, winner = majority(table[rows.numpy()])
         keep = torch.from_numpy((winner >= 0) & (winner < len(LABELS)))
         shares = torch.from_numpy(counted[:, : len(LABELS)])[keep].float()
-        self.dropped = int((~keep).sum())
-        self.rows = faces.rows[keep]
         super().__init__(
             faces.images[keep],
             torch.from_numpy(winner)[keep],
@@ -81,6 +80,7 @@ class FERPlus(FaceDataset):
             split=split,
             votes=shares / shares.sum(1, keepdim=True),
         )
+        self.dropped, self.rows = int((~keep).sum()), rows[keep]
 
 
 def majority(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -256,8 +256,8 @@ def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], lis
     source = find_csv(root)
     if source is None and not (root / "train").is_dir():
         data = ImageFolder(root)
-        files = [as_text(path.relative_to(root).as_posix()) for path in data.files]
-        split, labels = data.split or "all", data.labels
+        files = [as_text(path.relative_to(root).as_posix()) for path in data.files or ()]
+        split, labels = data.official_split or "all", data.labels
         pairs = enumerate(zip(data.targets.tolist(), files, strict=True))
         own = [Face(row=row, split=split, label=labels[k], file=f) for row, (k, f) in pairs]
         return data.name, labels, data.images.numpy(), own, []

@@ -19,8 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fer_zoo._tables import markdown, safe
-from fer_zoo.data import FaceDataset
-from fer_zoo.data.faces import check_faces
+from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evaluation.metrics import Evaluation, evaluate
@@ -219,7 +218,7 @@ class Robustness:
 
 def robustness(
     model: Classifier | str | os.PathLike[str],
-    data: FaceDataset,
+    data: FacesLike,
     *,
     preset: Preset | str | None = None,
     corruptions: str | Sequence[str] | None = None,

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.data import FaceDataset
-from fer_zoo.data.faces import check_faces
+from fer_zoo.data.faces import TEST_SPLITS, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, LabelError, needing
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evidence import Calibration, Evidence, Score
@@ -125,7 +124,7 @@ class Evaluation(Score):
 
 def evaluate(
     model: Classifier | str | os.PathLike[str],
-    data: FaceDataset,
+    data: FacesLike,
     *,
     preset: Preset | str | None = None,
     batch_size: int = 256,
@@ -183,10 +182,10 @@ def evaluate(
         views=arithmetic.num_views,
         selection="; ".join(selections(known)),
         labels=network.labels,
-        note=PRIVATE_NOTE if data.split == "private" else "",
+        note=PRIVATE_NOTE if data.official_split in TEST_SPLITS else "",
         calibration=known.calibration,
         calibrated_for=calibrated_for,
-        cross_validated_ece=cross_validated_ece(scores, targets, data.split),
+        cross_validated_ece=cross_validated_ece(scores, targets, data.official_split),
         scores=scores,
         targets=targets,
         **figures,
@@ -276,7 +275,7 @@ def expected_calibration_error(scores: Tensor, targets: Tensor) -> float:
 def cross_validated_ece(scores: Tensor, targets: Tensor, split: str | None) -> float | None:
     """Return the ECE with temperatures fitted on other faces; None where none can be fitted."""
     n = len(targets)
-    if split in ("private", "train") or n - -(-n // FOLDS) < LEAST_FACES:
+    if split in (*TEST_SPLITS, "train") or n - -(-n // FOLDS) < LEAST_FACES:
         return None
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     found = scores.double()

@@ -9,7 +9,7 @@ from typing import Any
 
 from fer_zoo._files import as_text
 from fer_zoo.data import FaceDataset
-from fer_zoo.data.faces import check_faces
+from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.corruptions import Robustness, robustness
 from fer_zoo.evaluation.figures import points
@@ -138,7 +138,7 @@ class Report:
 
 def measure(
     model: Classifier | str | os.PathLike[str],
-    data: FaceDataset,
+    data: FacesLike,
     *,
     preset: Preset | str | None = None,
     corruptions: bool = False,
@@ -164,7 +164,7 @@ def measure(
         >>> measure("resnet18_025", faces, preset="fer40_center").results[0].n
         7
     """
-    network = resolve(model)
+    network, data = resolve(model), check_faces(data)
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
     source = "" if source == network.name else source
     own = get_preset(network.preset if preset is None else preset)
@@ -217,7 +217,7 @@ class Mistake:
     true_probability: float
 
 
-def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
+def find_mistakes(evaluation: Evaluation, data: FacesLike) -> list[Mistake]:
     """Return all faces that were labelled wrong, the most confident first.
 
     Raises:
@@ -230,7 +230,8 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
         >>> len(find_mistakes(fer_zoo.evaluate("resnet18_025", faces), faces))
         6
     """
-    if check_faces(data).fingerprint != check_evaluation(evaluation).faces.fingerprint:
+    data = check_faces(data)
+    if data.fingerprint != check_evaluation(evaluation).faces.fingerprint:
         raise ArgumentError(f"{data.faces} is not what was evaluated: {evaluation.faces}")
     probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
     found = []
