@@ -25,6 +25,7 @@ from fer_zoo.cli.options import (
     weights_option,
 )
 from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table
+from fer_zoo.data import list_datasets
 from fer_zoo.errors import ArgumentError, printable, shown
 from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
 from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
@@ -39,7 +40,7 @@ from fer_zoo.weights.address import is_address
 @click.option("--trained", is_flag=True, help="Only models with trained weights.")
 @json_option
 def list_(pattern: str, trained: bool, as_json: bool) -> None:
-    """List models; fusions and presets below them.
+    """List models; fusions, presets and data sets below them.
 
     Example: fer-zoo list "*r18*"
     """
@@ -50,6 +51,7 @@ def list_(pattern: str, trained: bool, as_json: bool) -> None:
     rows = [get_spec(n).describe() | {"weights": fer_zoo.list_weights(n)} for n in names]
     if as_json:
         others = {"fusions": fer_zoo.list_fusions(), "presets": fer_zoo.list_presets()}
+        others["data"] = list_datasets()
         print_json({"models": rows} | others)
         return
     table = [["model", "weights", "description"]]
@@ -59,6 +61,7 @@ def list_(pattern: str, trained: bool, as_json: bool) -> None:
     print_table(table)
     out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}")
     out.print(f"presets  {', '.join(fer_zoo.list_presets())}")
+    out.print(f"data     {', '.join(list_datasets())}")
 
 
 @main.command(short_help="Say all that is known of a model or of weights.")

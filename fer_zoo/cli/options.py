@@ -46,7 +46,8 @@ data_option = click.option(
     "root",
     required=True,
     type=PATH,
-    help="fer2013.csv, its folder, or one folder of images per class.",
+    help="fer2013.csv, its folder, one folder of images per class, or NAME:PATH for a data set by "
+    "name, NAME.SPLIT:PATH for one split of it; `list` names them.",
 )
 limit_option = click.option("--limit", type=click.IntRange(1), help="Use this many faces only.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -18,9 +18,9 @@ from fer_zoo.evidence import Faces
 from fer_zoo.labels import check_labels, index_map
 
 log = logging.getLogger("fer_zoo.data")
-SPLITS = ("private", "test", "train", "public", "validation")
+OFFICIAL_SPLITS = ("private", "test", "train", "public", "validation")
 """Official splits, those that allow the least first."""
-TEST_SPLITS = SPLITS[:2]
+TEST_SPLITS = OFFICIAL_SPLITS[:2]
 """Those that are scored once, for reporting."""
 
 
@@ -77,8 +77,8 @@ class FaceDataset(Dataset[Any]):
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
                 f"{tuple(images.shape)} and targets {tuple(targets.shape)}{one_hot}"
             )
-        if split not in (None, *SPLITS):
-            raise ArgumentError(f"split must be one of {SPLITS} or None, got {split!r}")
+        if split not in (None, *OFFICIAL_SPLITS):
+            raise ArgumentError(f"split must be one of {OFFICIAL_SPLITS} or None, got {split!r}")
         if not isinstance(name, str):
             raise ArgumentError(f"name must be text, got {name!r:.80}")
         self.labels = check_labels(labels)
@@ -286,7 +286,7 @@ def _joined(parts: list[FaceDataset]) -> FaceDataset:
         torch.cat([part.targets_for(first.labels) for part in parts]),
         labels=first.labels,
         name=names,
-        split=next((split for split in SPLITS if split in splits), None),
+        split=next((split for split in OFFICIAL_SPLITS if split in splits), None),
         votes=torch.cat(votes) if votes else None,
         groups=groups,
     )
