@@ -12,15 +12,17 @@ from rich.cells import cell_len
 from tqdm import tqdm
 
 import fer_zoo
-from fer_zoo.cli.inputs import expand
+from fer_zoo.cli.inputs import expand, parse_classes
 from fer_zoo.cli.options import (
     DEFAULT_MODEL,
     MODEL,
     PATH,
     device_option,
     fusion_option,
+    ignore_option,
     json_option,
     main,
+    map_option,
     preset_option,
     weights_option,
 )
@@ -104,6 +106,8 @@ def info(name: str, as_json: bool) -> None:
 @fusion_option
 @preset_option
 @click.option("--detect", is_flag=True, help="Whole photographs: find the faces first.")
+@map_option
+@ignore_option
 @click.option("--allow-code", is_flag=True, help="Run a .pt2 file, which is machine code.")
 @device_option
 @json_option
@@ -114,6 +118,8 @@ def predict(
     detect: bool,
     as_json: bool,
     as_csv: bool,
+    merged: tuple[str, ...],
+    ignore: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Label face crops: files, or folders of them; with --detect every face of photographs.
@@ -127,6 +133,7 @@ def predict(
     if as_json and as_csv:
         raise ArgumentError("--json or --csv, not both")
     files, closed = expand(paths)
+    options |= parse_classes(merged, ignore)
     predictor: Predictor | PhotoPredictor
     predictor = PhotoPredictor(model, **options) if detect else Predictor(model, **options)
     if as_json:

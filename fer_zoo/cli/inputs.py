@@ -100,6 +100,26 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
+def parse_classes(merged: Iterable[str], ignore: Iterable[str]) -> dict[str, Any]:
+    """Return what `--map` and `--ignore` say as `labels` and `ignore`."""
+    groups = {}
+    for text in merged:
+        name, _, members = (part.strip(" ,") for part in text.partition("="))
+        if not (name and members):
+            raise ArgumentError(f"--map takes NAME=CLASS,CLASS, got {text!r}")
+        groups[name] = [part.strip() for part in members.split(",")]
+    left_out = [part.strip() for text in ignore for part in text.split(",") if part.strip()]
+    return {"labels": groups, "ignore": left_out}
+
+
+def classes_among(classes: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Return of `parse_classes` what concerns a model and its faces, of several with others."""
+    names = {canonical(name) for name in known}
+    groups = {k: [n for n in v if canonical(n) in names] for k, v in classes["labels"].items()}
+    left_out = [n for n in classes["ignore"] if canonical(n) in names]
+    return {"labels": {k: v for k, v in groups.items() if v}, "ignore": left_out}
+
+
 def is_ferplus(model: Classifier) -> bool:
     """Whether a model knows FER+'s eight classes, so that it is measured on FER+."""
     return {*map(canonical, model.labels or ())} == {*map(canonical, FERPLUS)}

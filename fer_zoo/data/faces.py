@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from fer_zoo.data.cutting import group_ids, part_of, places
 from fer_zoo.errors import ArgumentError, DataError
 from fer_zoo.evidence import Faces
-from fer_zoo.labels import check_labels, index_map
+from fer_zoo.labels import check_labels, index_map, regroup
 
 log = logging.getLogger("fer_zoo.data")
 OFFICIAL_SPLITS = ("private", "test", "train", "public", "validation")
@@ -216,6 +216,53 @@ class FaceDataset(Dataset[Any]):
             if lacking := [k for k, n in self.counts.items() if n and not part.counts[k]]:
                 log.warning("%s split: the %s has no face of %s", self.name, which, lacking)
         return parts
+
+    def relabel(
+        self, labels: Mapping[str, Sequence[str]] | None = None, *, ignore: Iterable[str] = ()
+    ) -> "FaceDataset":
+        """Return the faces with coarser classes, or without some; the name says what was done.
+
+        Args:
+            labels: new classes, each with those it is made of; the others stay as they are.
+            ignore: classes whose faces are left out.
+
+        Raises:
+            LabelError: a class that is not there or is named twice, or none is left.
+
+        Example:
+            >>> faces = FaceDataset(torch.zeros(3, 48, 48).byte(), torch.arange(3), name="mine",
+            ...                     labels=("happy", "surprise", "contempt"))
+            >>> faces.relabel({"positive": ["happy", "surprise"]}, ignore=["contempt"]).counts
+            {'positive': 2}
+        """
+        return self._made_of(regroup(self.labels, labels, ignore))
+
+    def _made_of(self, made: Mapping[str, Sequence[str]]) -> "FaceDataset":
+        """Return the faces of classes that are made of some of these, as `regroup` has it."""
+        made = {name: names for name, names in made.items() if names}
+        new = torch.full((len(self.labels),), -1)
+        for k, names in enumerate(made.values()):
+            new[[self.labels.index(name) for name in names]] = k
+        part = self.select(new[self.targets] >= 0)
+        told = [f"{name} = {' + '.join(old)}" for name, old in made.items() if [*old] != [name]]
+        if left_out := [n for n, k in zip(self.labels, new.tolist(), strict=True) if k < 0]:
+            told.append(f"without {', '.join(left_out)}")
+        votes = part.votes
+        if votes is not None:
+            columns = [[self.labels.index(name) for name in names] for names in made.values()]
+            votes = torch.stack([votes[:, column].sum(1) for column in columns], 1)
+            votes = votes / votes.sum(1, keepdim=True).clamp_min(1e-9)
+        found = FaceDataset(
+            part.images,
+            new[part.targets],
+            labels=[*made],
+            name=f"{self.title} ({'; '.join(told)})" if told else self.name,
+            split=self.official_split,
+            votes=votes,
+            groups=part.groups,
+        )
+        found.files, found.rows, found._origins = part.files, part.rows, part._origins
+        return found
 
     def subset(self, size: int) -> "FaceDataset":
         """Return `size` faces spread evenly over the data (the same ones every time)."""
