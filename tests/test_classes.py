@@ -219,6 +219,8 @@ def test_classes_that_nobody_knows_are_told(model):
         LabelError, match=r"has \['contempt'\], too: .*\(--ignore contempt\).*--map"
     ):
         fer_zoo.evaluate(model, noise(16, labels=FERPLUS))
+    with pytest.raises(LabelError, match=r"codes of data sets by others .*rafdb:PATH"):
+        fer_zoo.evaluate(model, noise(14, labels=tuple("1234567")))
     assert fer_zoo.evaluate(model, noise(16, labels=FERPLUS), ignore=["contempt"]).n == 14
     none = noise(14, labels=FERPLUS, targets=torch.arange(14) % 7)
     assert fer_zoo.evaluate(model, none).n == 14  # no face of it, no question

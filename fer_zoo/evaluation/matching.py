@@ -12,6 +12,8 @@ from fer_zoo.inference.scoring import merged
 from fer_zoo.labels import canonical, regroup
 from fer_zoo.models import Classifier
 
+CODES = "; the codes of data sets by others have names by fer_zoo.data.open_dataset (rafdb:PATH)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -69,10 +71,11 @@ def match(
         faces = faces._made_of(regroup(faces.labels, labels, left_out, others=own))
     place = {canonical(name): k for k, name in enumerate(made)}
     if unknown := [n for n, count in faces.counts.items() if count and canonical(n) not in place]:
+        codes = all(name.isdigit() for name in unknown)
         raise LabelError(
             f"{model.name!r} knows {tuple(made)}, and {faces.name} has {unknown}, too: leave them "
             f"out with ignore={unknown} (--ignore {','.join(unknown)}), or say with labels= "
-            "(--map) what they are part of"
+            f"(--map) what they are part of{CODES if codes else ''}"
         )
     if not len(faces):
         raise ArgumentError(f"{faces.name} holds no faces to evaluate on")
