@@ -15,6 +15,7 @@ from conftest import run
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.evaluation import cross_table, measure, score_metrics
+from fer_zoo.evaluation.model_card import make_model_card
 from fer_zoo.inference import member_scores
 from fer_zoo.labels import _SPELLINGS, FER2013, FERPLUS, canonical, check_labels, regroup
 
@@ -273,6 +274,15 @@ def test_a_cross_data_table_has_each_model_on_each_data_set(model):
     assert [row[6] for row in rows] == [f"{100 * r.macro_f1:.2f}" for r in results]
     low, high = results[0].macro_f1_interval
     assert rows[0][7] == f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_other_splits_are_named_where_figures_are_published(model, split):
+    results = [fer_zoo.evaluate(model, noise(14, split=split))]
+    assert results[0].note == ("test split: for reporting only; nothing may be chosen by this "
+                               "figure") * (split == "test")  # fmt: skip
+    card = make_model_card(model, "me/faces", results=results)
+    assert f"split: {split}" in card
 
 
 @pytest.fixture

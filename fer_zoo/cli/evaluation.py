@@ -114,11 +114,12 @@ def evaluate(
     else:
         show.print_results(results)
         show.print_comparisons(compare_all(reports), reports)
-    for report in () if several else reports:
-        if preset is None and report.gain is None:
-            name = report.results[0].preset
-            click.echo(f"\n{name}: no preset differs from it in the number of views alone")
-        show.print_confusion(report.results[0])
+    for report in reports:
+        if not several:
+            if preset is None and report.gain is None:
+                name = report.results[0].preset
+                click.echo(f"\n{name}: no preset differs from it in the number of views alone")
+            show.print_confusion(report.results[0])
         if report.robustness is not None:
             show.print_robustness(report.robustness)
     if folder is not None:
