@@ -198,7 +198,7 @@ def measured(
     for preset, others in held_out.items():
         by = temperature[preset] = round(fit_temperature(others, targets, split="public"), 5)
         values = score_metrics(fuse(model, found[preset]), targets, model.labels, temperature=by)
-        values["cross_validated_ece"] = cross_validated_ece(others, targets, data.split)
+        values["cross_validated_ece"] = cross_validated_ece(others, targets, data.official_split)
         if fitted:
             apart = score_metrics(others, targets, model.labels, temperature=by)
             values |= {f"cross_validated_{name}": apart[name] for name in ("accuracy", "nll")}

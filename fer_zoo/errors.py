@@ -6,6 +6,7 @@
     ├── UnknownNameError          a name that no registry entry has   (also KeyError)
     ├── DuplicateNameError        a name that is taken                (also ValueError)
     ├── ArgumentError             wrong or contradicting arguments    (also ValueError)
+    │   └── OutOfRangeError       an index that no face has           (also IndexError)
     ├── LabelError                class names that do not fit         (also ValueError)
     ├── InputError                an image that cannot be used        (also ValueError)
     ├── DataError                 a dataset that is not what it should be
@@ -73,6 +74,10 @@ class DuplicateNameError(FerZooError, ValueError):
 
 class ArgumentError(FerZooError, ValueError):
     """An argument is out of range, or two arguments contradict each other."""
+
+
+class OutOfRangeError(ArgumentError, IndexError):
+    """An index is beyond the faces of a data set."""
 
 
 class LabelError(FerZooError, ValueError):

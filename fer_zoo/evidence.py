@@ -46,6 +46,7 @@ class Score:
         interval: 95 % Wilson interval of the accuracy.
         bootstrap_interval: 95 % percentile interval of it over resamples of the faces.
         balanced_accuracy: mean recall over the classes; `macro_f1` mean F1.
+        macro_f1_interval: 95 % percentile interval of it over resamples of the faces.
         detection_rate: share of the classes with faces whose most frequent prediction is the class
             itself; the thesis' emotion detection rate.
         nll: mean cross-entropy in nats.
@@ -74,6 +75,7 @@ class Score:
     ece: float
     ece_uncalibrated: float
     temperature: float
+    macro_f1_interval: tuple[float, float] | None = None
     cross_validated_accuracy: float | None = None
     cross_validated_nll: float | None = None
     cross_validated_ece: float | None = None

@@ -22,29 +22,49 @@ FER2013: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surpris
 FERPLUS = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 """The order of FER+'s vote columns, without its `unknown` and `NF` (no face)."""
 
-_ALIASES = {
-    "anger": "angry",
-    "disgusted": "disgust",
-    "fearful": "fear",
-    "afraid": "fear",
-    "happiness": "happy",
-    "joy": "happy",
-    "sadness": "sad",
-    "surprised": "surprise",
-    "neutrality": "neutral",
-    "contemptuous": "contempt",
+_SPELLINGS = {
+    "angry": """anger angered mad rage wut wütend zorn zornig ärger verärgert colère fâché enojo
+        enojado enfado enfadado ira rabbia arrabbiato raiva zangado гнев злость злой öfke kizgin
+        marah 愤怒 憤怒 生气 生氣 怒り 怒 분노 화남""",
+    "disgust": """disgusted disgusting digust ekel angeekelt dégoût dégoûté asco asqueado disgusto
+        disgustato nojo отвращение iğrenme tiksinti jijik 厌恶 厭惡 恶心 噁心 嫌悪 혐오""",
+    "fear": """fearful fearfull afraid scared angst ängstlich furcht peur apeuré miedo asustado
+        paura impaurito medo страх испуг korku takut 恐惧 恐懼 害怕 恐れ 恐怖 공포 두려움""",
+    "happy": """happiness happyness joy joyful freude fröhlich glücklich joie heureux bonheur
+        alegría alegre felicidad feliz felicità felice gioia felicidade радость счастье mutlu
+        mutluluk bahagia senang 高兴 高興 开心 開心 快乐 快樂 喜び 幸福 기쁨 행복""",
+    "sad": """sadness traurig trauer traurigkeit triste tristesse tristeza tristezza грусть
+        печаль üzgün üzüntü sedih 悲伤 悲傷 伤心 傷心 难过 難過 悲しみ 슬픔""",
+    "surprise": """surprised suprise suprised surprize überrascht überraschung surpris étonné
+        étonnement sorpresa sorprendido sorpreso surpresa surpreso удивление şaşkin şaşkinlik
+        terkejut kaget 惊讶 驚訝 吃惊 吃驚 驚き 놀람 놀라움""",
+    "neutral": """neutrality neutralität neutre neutralité neutrale neutro neutralidad
+        neutralidade нейтральное нейтрально нейтральный nötr netral 中性 中立 無表情 无表情 중립
+        무표정""",
+    "contempt": """contemptuous verachtung mépris desprecio disprezzo desprezo презрение
+        küçümseme 蔑视 蔑視 轻蔑 輕蔑 軽蔑 경멸""",
 }
+"""How data sets, and people in their own languages, write the names of expressions."""
+
+
+def _folded(name: str) -> str:
+    """Return a name without what keyboards and file systems lose: accents, composition, case."""
+    letters = unicodedata.normalize("NFKD", name.casefold().replace("\u0131", "i"))  # Turkish
+    return "".join(c for c in letters if not unicodedata.combining(c))
+
+
+_ALIASES = {_folded(word): name for name, words in _SPELLINGS.items() for word in words.split()}
 
 
 def canonical(name: str) -> str:
     """Return the one spelling of an expression's name that fer_zoo compares by.
 
     Example:
-        >>> canonical("Happiness"), canonical("my own class")
-        ('happy', 'my own class')
+        >>> canonical("Happiness"), canonical("Überraschung"), canonical("my own class")
+        ('happy', 'surprise', 'my own class')
     """
     key = unicodedata.normalize("NFC", name.strip().lower())
-    return _ALIASES.get(key, key)
+    return _ALIASES.get(_folded(key), key)
 
 
 def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[str, ...]:
@@ -90,6 +110,55 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
         lacking = sorted(set(b) - set(a)), sorted(set(a) - set(b))
         raise LabelError(f"different classes: {source} lacks {lacking[0]}, the other {lacking[1]}")
     return [a.index(name) for name in b]
+
+
+def regroup(
+    source: Sequence[str],
+    labels: Mapping[str, Sequence[str]] | None = None,
+    ignore: Iterable[str] = (),
+    *,
+    others: Sequence[str] = (),
+) -> dict[str, list[str]]:
+    """Return the classes that `source` becomes, each with the names of `source` it is made of.
+
+    Those of `labels` come first, and may be made of none. What no one of them has stays a class of
+    its own.
+
+    Args:
+        source: the names that there are.
+        labels: coarser classes, each with its names.
+        ignore: names to leave out.
+        others: names that `labels` and `ignore` may hold, too.
+
+    Raises:
+        LabelError: a name that is nowhere, or twice, or all are left out.
+
+    Example:
+        >>> regroup(["sad", "happy", "contempt"], {"low": ["sadness"]}, ["contempt"])
+        {'low': ['sad'], 'happy': ['happy']}
+    """
+    if labels is not None and not isinstance(labels, Mapping):
+        raise LabelError(
+            f"labels map new classes to those they are made of, {{'good': ['happy']}}, got "
+            f"{labels!r:.80}"
+        )
+    groups, left_out = labels or {}, [ignore] if isinstance(ignore, str) else [*ignore]
+    named = [name for names in groups.values() for name in check_labels(names)] + left_out
+    if named:
+        check_labels(named)  # none twice
+    known = {canonical(name) for name in (*source, *others)}
+    if unknown := [name for name in named if canonical(name) not in known]:
+        raise LabelError(f"{unknown} are none of the classes {tuple(source)}")
+    owner = {canonical(name): name for name in groups}
+    owner |= {canonical(n): name for name, names in groups.items() for n in names}
+    made: dict[str, list[str]] = {name: [] for name in groups}
+    for name in source:
+        if canonical(name) not in map(canonical, left_out):
+            made.setdefault(owner.get(canonical(name), name), []).append(name)
+    if not any(made.values()):
+        raise LabelError(f"all of {tuple(source)} are left out")
+    check_labels(made)
+    return made
 
 
 def align(

@@ -75,7 +75,7 @@ def test_every_form_gives_the_same_faces(tmp_path: Path, form):
         faces = FER2013(root, split)
         assert (faces.images.dtype, faces.targets.dtype) == (torch.uint8, torch.int64)
         assert len(faces) == (USAGE == i).sum()
-        assert faces.split == split
+        assert faces.official_split == split
         expected = {IMAGES[r].tobytes(): TARGETS[r] for r in np.flatnonzero(USAGE == i)}
         pairs = zip(faces.images, faces.targets, strict=True)
         found = {im.numpy().tobytes(): int(t) for im, t in pairs}
@@ -348,7 +348,7 @@ def test_csv_as_other_programs_write_it(tmp_path: Path):
 
 def test_an_image_folder_keeps_the_official_split(tmp_path: Path):
     root = write_folders(tmp_path / "kaggle")
-    assert ImageFolder(root / "train").split == "train"
+    assert ImageFolder(root / "train").official_split == "train"
     with pytest.raises(DataError, match=r"mixes files of FER2013's splits"):
         ImageFolder(root / "test")
     for path in (root / "test").rglob("PublicTest*"):
@@ -356,7 +356,7 @@ def test_an_image_folder_keeps_the_official_split(tmp_path: Path):
     for folder in (root / "test").iterdir():
         if not any(folder.iterdir()):
             folder.rmdir()
-    assert ImageFolder(root / "test").split == "private"
+    assert ImageFolder(root / "test").official_split == "private"
 
 
 def test_deep_kaggle_images_keep_their_grey(tmp_path: Path):
@@ -476,7 +476,7 @@ def test_subset_is_spread_and_repeatable():
     faces = FaceDataset(images, torch.arange(100) % 2, labels=("a", "b"), name="x", split="train")
     part = faces.subset(10)
     assert part.images.flatten().tolist() == list(range(0, 100, 10))
-    assert (part.split, part.name) == ("train", "x[10]")
+    assert (part.official_split, part.name) == ("train", "x[10]")
     assert faces.subset(1000) is faces
     with pytest.raises(ArgumentError):
         faces.subset(0)
@@ -720,7 +720,7 @@ def test_official_names_count_among_official_classes_alone(tmp_path: Path):
     for name in ("calm/Training_1.png", "tense/PublicTest_2.png", "tense/training_3.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(IMAGES[0]).save(tmp_path / name)
-    assert ImageFolder(tmp_path).split is None
+    assert ImageFolder(tmp_path).official_split is None
     for old, new in (("calm", "happy"), ("tense", "Sadness")):
         (tmp_path / old).rename(tmp_path / new)
     with pytest.raises(DataError, match="mixes files of FER2013's splits"):

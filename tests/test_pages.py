@@ -14,6 +14,7 @@ import torch
 import fer_zoo
 from conftest import ROOT, ramp, stripes
 from test_report import planted, write_csv
+from test_training import faces_on_disk
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*not the official FER2013")
 
@@ -45,7 +46,19 @@ def test_data(tmp_path: Path):
     names, csv = run("data"), write_csv(tmp_path / "fer2013.csv", *planted())
     assert names["rows_to_leave_out"](csv) == [3, 6, 8, 41]
     faces = names["new_faces"](csv)
-    assert (len(faces), faces.split) == (10, "public")
+    assert (len(faces), faces.official_split) == (10, "public")
+    _, folder = faces_on_disk(tmp_path)
+    train, validation, first, bright = names["parts"](folder)
+    assert (len(train), len(validation), len(first)) == (24, 6, 30)
+    assert (bright.images.float().mean((1, 2)) > 128).all()
+    for path in [*folder.rglob("*.png")]:
+        path.rename(path.with_name(f"anna{int(path.stem) % 4}_{path.name}"))
+    sides = [{p.name[:5] for p in part.files} for part in names["persons_apart"](folder)]
+    assert len(sides[0] | sides[1]) == 4
+    assert not sides[0] & sides[1]
+    twice = fer_zoo.data.faces.check_faces(stripes(30) + stripes(30))
+    rest, part = names["copies_apart"](twice)
+    assert (rest.shared_with(part), len(rest) + len(part)) == (0, 60)
 
 
 def test_deployment():
@@ -83,8 +96,6 @@ def test_evaluation(tmp_path: Path):
 
 
 def test_finetuning(monkeypatch, tmp_path: Path):
-    from test_training import faces_on_disk
-
     monkeypatch.setattr(fer_zoo, "train", functools.partial(fer_zoo.train, epochs=1))
     names, (train, val) = run("finetuning"), faces_on_disk(tmp_path)
     result = names["fine_tune"](train, val)
@@ -93,6 +104,8 @@ def test_finetuning(monkeypatch, tmp_path: Path):
     frozen = result.model.conv1.weight.clone()
     result = names["fine_tune_gently"](result.model, data, validation)
     assert torch.equal(result.model.conv1.weight, frozen)
+    one = names["with_one_folder"](train, result.model).model.evidence.training
+    assert (one.faces.n, one.validation.n) == (78, 18)
 
 
 def test_robustness(tmp_path: Path):

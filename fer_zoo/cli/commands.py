@@ -12,19 +12,22 @@ from rich.cells import cell_len
 from tqdm import tqdm
 
 import fer_zoo
-from fer_zoo.cli.inputs import expand
+from fer_zoo.cli.inputs import expand, parse_classes
 from fer_zoo.cli.options import (
     DEFAULT_MODEL,
     MODEL,
     PATH,
     device_option,
     fusion_option,
+    ignore_option,
     json_option,
     main,
+    map_option,
     preset_option,
     weights_option,
 )
 from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table
+from fer_zoo.data import list_datasets
 from fer_zoo.errors import ArgumentError, printable, shown
 from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
 from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
@@ -39,7 +42,7 @@ from fer_zoo.weights.address import is_address
 @click.option("--trained", is_flag=True, help="Only models with trained weights.")
 @json_option
 def list_(pattern: str, trained: bool, as_json: bool) -> None:
-    """List models; fusions and presets below them.
+    """List models; fusions, presets and data sets below them.
 
     Example: fer-zoo list "*r18*"
     """
@@ -50,6 +53,7 @@ def list_(pattern: str, trained: bool, as_json: bool) -> None:
     rows = [get_spec(n).describe() | {"weights": fer_zoo.list_weights(n)} for n in names]
     if as_json:
         others = {"fusions": fer_zoo.list_fusions(), "presets": fer_zoo.list_presets()}
+        others["data"] = list_datasets()
         print_json({"models": rows} | others)
         return
     table = [["model", "weights", "description"]]
@@ -59,6 +63,7 @@ def list_(pattern: str, trained: bool, as_json: bool) -> None:
     print_table(table)
     out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}")
     out.print(f"presets  {', '.join(fer_zoo.list_presets())}")
+    out.print(f"data     {', '.join(list_datasets())}")
 
 
 @main.command(short_help="Say all that is known of a model or of weights.")
@@ -101,6 +106,8 @@ def info(name: str, as_json: bool) -> None:
 @fusion_option
 @preset_option
 @click.option("--detect", is_flag=True, help="Whole photographs: find the faces first.")
+@map_option
+@ignore_option
 @click.option("--allow-code", is_flag=True, help="Run a .pt2 file, which is machine code.")
 @device_option
 @json_option
@@ -111,6 +118,8 @@ def predict(
     detect: bool,
     as_json: bool,
     as_csv: bool,
+    merged: tuple[str, ...],
+    ignore: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Label face crops: files, or folders of them; with --detect every face of photographs.
@@ -124,6 +133,7 @@ def predict(
     if as_json and as_csv:
         raise ArgumentError("--json or --csv, not both")
     files, closed = expand(paths)
+    options |= parse_classes(merged, ignore)
     predictor: Predictor | PhotoPredictor
     predictor = PhotoPredictor(model, **options) if detect else Predictor(model, **options)
     if as_json:

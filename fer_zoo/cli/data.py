@@ -10,6 +10,7 @@ from fer_zoo._files import replacing
 from fer_zoo.cli.options import PATH, json_option, main
 from fer_zoo.cli.show import cell, out, print_json, print_table
 from fer_zoo.data.report import NEAR_BITS, DataReport, Face, Group, data_report
+from fer_zoo.data.sets import parse_dataset
 from fer_zoo.evaluation.card import prepare_folder, write_text
 from fer_zoo.plots import contact_sheet
 
@@ -48,11 +49,12 @@ def data() -> None:
 def report(root: Path, output: Path | None, near_bits: int, as_json: bool) -> None:
     """Find blank images, duplicates, contradicting labels and FER+ non-faces in ROOT.
 
-    ROOT is fer2013.csv, its folder, Kaggle's image folders, or one folder of images per class.
+    ROOT is fer2013.csv, its folder, Kaggle's image folders, one folder of images per class, or
+    NAME:PATH for a data set by name (`fer-zoo list`).
 
     Example: fer-zoo data report fer2013.csv --output report/
     """
-    if output is not None and root.exists():
+    if output is not None and (root.exists() or parse_dataset(root)):
         prepare_folder(output, OWN, '{\n "name":')
     found = data_report(root, near_bits=near_bits)
     if output is not None:

@@ -9,11 +9,26 @@ from typing import Any
 import fer_zoo
 from fer_zoo._files import replacing
 from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder
-from fer_zoo.data.fer2013 import Split, find_csv
+from fer_zoo.data.fer2013 import SPLITS, find_csv
 from fer_zoo.data.files import images_in
+from fer_zoo.data.sets import parse_dataset
 from fer_zoo.errors import ArgumentError
 from fer_zoo.labels import FERPLUS, canonical
 from fer_zoo.models import Classifier
+
+
+def choosing_split(root: Path) -> str | None:
+    """Return the split that choices are made on; None where none is, or the address names one."""
+    if (named := parse_dataset(root)) is None:
+        return None if has_classes(root) else "public"
+    spec, own, _ = named
+    return None if own else next((s for s in ("public", "validation") if s in spec.splits), None)
+
+
+def training_split(root: Path) -> str | None:
+    """Return the split to train on, where a data set is given by its name; else None."""
+    named = parse_dataset(root)
+    return None if named is None or not named[0].splits else named[1] or "train"
 
 
 def has_classes(root: Path) -> bool:
@@ -23,16 +38,20 @@ def has_classes(root: Path) -> bool:
 
 
 def open_data(
-    root: Path, split: Split | None, limit: int | None, size: int = 48, ferplus: bool = False
+    root: Path, split: str | None, limit: int | None, size: int = 48, ferplus: bool = False
 ) -> FaceDataset:
-    """Return one split of FER2013 or FER+, or one's own faces scaled to `size` px."""
+    """Return a data set by name, one split of FER2013 or FER+, or one's own faces of `size` px."""
+    if (named := parse_dataset(root)) is not None:
+        spec, own, path = named
+        faces = spec.open(path, own or split, size)
+        return faces.subset(limit) if limit else faces
     if not root.exists():
         raise ArgumentError(f"{root} does not exist")
     if has_classes(root):
         if split is not None:
             raise ArgumentError(f"{root} has no official splits; leave --split out")
         data: FaceDataset = ImageFolder(root, size=size)
-    elif split is None:
+    elif split is None or split not in SPLITS:
         raise ArgumentError("say which split: --split public (or train; private for reporting)")
     else:
         data = FERPlus(root, split) if ferplus else FER2013(root, split)
@@ -79,6 +98,26 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+def parse_classes(merged: Iterable[str], ignore: Iterable[str]) -> dict[str, Any]:
+    """Return what `--map` and `--ignore` say as `labels` and `ignore`."""
+    groups = {}
+    for text in merged:
+        name, _, members = (part.strip(" ,") for part in text.partition("="))
+        if not (name and members):
+            raise ArgumentError(f"--map takes NAME=CLASS,CLASS, got {text!r}")
+        groups[name] = [part.strip() for part in members.split(",")]
+    left_out = [part.strip() for text in ignore for part in text.split(",") if part.strip()]
+    return {"labels": groups, "ignore": left_out}
+
+
+def classes_among(classes: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """Return of `parse_classes` what concerns a model and its faces, of several with others."""
+    names = {canonical(name) for name in known}
+    groups = {k: [n for n in v if canonical(n) in names] for k, v in classes["labels"].items()}
+    left_out = [n for n in classes["ignore"] if canonical(n) in names]
+    return {"labels": {k: v for k, v in groups.items() if v}, "ignore": left_out}
 
 
 def is_ferplus(model: Classifier) -> bool:

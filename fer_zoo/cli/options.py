@@ -41,13 +41,14 @@ PATH = click.Path(path_type=Path)
 
 model_argument = click.argument("model", type=MODEL)
 models_argument = click.argument("models", nargs=-1, required=True, type=MODEL)
-data_option = click.option(
-    "--data",
-    "root",
-    required=True,
-    type=PATH,
-    help="fer2013.csv, its folder, or one folder of images per class.",
-)
+_DATA: dict[str, Any] = {
+    "required": True,
+    "type": PATH,
+    "help": "fer2013.csv, its folder, one folder of images per class, or NAME:PATH for a data set "
+    "by name, NAME.SPLIT:PATH for one split of it; `list` names them.",
+}
+data_option = click.option("--data", "root", **_DATA)
+several_data_option = click.option("--data", "roots", multiple=True, **_DATA)
 limit_option = click.option("--limit", type=click.IntRange(1), help="Use this many faces only.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 device_option = click.option("--device", help="cpu, cuda, ...; CUDA where there is one.")
@@ -55,6 +56,16 @@ weights_option = click.option(
     "--weights",
     type=WEIGHTS,
     help="For a model given by name: a tag, file, folder or hf-hub:org/name@revision.",
+)
+map_option = click.option(
+    "--map",
+    "merged",
+    multiple=True,
+    metavar="NAME=CLASS,...",
+    help="A coarser class: positive=happy,surprise.",
+)
+ignore_option = click.option(
+    "--ignore", multiple=True, metavar="CLASS,...", help="Classes to leave out: contempt."
 )
 fusion_option = click.option("--fusion", type=FUSION, help="Another than the default, see `list`.")
 preset_option = click.option("--preset", type=PRESET, help="Another than the weights' own.")

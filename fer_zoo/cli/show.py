@@ -16,13 +16,13 @@ from rich.text import Text
 from fer_zoo.errors import printable
 from fer_zoo.evaluation import Comparison, Evaluation, Report, Robustness
 from fer_zoo.evaluation.card import comparison_rows, confusion_rows
-from fer_zoo.evaluation.figures import FIGURES, RESULT, figure_rows, percent, points
+from fer_zoo.evaluation.figures import EVALUATED, FIGURES, figure_rows, percent, points
 from fer_zoo.evidence import Faces
 from fer_zoo.inference import Prediction
 
 NUMBER = re.compile(r"([-+]?[\d.,]+(e-\d+)?( to [\d.,]+)?|-|)")
 TITLED = {**FIGURES, "gain": ("gain, points", points)}
-DETAILS = (*RESULT, "nll_uncalibrated", "ece_uncalibrated", "cross_validated_ece")
+DETAILS = (*EVALUATED, "nll_uncalibrated", "ece_uncalibrated", "cross_validated_ece")
 
 
 class _Output(Console):

@@ -11,11 +11,13 @@ import fer_zoo
 from fer_zoo._files import replacing
 from fer_zoo.cli.inputs import (
     check_new,
+    choosing_split,
     has_classes,
     is_ferplus,
     open_data,
     parse_setting,
     save_new,
+    training_split,
 )
 from fer_zoo.cli.options import (
     FUSION,
@@ -33,7 +35,7 @@ from fer_zoo.cli.options import (
     model_argument,
 )
 from fer_zoo.cli.show import print_json, print_table
-from fer_zoo.data.fer2013 import Split
+from fer_zoo.data.sets import parse_dataset
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.factory import resolve
 from fer_zoo.inference.calibration import LEAST_FACES
@@ -106,21 +108,21 @@ def train(
     """
     settings = get_recipe(recipe, dict(parse_setting(c) for c in changes))
     size = PRESETS[settings.preset].resize
-    if ferplus and (validation is not None or has_classes(root)):
+    if ferplus and (validation is not None or has_classes(root) or parse_dataset(root)):
         raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
     if validation is not None:
-        if not has_classes(validation):
+        if not has_classes(validation) and not parse_dataset(validation):
             raise ArgumentError(f"--validation takes a folder of folders by class: {validation}")
-        data = open_data(root, None, limit, size=size)
+        data = open_data(root, training_split(root), limit, size=size)
         judge = open_data(validation, None, None, size=size)
-    elif has_classes(root):
+    elif choosing_split(root) is None:
         raise ArgumentError(
             f"{root} has no official splits: pass --validation with a folder of faces that are not "
             "trained on"
         )
     else:
-        data = open_data(root, "train", limit, ferplus=ferplus)
-        judge = open_data(root, "public", None, ferplus=ferplus)
+        data = open_data(root, "train", limit, size=size, ferplus=ferplus)
+        judge = open_data(root, choosing_split(root), None, size=size, ferplus=ferplus)
         judge = judge.subset(max(limit // 8, 1)) if limit else judge
     options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
     options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
@@ -241,9 +243,8 @@ def fuse(
         )
     fit = None
     if root is not None:
-        split: Split | None = None if has_classes(root) else "public"
         size, ferplus = PRESETS[model.preset].resize, is_ferplus(model)
-        data = open_data(root, split, limit, size=size, ferplus=ferplus)
+        data = open_data(root, choosing_split(root), limit, size=size, ferplus=ferplus)
         if fitted:
             fit = fer_zoo.fit_fusion(model, data, progress=True)
         elif len(data) >= LEAST_FACES:

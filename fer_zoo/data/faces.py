@@ -1,34 +1,60 @@
 """The one shape in which every dataset of the zoo comes: all faces in one uint8 tensor."""
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias, overload
 
 import torch
 from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from fer_zoo.data.cutting import group_ids, part_of, places
 from fer_zoo.errors import ArgumentError, DataError
 from fer_zoo.evidence import Faces
-from fer_zoo.labels import check_labels, index_map
+from fer_zoo.labels import check_labels, index_map, regroup
+
+log = logging.getLogger("fer_zoo.data")
+OFFICIAL_SPLITS = ("private", "test", "train", "public", "validation")
+"""Official splits, those that allow the least first."""
+TEST_SPLITS = OFFICIAL_SPLITS[:2]
+"""Those that are scored once, for reporting."""
 
 
-class FaceDataset:
+class FaceDataset(Dataset[Any]):
     """Gray faces of one size, their classes, and the names of the classes.
+
+    A slice, a mask or a list of indices gives a part of it, which is a data set again. Wherever one
+    is taken, torch's `Subset` (`random_split`) and `ConcatDataset` of such data sets are, too; of
+    several splits a whole has the one that allows the least.
 
     Attributes:
         images: uint8, shape `(N, H, W)`.
         targets: int64, shape `(N,)`, indices into `labels`.
         labels: the class names in order.
-        split: `"train"`, `"public"`, `"private"`, or None where no official split is known.
+        official_split: the `split` it was made with: `"train"`; for choosing `"public"` or
+            `"validation"`; for reporting `"private"` or `"test"`; None where none is known. A part
+            has its whole's.
         name: what the data is called in logs and records.
         votes: each face's share of votes for each class, float `(N, K)`, where people voted.
+        groups: an id for each face, equal for the faces of one person; None where unknown.
+        files: the file of each face, where it has one of its own; `rows` that of its csv.
 
     Example:
         >>> faces = FaceDataset(torch.zeros(3, 48, 48).byte(), torch.tensor([0, 1, 1]),
         ...                     labels=("calm", "tense"), name="mine")
         >>> len(faces), faces[0][0].shape, faces.counts
         (3, torch.Size([1, 48, 48]), {'calm': 1, 'tense': 2})
+        >>> faces[1:].targets, faces[faces.targets == 0]
+        (tensor([1, 1]), mine[1](split=None, n=1, 48x48 px, {'calm': 1, 'tense': 0}))
     """
+
+    files: list[Path] | None = None
+    rows: Tensor | None = None
+    _origins: frozenset[str] = frozenset()  # fingerprints of what it was cut from
 
     def __init__(
         self,
@@ -39,6 +65,7 @@ class FaceDataset:
         name: str,
         split: str | None = None,
         votes: Tensor | None = None,
+        groups: Sequence[str | int] | None = None,
     ) -> None:
         tensors = [images, targets] if votes is None else [images, targets, votes]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
@@ -50,8 +77,8 @@ class FaceDataset:
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
                 f"{tuple(images.shape)} and targets {tuple(targets.shape)}{one_hot}"
             )
-        if split not in (None, "train", "public", "private"):
-            raise ArgumentError(f"split must be train, public, private or None, got {split!r}")
+        if split not in (None, *OFFICIAL_SPLITS):
+            raise ArgumentError(f"split must be one of {OFFICIAL_SPLITS} or None, got {split!r}")
         if not isinstance(name, str):
             raise ArgumentError(f"name must be text, got {name!r:.80}")
         self.labels = check_labels(labels)
@@ -64,24 +91,42 @@ class FaceDataset:
         if votes is not None and votes.shape != shape:
             raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")
         self.images, self.targets = images.cpu(), targets.cpu().long()
-        self.name, self.split = name, split
+        self.name, self.official_split = name, split
         self.votes = None if votes is None else votes.cpu()
+        self.groups = None if groups is None else group_ids(groups, len(images))
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Return one face as uint8 `(1, H, W)`, and its class index."""
-        return self.images[index][None], int(self.targets[index])
+    @overload
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Tensor) -> "FaceDataset": ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return one face as uint8 `(1, H, W)` with its class index, or a part as by `select`."""
+        if (
+            isinstance(index, bool)
+            or not hasattr(index, "__index__")
+            or getattr(index, "ndim", False)
+        ):
+            return self.select(index)
+        at = int(places([index], len(self))[0])
+        return self.images[at][None], int(self.targets[at])
 
     def __repr__(self) -> str:
         side = "x".join(map(str, self.images.shape[1:]))
-        return f"{self.name}(split={self.split!r}, n={len(self)}, {side} px, {self.counts})"
+        return (
+            f"{self.name}(split={self.official_split!r}, n={len(self)}, {side} px, {self.counts})"
+        )
 
     @property
     def faces(self) -> Faces:
         """Which faces these are, as evidence names them."""
-        return Faces(name=self.name, n=len(self), split=self.split, fingerprint=self.fingerprint)
+        return Faces(
+            name=self.name, n=len(self), split=self.official_split, fingerprint=self.fingerprint
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -91,7 +136,7 @@ class FaceDataset:
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def shared_with(self, other: "FaceDataset") -> int:
+    def shared_with(self, other: "FacesLike") -> int:
         """Return how many of these faces, pixel by pixel, are among the other's."""
         theirs = set(check_faces(other)._hashes)
         return sum(own in theirs for own in self._hashes)
@@ -107,29 +152,192 @@ class FaceDataset:
         found = torch.bincount(self.targets, minlength=len(self.labels)).tolist()
         return dict(zip(self.labels, found, strict=True))
 
+    def select(self, indices: slice | Sequence[int] | Sequence[bool] | Tensor) -> "FaceDataset":
+        """Return some of the faces, of the same split; an index that comes twice counts twice.
+
+        Args:
+            indices: whole numbers (from the end if negative), a mask of N bools, or a slice.
+
+        Raises:
+            OutOfRangeError: there is no such face.
+            ArgumentError: neither indices nor a mask of the right length.
+
+        Example:
+            >>> faces = FaceDataset(torch.zeros(4, 48, 48).byte(), torch.tensor([0, 1, 1, 0]),
+            ...                     labels=("calm", "tense"), name="mine", split="public")
+            >>> faces.select([0, -1])
+            mine[2](split='public', n=2, 48x48 px, {'calm': 2, 'tense': 0})
+        """
+        keep = places(indices, len(self))
+        rows = keep.tolist()
+        part = FaceDataset(
+            self.images[keep],
+            self.targets[keep],
+            labels=self.labels,
+            name=f"{self.title}[{len(rows)}]",
+            split=self.official_split,
+            votes=None if self.votes is None else self.votes[keep],
+            groups=None if self.groups is None else [self.groups[i] for i in rows],
+        )
+        part.files = None if self.files is None else [self.files[i] for i in rows]
+        part.rows = None if self.rows is None else self.rows[keep]
+        part._origins = self._origins | {self.fingerprint}
+        return part
+
+    def split(
+        self, share: float, *, seed: int = 0, groups: Sequence[str | int] | None = None
+    ) -> "tuple[FaceDataset, FaceDataset]":
+        """Return the rest and a random part with about `share` of each class, to validate on.
+
+        Without groups that is the rounded share of each class, but one face of it at least on each
+        side; a single face is in the rest. With groups whole ones are moved while that brings the
+        classes nearer to their share. A class of which one side has no face is told.
+
+        Args:
+            share: between 0 and 1.
+            seed: the same one gives the same parts.
+            groups: an id for each face; all faces of an id are on one side. Its own `groups` if not
+                given; `range(len(data))` for none.
+
+        Raises:
+            ArgumentError: share, seed or groups are none, or all faces are of one group.
+
+        Example:
+            >>> faces = FaceDataset(torch.zeros(20, 48, 48).byte(), torch.arange(20) % 2,
+            ...                     labels=("calm", "tense"), name="mine")
+            >>> train, val = faces.split(0.2)
+            >>> train.counts, val.counts
+            ({'calm': 8, 'tense': 8}, {'calm': 2, 'tense': 2})
+        """
+        ids = self.groups if groups is None else group_ids(groups, len(self))
+        inside = part_of(self.targets, share, seed, ids, len(self.labels))
+        parts = self.select(~inside), self.select(inside)
+        for part, which in zip(parts, ("rest", "part"), strict=True):
+            if lacking := [k for k, n in self.counts.items() if n and not part.counts[k]]:
+                log.warning("%s split: the %s has no face of %s", self.name, which, lacking)
+        return parts
+
+    def relabel(
+        self, labels: Mapping[str, Sequence[str]] | None = None, *, ignore: Iterable[str] = ()
+    ) -> "FaceDataset":
+        """Return the faces with coarser classes, or without some; the name says what was done.
+
+        Args:
+            labels: new classes, each with those it is made of; the others stay as they are.
+            ignore: classes whose faces are left out.
+
+        Raises:
+            LabelError: a class that is not there or is named twice, or none is left.
+
+        Example:
+            >>> faces = FaceDataset(torch.zeros(3, 48, 48).byte(), torch.arange(3), name="mine",
+            ...                     labels=("happy", "surprise", "contempt"))
+            >>> faces.relabel({"positive": ["happy", "surprise"]}, ignore=["contempt"]).counts
+            {'positive': 2}
+        """
+        return self._made_of(regroup(self.labels, labels, ignore))
+
+    def _made_of(self, made: Mapping[str, Sequence[str]]) -> "FaceDataset":
+        """Return the faces of classes that are made of some of these, as `regroup` has it."""
+        made = {name: names for name, names in made.items() if names}
+        new = torch.full((len(self.labels),), -1)
+        for k, names in enumerate(made.values()):
+            new[[self.labels.index(name) for name in names]] = k
+        part = self.select(new[self.targets] >= 0)
+        told = [f"{name} = {' + '.join(old)}" for name, old in made.items() if [*old] != [name]]
+        if left_out := [n for n, k in zip(self.labels, new.tolist(), strict=True) if k < 0]:
+            told.append(f"without {', '.join(left_out)}")
+        votes = part.votes
+        if votes is not None:
+            columns = [[self.labels.index(name) for name in names] for names in made.values()]
+            votes = torch.stack([votes[:, column].sum(1) for column in columns], 1)
+            votes = votes / votes.sum(1, keepdim=True).clamp_min(1e-9)
+        found = FaceDataset(
+            part.images,
+            new[part.targets],
+            labels=[*made],
+            name=f"{self.title} ({'; '.join(told)})" if told else self.name,
+            split=self.official_split,
+            votes=votes,
+            groups=part.groups,
+        )
+        found.files, found.rows, found._origins = part.files, part.rows, part._origins
+        return found
+
     def subset(self, size: int) -> "FaceDataset":
         """Return `size` faces spread evenly over the data (the same ones every time)."""
         if type(size) is not int or size < 1:
             raise ArgumentError(f"a subset needs at least one face, got {size!r:.80}")
         if size >= len(self):
             return self
-        keep = torch.arange(size) * len(self) // size
-        return FaceDataset(
-            self.images[keep],
-            self.targets[keep],
-            labels=self.labels,
-            name=f"{self.name}[{size}]",
-            split=self.split,
-            votes=None if self.votes is None else self.votes[keep],
-        )
+        return self.select(torch.arange(size) * len(self) // size)
+
+    @property
+    def title(self) -> str:
+        """The name, without the number of faces that a part's has."""
+        return self.name.removesuffix(f"[{len(self)}]")
+
+    @property
+    def fingerprints(self) -> frozenset[str]:
+        """Its own fingerprint, and those of what it was cut from or put together of."""
+        return self._origins | {self.fingerprint}
 
     def targets_for(self, labels: Sequence[str]) -> Tensor:
         """Return the targets as indices into `labels`, which must name the same classes."""
         return torch.tensor(index_map(labels, self.labels))[self.targets]
 
 
-def check_faces(data: FaceDataset) -> FaceDataset:
-    """Return `data`, or say that it is no dataset."""
-    if not isinstance(data, FaceDataset):
+FacesLike: TypeAlias = FaceDataset | Subset[Any] | ConcatDataset[Any]
+"""A data set of ours, or torch's part or whole of such."""
+
+
+def as_dataset(data: Any) -> FaceDataset | None:
+    """Return one data set for ours, and for torch's parts and wholes of ours; else None."""
+    if isinstance(data, Subset):
+        whole = as_dataset(data.dataset)
+        return whole and whole.select(data.indices)
+    if isinstance(data, ConcatDataset):
+        found = [as_dataset(part) for part in data.datasets]
+        parts = [part for part in found if part is not None]
+        return _joined(parts) if len(parts) == len(found) else None
+    return data if isinstance(data, FaceDataset) else None
+
+
+def check_faces(data: FacesLike) -> FaceDataset:
+    """Return `data` as one data set, or say that it is none."""
+    if (found := as_dataset(data)) is None:
         raise ArgumentError(f"faces come as a fer_zoo.data dataset, got {data!r:.80}")
-    return data
+    return found
+
+
+def _joined(parts: list[FaceDataset]) -> FaceDataset:
+    """Return one data set of several that have the same classes, in the first one's order."""
+    first = parts[0]
+    names = " + ".join(dict.fromkeys(part.title for part in parts))
+    if len(sizes := {tuple(part.images.shape[1:]) for part in parts}) > 1:
+        raise DataError(f"{names} have faces of several sizes: {sorted(sizes)}")
+    if len({part.votes is None for part in parts}) > 1:
+        raise DataError(f"of {names} some have votes and some none: all or none may")
+    orders = [index_map(part.labels, first.labels) for part in parts]
+    votes = [p.votes[:, k] for p, k in zip(parts, orders, strict=True) if p.votes is not None]
+    groups = None
+    if any(part.groups for part in parts):  # a face without is on its own
+        groups = [
+            f"{part.title}/{i if part.groups is None else part.groups[i]}"
+            for part in parts
+            for i in range(len(part))
+        ]
+    splits = {part.official_split for part in parts}
+    whole = FaceDataset(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.targets_for(first.labels) for part in parts]),
+        labels=first.labels,
+        name=names,
+        split=next((split for split in OFFICIAL_SPLITS if split in splits), None),
+        votes=torch.cat(votes) if votes else None,
+        groups=groups,
+    )
+    files = [part.files for part in parts if part.files is not None]
+    whole.files = list(chain(*files)) if len(files) == len(parts) else None
+    whole._origins = frozenset().union(*(part.fingerprints for part in parts))
+    return whole

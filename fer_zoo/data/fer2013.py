@@ -199,7 +199,7 @@ def _open_csv(path: Path) -> Iterator[io.TextIOBase]:
             yield text
 
 
-def _read_csv(path: Path) -> Arrays:
+def _read_csv(path: Path, classes: int = 7) -> Arrays:
     images, targets, usage = bytearray(), bytearray(), bytearray()
     line = 0
     try:
@@ -216,10 +216,10 @@ def _read_csv(path: Path) -> Arrays:
                 values = np.array(pixels.split(), dtype=np.int64)
                 target, code = int(emotion), USAGE.get(use.strip().lower(), -1)
                 usable = values.shape == (2304,) and 0 <= values.min() <= values.max() <= 255
-                if not (usable and 0 <= target < 7 and code >= 0):
+                if not (usable and 0 <= target < classes and code >= 0):
                     raise ValueError(
-                        "needs a class from 0 to 6, 2304 pixels from 0 to 255 and a usage; got "
-                        f"class {target}, {values.size} pixels, usage {use!r}"
+                        f"needs a class from 0 to {classes - 1}, 2304 pixels from 0 to 255 and a "
+                        f"usage; got class {target}, {values.size} pixels, usage {use!r}"
                     )
                 images += values.astype(np.uint8).tobytes()
                 targets.append(target)

@@ -14,9 +14,11 @@ import torch
 from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import FER2013, USAGE, Split, find_csv, load_arrays
+from fer_zoo.data.listed import check_split, find, read_faces
 from fer_zoo.errors import DataError
 from fer_zoo.labels import FERPLUS as LABELS, canonical
 
+FOLDERS = {"train": "FER2013Train", "public": "FER2013Valid", "private": "FER2013Test"}
 VOTES_FILE = "fer2013new.csv"
 COLUMNS = (*LABELS, "unknown", "nf")
 """The votes for each class, for none of them, and for no face; the file says `happiness`, `NF`."""
@@ -30,7 +32,8 @@ class FERPlus(FaceDataset):
 
     Args:
         root: folder that holds `fer2013.csv` or `icml_face_data.csv`, and `fer2013new.csv`, whose
-            rows are the csv's rows.
+            rows are the csv's rows; or the `data/` that the script of FER+'s repository writes:
+            `FER2013Train/`, `FER2013Valid/` and `FER2013Test/`, each with `label.csv` and images.
         split: as for `FER2013`.
         votes: the vote file, if it is elsewhere.
 
@@ -60,27 +63,59 @@ class FERPlus(FaceDataset):
         *,
         votes: str | os.PathLike[str] | None = None,
     ) -> None:
-        source = find_csv(as_path(root))
+        check_split(split, FOLDERS)
+        base, files = as_path(root), None
+        source = find_csv(base)
         if source is None:
-            raise DataError(f"{root} holds no fer2013.csv, and FER+ maps votes by csv row")
-        faces = FER2013(root, split)
-        path = source.parent / VOTES_FILE if votes is None else as_path(votes)
-        table = read_votes(path, load_arrays(Path(root))["usage"])
-        if table is None:
-            raise DataError(f"{path} has other rows than {source}, which must be the official csv")
-        counted, winner = majority(table[faces.rows.numpy()])
+            listed = None if votes else find(base, f"{FOLDERS[split]}/label.csv")
+            if listed is None:
+                raise DataError(
+                    f"{root} holds no fer2013.csv, and FER+ maps votes by csv row; nor "
+                    "FER2013Train/label.csv, as FER+'s script writes it"
+                )
+            files, table = read_labels(listed)
+            images = read_faces(files, size=48, name="FER+")
+            rows = torch.tensor([int(path.stem.removeprefix("fer")) for path in files])
+        else:
+            arrays = load_arrays(base)
+            path = source.parent / VOTES_FILE if votes is None else as_path(votes)
+            found = read_votes(path, arrays["usage"])
+            if found is None:
+                told = f"{path} has other rows than {source}"
+                raise DataError(f"{told}, which must be the official csv")
+            faces = FER2013(root, split)
+            assert faces.rows is not None
+            images, rows, table = faces.images, faces.rows, found[faces.rows.numpy()]
+        counted, winner = majority(table)
         keep = torch.from_numpy((winner >= 0) & (winner < len(LABELS)))
         shares = torch.from_numpy(counted[:, : len(LABELS)])[keep].float()
-        self.dropped = int((~keep).sum())
-        self.rows = faces.rows[keep]
         super().__init__(
-            faces.images[keep],
+            images[keep],
             torch.from_numpy(winner)[keep],
             labels=LABELS,
             name="FER+",
             split=split,
             votes=shares / shares.sum(1, keepdim=True),
         )
+        self.dropped, self.rows = int((~keep).sum()), rows[keep]
+        self.files = files and [files[i] for i in keep.nonzero()[:, 0]]
+
+
+def read_labels(path: Path) -> tuple[list[Path], np.ndarray]:
+    """Return the images that a label.csv of FER+'s repository lists, and their votes (N, 10)."""
+    files, votes = [], []
+    for line, row in enumerate(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()), 1):
+        if not row:
+            continue
+        try:
+            int(row[0].removeprefix("fer").partition(".")[0])
+            votes.append([int(text) for _, text in zip(COLUMNS, row[2:], strict=True)])
+        except ValueError:
+            raise DataError(f"{path}, line {line}: needs fer0000000.png, a box, 10 votes") from None
+        files.append(path.parent / row[0])
+    if missing := [file for file in files if not file.is_file()]:
+        raise DataError(f"{len(missing):,} images of {path} are missing, the first is {missing[0]}")
+    return files, np.array(votes, np.int16).reshape(-1, len(COLUMNS))
 
 
 def majority(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,16 +5,14 @@ import re
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.fer2013 import official_split
 from fer_zoo.data.files import as_label, listed, log, walk
-from fer_zoo.errors import DataError, InputError
+from fer_zoo.data.listed import read_faces
+from fer_zoo.errors import DataError
 from fer_zoo.labels import FER2013, FERPLUS, canonical
-from fer_zoo.transforms.inputs import to_gray
-from fer_zoo.transforms.presets import Preset
 
 KNOWN = {*FER2013, *FERPLUS}
 SPLIT = re.compile(
@@ -80,21 +78,8 @@ class ImageFolder(FaceDataset):
                 f"{base} mixes files of FER2013's splits {sorted(map(str, splits))}: "
                 f"fer_zoo.data.FER2013({str(base.parent)!r}, split='public') takes one of them"
             )
-        cut = Preset(name="folder", resize=size, size=size, views="plain")
-        images = torch.empty(len(files), size, size, dtype=torch.uint8)
-        unreadable = []
-        for i, (path, _) in enumerate(tqdm(files, desc=base.name, unit="image", disable=None)):
-            try:
-                images[i] = cut.square(to_gray(path)[None])[0, 0].mul(255).round().byte()
-            except InputError as error:
-                unreadable.append(str(error))
-        if unreadable:
-            shown = "\n  ".join(unreadable[:20])
-            raise DataError(
-                f"{len(unreadable)} of {len(files)} images are unusable; mend or remove:\n  {shown}"
-            )
         super().__init__(
-            images,
+            read_faces([path for path, _ in files], size=size, name=base.name),
             torch.tensor([k for _, k in files]),
             labels=labels,
             name=as_label(base.resolve().name),

@@ -15,9 +15,11 @@ from tqdm import tqdm
 
 from fer_zoo._files import as_path, as_text
 from fer_zoo._tables import markdown, safe
+from fer_zoo.data.faces import FaceDataset, FacesLike, as_dataset
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
 from fer_zoo.data.folder import ImageFolder
+from fer_zoo.data.sets import parse_dataset
 from fer_zoo.errors import ArgumentError, DataError, needing
 from fer_zoo.labels import FER2013 as LABELS
 from fer_zoo.transforms.inputs import BLANK
@@ -176,9 +178,9 @@ class DataReport:
 
 
 def data_report(
-    root: str | os.PathLike[str], *, near_bits: int = NEAR_BITS, progress: bool = True
+    root: str | os.PathLike[str] | FacesLike, *, near_bits: int = NEAR_BITS, progress: bool = True
 ) -> DataReport:
-    """Find what is odd in FER2013, in any form that `FER2013` takes, or in one's own faces.
+    """Find what is odd in FER2013, in any form that `FER2013` takes, or in other faces.
 
     Exact duplicates have equal pixels (after scaling to 48 px, for one's own faces). Near
     duplicates are crops, scalings and recompressions of one photograph: their perceptual hashes
@@ -187,8 +189,9 @@ def data_report(
     are a lower bound. Blank images have gray levels with a standard deviation below 1.
 
     Args:
-        root: as for `FER2013`, or a folder of one folder of images per class. The votes of FER+ are
-            read where `fer2013new.csv` lies beside the csv.
+        root: as for `FER2013`, a folder of one folder of images per class, `NAME:PATH` for a data
+            set of `list_datasets` (all its splits, or one of them), or a data set itself. The votes
+            of FER+ are read where `fer2013new.csv` lies beside the csv.
         near_bits: 0 to 16; more finds more pairs, and more that are none.
         progress: show bars on a terminal.
 
@@ -214,16 +217,17 @@ def data_report(
         import scipy.sparse.csgraph
     from PIL import Image
 
-    name, labels, images, faces, notes = _read(as_path(root))
-    non_faces, doubted = _votes(as_path(root), faces, notes)
+    found, place = _opened(root)
+    name, labels, images, faces, notes = _read_data(found, place) if found else _read(place)
+    non_faces, doubted = (None, None) if found else _votes(place, faces, notes)
     deviation = np.array([image.std() for image in images])
     copies: dict[bytes, list[int]] = {}
     for row in np.flatnonzero(deviation >= BLANK).tolist():
         copies.setdefault(hashlib.blake2b(images[row].tobytes()).digest(), []).append(row)
     firsts = np.array([rows[0] for rows in copies.values()], dtype=np.int64)
     shown = tqdm(images[firsts], desc="hashing", unit="face", disable=None if progress else True)
-    found = [imagehash.phash(Image.fromarray(image)).hash.ravel() for image in shown]
-    hashes = np.packbits(np.array(found, bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
+    phashes = [imagehash.phash(Image.fromarray(image)).hash.ravel() for image in shown]
+    hashes = np.packbits(np.array(phashes, bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
     i, j, bits, likeness = _near_pairs(images[firsts], hashes, near_bits, progress)
     linked = scipy.sparse.csr_array((np.ones(len(i)), (i, j)), shape=(len(firsts),) * 2)
     member = scipy.sparse.csgraph.connected_components(linked, directed=False)[1]
@@ -237,7 +241,7 @@ def data_report(
         counts.setdefault(face.split, dict.fromkeys(labels, 0))[face.label] += 1
     return DataReport(
         name=name,
-        root=str(root),
+        root=str(place),
         counts=counts,
         near_bits=near_bits,
         constant=tuple(faces[row] for row in np.flatnonzero(deviation < BLANK)),
@@ -251,16 +255,46 @@ def data_report(
     )
 
 
+def _opened(root: str | os.PathLike[str] | FacesLike) -> tuple[list[FaceDataset], Path]:
+    """Return the data sets that are given or named, none for a path; and where they are."""
+    if (data := as_dataset(root)) is not None:
+        return [data], Path()
+    place = as_path(root)  # type: ignore[arg-type]  # what is neither is refused
+    named = parse_dataset(place)
+    if named is None or (named[0].name == "fer2013" and not named[1]):
+        return [], place if named is None else named[2]
+    spec, split, path = named
+    found, errors = [], []
+    for one in [split] if split or not spec.splits else spec.splits:
+        try:
+            found.append(spec.open(path, one, 48))
+        except DataError as error:  # a split that is not there
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found, path
+
+
+def _read_data(
+    found: list[FaceDataset], root: Path
+) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], list[str]]:
+    """Return what `_read` does of data sets, which are the splits of one."""
+    faces: list[Face] = []
+    for data in found:
+        split, paths = data.official_split or "all", data.files or [Path()] * len(data)
+        for target, path in zip(data.targets.tolist(), paths, strict=True):
+            inside = path.relative_to(root) if path.is_relative_to(root) else path
+            file = as_text(inside.as_posix()) if data.files else ""
+            faces.append(Face(row=len(faces), split=split, label=data.labels[target], file=file))
+    images = np.concatenate([data.images.numpy() for data in found])
+    return found[0].name, found[0].labels, images, faces, []
+
+
 def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], list[str]]:
     """Return the data's name, its classes, its images, where each is found, and notes."""
     source = find_csv(root)
     if source is None and not (root / "train").is_dir():
-        data = ImageFolder(root)
-        files = [as_text(path.relative_to(root).as_posix()) for path in data.files]
-        split, labels = data.split or "all", data.labels
-        pairs = enumerate(zip(data.targets.tolist(), files, strict=True))
-        own = [Face(row=row, split=split, label=labels[k], file=f) for row, (k, f) in pairs]
-        return data.name, labels, data.images.numpy(), own, []
+        return _read_data([ImageFolder(root)], root)
     arrays = load_arrays(root)
     if not len(arrays["images"]):
         raise DataError(f"{root} holds no faces")

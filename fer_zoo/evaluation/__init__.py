@@ -15,6 +15,7 @@ from fer_zoo.evaluation.report import (
     compare,
     compare_all,
     counterpart,
+    cross_table,
     find_mistakes,
     measure,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "compare",
     "compare_all",
     "counterpart",
+    "cross_table",
     "evaluate",
     "find_mistakes",
     "make_card",

@@ -16,9 +16,16 @@ from fer_zoo import plots
 from fer_zoo._files import check_writable, replacing
 from fer_zoo._tables import markdown, safe
 from fer_zoo.errors import ArgumentError, printable
-from fer_zoo.evaluation.figures import RESULT, figure_rows, interval, p_value, percent, points
+from fer_zoo.evaluation.figures import EVALUATED, figure_rows, interval, p_value, percent, points
 from fer_zoo.evaluation.metrics import Evaluation, check_results, selections
-from fer_zoo.evaluation.report import Comparison, Mistake, Report, compare_all, find_mistakes
+from fer_zoo.evaluation.report import (
+    Comparison,
+    Mistake,
+    Report,
+    compare_all,
+    cross_table,
+    find_mistakes,
+)
 from fer_zoo.models import Classifier, Ensemble, count_parameters
 
 PACKAGES = ("fer-zoo", "torch", "torchmetrics", "scikit-learn", "scipy", "numpy")
@@ -122,7 +129,7 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
 
 
 def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) -> Path:
-    """Write `comparison.md`, several models side by side; return its path.
+    """Write `comparison.md`, several models side by side, or on several data sets; return its path.
 
     Example:
         >>> import tempfile, torch, fer_zoo
@@ -134,8 +141,10 @@ def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) 
         'comparison.md'
     """
     results = [result for report in reports for result in report.results]
+    if len({result.faces.fingerprint for result in results}) > 1:
+        return _write_cross(folder, reports)
     titles = ["model", *(r.title for r in results)]
-    figures = figure_rows(results, ["preset", *RESULT])
+    figures = figure_rows(results, ["preset", *EVALUATED])
     recalls = [[n, *(percent(r.recall[n]) for r in results)] for n in results[0].labels]
     parts = [
         "# Comparison",
@@ -144,6 +153,20 @@ def write_comparison(folder: str | os.PathLike[str], reports: Sequence[Report]) 
         "## Recall of each class, in %",
         markdown([*zip(titles, figures[0], *recalls, strict=True)]),
     ]
+    if comparisons := compare_all(reports):
+        parts += ["## McNemar's exact test", markdown(comparison_rows(comparisons))]
+    path = prepare_folder(folder, *COMPARISON) / "comparison.md"
+    write_text(path, "\n\n".join(parts))
+    return path
+
+
+def _write_cross(folder: str | os.PathLike[str], reports: Sequence[Report]) -> Path:
+    """Write `comparison.md` of several data sets."""
+    results = [result for report in reports for result in report.results]
+    faces = {result.faces.fingerprint: result for result in results}.values()
+    notes = [f"- {safe(f'{r.faces}. {r.note}'.strip(' .'))}." for r in faces]
+    parts = ["# Comparison", f"Measured on {len(faces)} data sets:", "\n".join(notes)]
+    parts += [markdown(cross_table(results))]
     if comparisons := compare_all(reports):
         parts += ["## McNemar's exact test", markdown(comparison_rows(comparisons))]
     path = prepare_folder(folder, *COMPARISON) / "comparison.md"
@@ -173,7 +196,7 @@ def make_card(report: Report, *, command: str = "") -> str:
     parts = [
         f"# {safe(first.title)}",
         _measured(first),
-        _by_view(results, RESULT),
+        _by_view(results, EVALUATED),
         _gain(report),
         "## Where it comes from",
         "\n".join(origin(report.model)),

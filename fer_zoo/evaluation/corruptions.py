@@ -7,7 +7,7 @@ and perturbations" (arXiv 1903.12261): each corruption in five severities, alway
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -19,10 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fer_zoo._tables import markdown, safe
-from fer_zoo.data import FaceDataset
-from fer_zoo.data.faces import check_faces
+from fer_zoo.data.faces import FacesLike
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.figures import interval, percent
+from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.metrics import Evaluation, evaluate
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fuse, member_scores
@@ -219,13 +219,15 @@ class Robustness:
 
 def robustness(
     model: Classifier | str | os.PathLike[str],
-    data: FaceDataset,
+    data: FacesLike,
     *,
     preset: Preset | str | None = None,
     corruptions: str | Sequence[str] | None = None,
     severities: Sequence[int] = (1, 2, 3, 4, 5),
     batch_size: int = 256,
     progress: bool = False,
+    labels: Mapping[str, Sequence[str]] | None = None,
+    ignore: Iterable[str] = (),
 ) -> Robustness:
     """Score a model on faces that are covered, turned, dimmed, blurred or shrunk.
 
@@ -233,12 +235,14 @@ def robustness(
 
     Args:
         model: a trained model, a name, an address or the folder of a training run.
-        data: faces with the same class names, in any order.
+        data: faces whose classes the model knows, in any order.
         preset: another transform than the model's own.
         corruptions: a name in `CORRUPTIONS` or several; all if not given.
         severities: some of 1 to 5.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
+        labels: as for `fer_zoo.evaluate`.
+        ignore: as for `fer_zoo.evaluate`.
 
     Raises:
         LabelError: the model is untrained, or names other classes than the data.
@@ -257,14 +261,17 @@ def robustness(
     listed = isinstance(severities, Iterable) and list(severities)
     if not listed or not all(type(s) is int and 1 <= s <= 5 for s in listed):
         raise ArgumentError(f"severities are some of 1 to 5, got {severities!r:.80}")
-    network, data = resolve(model), check_faces(data)
-    clean = evaluate(network, data, preset=preset, batch_size=batch_size)
+    network, left_out = resolve(model), [*ignore]
+    task = match(network, data, labels=labels, ignore=left_out)
+    options: dict[str, Any] = {"labels": labels, "ignore": left_out, "batch_size": batch_size}
+    clean = evaluate(network, data, preset=preset, **options)
     accuracy: dict[str, tuple[float, ...]] = dict.fromkeys(chosen, ())
     pairs = list(product(chosen, listed))
     for name, severity in tqdm(pairs, desc="corruptions", disable=None if progress else True):
-        images = chosen[name](data.images, severity)
+        images = chosen[name](task.faces.images, severity)
         members = member_scores(network, images, preset=preset, batch_size=batch_size)
-        right = fuse(network, members).argmax(1) == clean.targets
+        answers = task.answers(fuse(network, members), clean.temperature)
+        right = answers.argmax(1) == clean.targets
         accuracy[name] += (float(right.double().mean()),)
     return Robustness(clean=clean, severities=tuple(listed), accuracy=accuracy)
 

@@ -36,6 +36,7 @@ FIGURES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "bootstrap_interval": ("95 % interval, bootstrap", interval),
     "balanced_accuracy": ("balanced accuracy %", percent),
     "macro_f1": ("macro-F1 %", percent),
+    "macro_f1_interval": ("95 % interval of macro-F1, bootstrap", interval),
     "detection_rate": ("emotion detection rate %", percent),
     "nll": ("NLL, nats", "{:.4f}".format),
     "nll_uncalibrated": ("NLL, uncalibrated", "{:.4f}".format),
@@ -52,6 +53,8 @@ RESULT = (
     "accuracy", "interval", "bootstrap_interval", "balanced_accuracy", "macro_f1",
     "detection_rate", "nll", "ece", "temperature",
 )  # fmt: skip
+EVALUATED = (*RESULT[:5], "macro_f1_interval", *RESULT[5:])
+"""What an evaluation holds, too, and stored scores of earlier ones do not."""
 
 
 def written(score: Score, name: str) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.data import FaceDataset
-from fer_zoo.data.faces import check_faces
-from fer_zoo.errors import ArgumentError, LabelError, needing
+from fer_zoo.data.faces import TEST_SPLITS, FacesLike
+from fer_zoo.errors import ArgumentError, needing
 from fer_zoo.evaluation.figures import interval, percent
+from fer_zoo.evaluation.matching import match
 from fer_zoo.evidence import Calibration, Evidence, Score
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fit_temperature, fuse, member_scores
@@ -26,9 +26,12 @@ from fer_zoo.plain import to_plain
 from fer_zoo.transforms import Preset
 from fer_zoo.transforms.presets import get_preset
 
-PRIVATE_NOTE = "PrivateTest: for reporting only; nothing may be chosen by this figure"
-BINS, FOLDS = 15, 5
-"""Of the calibration error, and of the cross-validation of the temperature."""
+TEST_NOTES = {
+    split: f"{name}: for reporting only; nothing may be chosen by this figure"
+    for split, name in (("private", "PrivateTest"), ("test", "test split"))
+}
+BINS, FOLDS, RESAMPLES = 15, 5, 10_000
+"""Of the calibration error, the cross-validation of the temperature, and the bootstrap."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,23 +128,31 @@ class Evaluation(Score):
 
 def evaluate(
     model: Classifier | str | os.PathLike[str],
-    data: FaceDataset,
+    data: FacesLike,
     *,
     preset: Preset | str | None = None,
     batch_size: int = 256,
     progress: bool = False,
+    labels: Mapping[str, Sequence[str]] | None = None,
+    ignore: Iterable[str] = (),
 ) -> Evaluation:
     """Score a model on a dataset whose classes it knows by name.
 
+    The data may lack classes. The model may then answer them all the same, as it does when it is
+    used, and means over the classes are over those with faces; with `ignore` it may not.
+
     Args:
         model: a trained model, a name, an address or the folder of a training run.
-        data: faces with the same class names, in any order.
+        data: faces whose classes the model knows, in any order.
         preset: another transform than the model's own.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
+        labels: coarser classes, each with those it is made of; their probabilities are summed. The
+            others stay as they are.
+        ignore: classes to leave out: their faces, and as answers.
 
     Raises:
-        LabelError: the model is untrained, or names other classes than the data.
+        LabelError: the model is untrained, or does not know classes of the data.
         ArgumentError: no faces, or answers that are no numbers (NaN).
         MissingDependencyError: scikit-learn or torchmetrics is not installed.
 
@@ -152,13 +163,10 @@ def evaluate(
         >>> round(evaluate("resnet18_025", faces).accuracy, 4)     # one of seven classes is right
         0.1429
     """
-    network, data = resolve(model), check_faces(data)
-    if network.labels is None:
-        raise LabelError(f"{network.name!r} has no labels: train it or load weights first")
+    network = resolve(model)
     libraries()  # so that a missing package is told before the forward passes, not after
-    targets = data.targets_for(network.labels)
-    if not len(targets):
-        raise ArgumentError(f"{data.name} holds no faces to evaluate on")
+    task = match(network, data, labels=labels, ignore=ignore)
+    data, targets = task.faces, task.targets
     arithmetic = get_preset(network.preset if preset is None else preset)
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     members = member_scores(network, data.images, preset=arithmetic, **how)
@@ -172,7 +180,10 @@ def evaluate(
     presets = (arithmetic.name, network.preset)
     calibrated_for = next((name for name in presets if name in fitted), "")
     temperature = fitted.get(calibrated_for, 1.0)
-    figures = score_metrics(scores, targets, network.labels, temperature=temperature)
+    plain, scores = scores, task.answers(scores, temperature)
+    figures = score_metrics(scores, targets, task.labels, temperature=temperature)
+    if task.merges:
+        figures |= uncalibrated(task.answers(plain, 1.0), targets)
     return Evaluation(
         model=network.name,
         state=_state_of(network),
@@ -182,11 +193,13 @@ def evaluate(
         preset=arithmetic.name,
         views=arithmetic.num_views,
         selection="; ".join(selections(known)),
-        labels=network.labels,
-        note=PRIVATE_NOTE if data.split == "private" else "",
+        labels=task.labels,
+        note="; ".join(filter(None, (task.note, TEST_NOTES.get(data.official_split or "")))),
         calibration=known.calibration,
         calibrated_for=calibrated_for,
-        cross_validated_ece=cross_validated_ece(scores, targets, data.split),
+        cross_validated_ece=None
+        if task.merges  # a temperature would have to come before the sums
+        else cross_validated_ece(scores, targets, data.official_split),
         scores=scores,
         targets=targets,
         **figures,
@@ -246,11 +259,11 @@ def score_metrics(
         "bootstrap_interval": _bootstrap(stats, right),
         "balanced_accuracy": float(np.nanmean(recall)),
         "macro_f1": float(f1),
+        "macro_f1_interval": macro_f1_interval(confusion),
         "detection_rate": len(detected(confusion)) / len(present),
         "nll": float(F.cross_entropy(calibrated, targets)),
-        "nll_uncalibrated": float(F.cross_entropy(exact, targets)),
         "ece": expected_calibration_error(calibrated, targets),
-        "ece_uncalibrated": expected_calibration_error(exact, targets),
+        **uncalibrated(exact, targets),
         "temperature": temperature,
         "recall": dict(zip(labels, recall, strict=True)),
         "recall_interval": {
@@ -266,6 +279,30 @@ def detected(confusion: list[list[int]]) -> list[int]:
     return [i for i, row in enumerate(confusion) if row[i] > max([0, *row[:i], *row[i + 1 :]])]
 
 
+def macro_f1_interval(confusion: list[list[int]]) -> tuple[float, float]:
+    """Return the 95 % percentile interval of macro-F1 over 10,000 resamples of the faces.
+
+    To draw faces is to draw entries of the confusion matrix. A class that a resample lacks is not
+    part of its mean.
+    """
+    table = np.array(confusion)
+    rng, n = np.random.default_rng(0), int(table.sum())
+    drawn = rng.multinomial(n, table.ravel() / n, RESAMPLES).reshape(-1, *table.shape)
+    faces, hits = drawn.sum(2), drawn.diagonal(axis1=1, axis2=2)
+    f1 = 2 * hits / (faces + drawn.sum(1)).clip(1)
+    found = np.where(faces > 0, f1, 0).sum(1) / (faces > 0).sum(1)
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def uncalibrated(scores: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return the figures of scores, float64, without a temperature."""
+    return {
+        "nll_uncalibrated": float(F.cross_entropy(scores, targets)),
+        "ece_uncalibrated": expected_calibration_error(scores, targets),
+    }
+
+
 def expected_calibration_error(scores: Tensor, targets: Tensor) -> float:
     """Return the mean gap between probability and share of right answers, over 15 equal bins."""
     _, _, error = libraries()
@@ -276,7 +313,7 @@ def expected_calibration_error(scores: Tensor, targets: Tensor) -> float:
 def cross_validated_ece(scores: Tensor, targets: Tensor, split: str | None) -> float | None:
     """Return the ECE with temperatures fitted on other faces; None where none can be fitted."""
     n = len(targets)
-    if split in ("private", "train") or n - -(-n // FOLDS) < LEAST_FACES:
+    if split in (*TEST_SPLITS, "train") or n - -(-n // FOLDS) < LEAST_FACES:
         return None
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
     found = scores.double()
@@ -304,7 +341,7 @@ def _bootstrap(stats: Any, right: np.ndarray) -> tuple[float, float]:
     found = stats.bootstrap(
         (right.astype(np.float64),),
         np.mean,
-        n_resamples=10_000,
+        n_resamples=RESAMPLES,
         batch=max(1, 1_000_000 // len(right)),  # 8 MB at a time
         method="percentile",
         random_state=np.random.default_rng(0),

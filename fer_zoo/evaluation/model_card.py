@@ -86,7 +86,7 @@ def _metadata(model: Classifier, place: str, scores: Sequence[Score]) -> str:
             task_name="Facial-expression recognition",
             dataset_type=score.faces.name.lower(),
             dataset_name=score.faces.name,
-            dataset_split=OFFICIAL.get(score.split or "", "all"),
+            dataset_split=OFFICIAL.get(score.split or "", score.split or "all"),
             metric_type=kind,
             metric_name=f"{name.replace('_', ' ')}, {score.view_count} ({score.preset})",
             metric_value=getattr(score, name),

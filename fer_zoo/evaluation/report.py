@@ -1,7 +1,7 @@
 """Everything that is measured of a model, its errors, and one model against another."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, product
 from operator import attrgetter
@@ -9,10 +9,11 @@ from typing import Any
 
 from fer_zoo._files import as_text
 from fer_zoo.data import FaceDataset
-from fer_zoo.data.faces import check_faces
+from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.corruptions import Robustness, robustness
-from fer_zoo.evaluation.figures import points
+from fer_zoo.evaluation.figures import figure_rows, points
+from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.metrics import Evaluation, check_evaluation, evaluate, libraries
 from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
@@ -138,24 +139,28 @@ class Report:
 
 def measure(
     model: Classifier | str | os.PathLike[str],
-    data: FaceDataset,
+    data: FacesLike,
     *,
     preset: Preset | str | None = None,
     corruptions: bool = False,
     batch_size: int = 256,
     progress: bool = False,
     source: str = "",
+    labels: Mapping[str, Sequence[str]] | None = None,
+    ignore: Iterable[str] = (),
 ) -> Report:
     """Evaluate a model with the views of its preset and with its counterpart's.
 
     Args:
         model: a trained model, a name, an address or the folder of a training run.
-        data: faces with the same class names, in any order.
+        data: faces whose classes the model knows, in any order.
         preset: only this transform; the model's own and its `counterpart` if not given.
         corruptions: measure robustness too, with the preset that counts.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
         source: what the model was loaded from, where it is given as it is.
+        labels: as for `fer_zoo.evaluate`.
+        ignore: as for `fer_zoo.evaluate`.
 
     Example:
         >>> import torch, fer_zoo
@@ -165,15 +170,17 @@ def measure(
         7
     """
     network = resolve(model)
+    classes: dict[str, Any] = {"labels": labels, "ignore": [*ignore]}
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
     source = "" if source == network.name else source
     own = get_preset(network.preset if preset is None else preset)
     other = counterpart(own) if preset is None else None
-    how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+    how: dict[str, Any] = {"batch_size": batch_size, "progress": progress, **classes}
     found = [evaluate(network, data, preset=p, **how) for p in (own, other) if p is not None]
     results = tuple(replace(result, source=source) for result in found)
     corrupted = robustness(network, data, preset=own, **how) if corruptions else None
-    return Report(model=network, data=data, results=results, robustness=corrupted)
+    faces = match(network, data, **classes).faces
+    return Report(model=network, data=faces, results=results, robustness=corrupted)
 
 
 def compare_all(reports: Sequence[Report]) -> list[Comparison]:
@@ -192,6 +199,30 @@ def compare_all(reports: Sequence[Report]) -> list[Comparison]:
             if a.views == b.views and a.faces.fingerprint == b.faces.fingerprint:
                 found.append(compare(a, b))
     return found
+
+
+def cross_table(results: Iterable[Evaluation]) -> list[list[str]]:
+    """Return several models on several data sets as a table of cells, the head first.
+
+    Each row is a model on some faces: accuracy with its Wilson interval, macro-F1 with its
+    bootstrap interval, 95 %.
+
+    Example:
+        >>> import torch, fer_zoo
+        >>> def gray(level):
+        ...     return FaceDataset(torch.full((7, 48, 48), level).byte(), torch.arange(7),
+        ...                        labels=fer_zoo.labels.FER2013, name=f"gray {level}")
+        >>> table = cross_table(fer_zoo.evaluate("resnet18_025", gray(n)) for n in (0, 99))
+        >>> [row[:2] for row in table]
+        [['data', 'model'], ['gray 0', 'resnet18_025'], ['gray 99', 'resnet18_025']]
+    """
+    found = [check_evaluation(result) for result in results]
+    names = ("preset", "n", "accuracy", "interval", "macro_f1", "macro_f1_interval")
+    columns = figure_rows(found, names)
+    columns[-1][0] = columns[-3][0] = "95 % interval"
+    where = [r.faces.name + (f", {r.split}" if r.split else "") for r in found]
+    titles = [r.title for r in found]
+    return [[*row] for row in zip(["data", *where], ["model", *titles], *columns, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +248,7 @@ class Mistake:
     true_probability: float
 
 
-def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
+def find_mistakes(evaluation: Evaluation, data: FacesLike) -> list[Mistake]:
     """Return all faces that were labelled wrong, the most confident first.
 
     Raises:
@@ -230,7 +261,8 @@ def find_mistakes(evaluation: Evaluation, data: FaceDataset) -> list[Mistake]:
         >>> len(find_mistakes(fer_zoo.evaluate("resnet18_025", faces), faces))
         6
     """
-    if check_faces(data).fingerprint != check_evaluation(evaluation).faces.fingerprint:
+    data = check_faces(data)
+    if data.fingerprint != check_evaluation(evaluation).faces.fingerprint:
         raise ArgumentError(f"{data.faces} is not what was evaluated: {evaluation.faces}")
     probabilities, guesses = evaluation.probabilities(), evaluation.scores.argmax(1)
     found = []

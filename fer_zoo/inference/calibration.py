@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.data.faces import FaceDataset, check_faces
+from fer_zoo.data.faces import FaceDataset, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, LabelError, SplitError, needing
 from fer_zoo.evidence import Calibration
 from fer_zoo.fusion.base import check_fit_split
@@ -85,7 +85,7 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
 
 def calibrate(
     model: Classifier,
-    data: FaceDataset,
+    data: FacesLike,
     *,
     presets: str | Iterable[str] | None = None,
     batch_size: int = 256,
@@ -95,7 +95,7 @@ def calibrate(
 
     They are saved with the model. Calibrate again after anything that changes its scores
     (training, another fusion). What a model was trained on is known by the fingerprint of the whole
-    set, so a part of those faces is not noticed.
+    set: it, and what `select` and `split` cut from it, is refused.
 
     Args:
         model: a trained model.
@@ -124,6 +124,7 @@ def calibrate(
         >>> set(calibrate(model, faces)) == {"fer40_center"}
         True
     """
+    data = check_faces(data)
     targets = unseen_targets(model, data)
     names = model.preset if presets is None else presets
     names = [names] if isinstance(names, str) else names
@@ -136,7 +137,7 @@ def calibrate(
     found = {}
     for name in names:
         scores = fuse(model, member_scores(model, data.images, preset=PRESETS[name], **how))
-        found[name] = fit_temperature(scores, targets, split=data.split or "own faces")
+        found[name] = fit_temperature(scores, targets, split=data.official_split or "own faces")
     calibration = Calibration(temperature=found, faces=data.faces)
     model.evidence = replace(model.evidence, calibration=calibration)
     return found
@@ -150,12 +151,11 @@ def unseen_targets(
         raise ArgumentError(
             f"expected a model, got {model!r:.80}; fer_zoo.create builds one by name"
         )
-    check_faces(data)
     if model.labels is None:
         raise LabelError(f"{model.name!r} is not trained: it has no labels; load weights first")
-    check_fit_split(data.split or "own faces", allow_training_split)
+    check_fit_split(data.official_split or "own faces", allow_training_split)
     for network in model.members if isinstance(model, Ensemble) else [model]:
         training = network.evidence.training
-        if training is not None and training.faces.fingerprint == data.fingerprint:
+        if training is not None and training.faces.fingerprint in data.fingerprints:
             raise SplitError(f"{network.name!r} was trained on these very faces; fit on others")
     return data.targets_for(model.labels)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, Union
 import numpy as np
 from torch import Tensor
 
-from fer_zoo.data import FaceDataset, image_files
+from fer_zoo.data import image_files
+from fer_zoo.data.faces import as_dataset
 from fer_zoo.errors import InputError
 from fer_zoo.transforms.inputs import BYTES
 
@@ -40,8 +41,8 @@ def many_of(images: Any) -> Iterable[Any] | None:
         if not os.path.isdir(images):
             return None
         return image_files(images)
-    if isinstance(images, FaceDataset):
-        return images.images.unbind()
+    if (faces := as_dataset(images)) is not None:
+        return faces.images.unbind()
     if isinstance(images, np.ndarray | Tensor):
         return _rows(images)
     if isinstance(images, BYTES) or hasattr(images, "read"):

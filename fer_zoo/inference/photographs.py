@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, overload
 
@@ -67,6 +67,8 @@ class PhotoPredictor(Labeller[Photo]):
         batch_size: int = 256,
         engine: Engine = "torch",
         allow_code: bool = False,
+        labels: Mapping[str, Sequence[str]] | None = None,
+        ignore: Iterable[str] = (),
     ) -> None:
         check_margin(margin)
         self.detector, self.margin = FaceDetector() if detector is None else detector, margin
@@ -80,6 +82,8 @@ class PhotoPredictor(Labeller[Photo]):
             batch_size=batch_size,
             engine=engine,
             allow_code=allow_code,
+            labels=labels,
+            ignore=ignore,
         )
 
     @overload

@@ -5,7 +5,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
@@ -25,6 +25,8 @@ from fer_zoo.inference.exported import is_exported, open_exported
 from fer_zoo.inference.images import Image, many_of, runs_of
 from fer_zoo.inference.prediction import Photo, Prediction, Predictions
 from fer_zoo.inference.runtime import Engine, Optimized, optimize, smooth_faces
+from fer_zoo.inference.scoring import merged
+from fer_zoo.labels import regroup
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
@@ -56,6 +58,8 @@ class Labeller(ABC, Generic[A]):
         batch_size: int = 256,
         engine: Engine = "torch",
         allow_code: bool = False,
+        labels: Mapping[str, Sequence[str]] | None = None,
+        ignore: Iterable[str] = (),
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
         chosen = None if preset is None else get_preset(preset)
@@ -78,7 +82,8 @@ class Labeller(ABC, Generic[A]):
                 f"{self.name!r} was not trained, so its outputs have no names; "
                 "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
             )
-        self.labels, self.preset = self._runner.labels, chosen or self._runner.preset
+        self._made = regroup(self._runner.labels, labels, ignore)
+        self.labels, self.preset = tuple(self._made), chosen or self._runner.preset
 
     @property
     def _together(self) -> int:
@@ -128,6 +133,7 @@ class Labeller(ABC, Generic[A]):
             scores = self._runner.predict_scores(
                 torch.cat(squares), preset=self.preset, batch_size=self.batch_size
             )
+            scores = merged(scores, self._runner.labels or (), self._made)
             rows = zip(scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
         for (source, box, _), face, no in zip(faces, pixels, blank, strict=True):
             told = Prediction(source=source, box=box, face=face)
@@ -173,9 +179,15 @@ class Predictor(Labeller[Prediction]):
         engine: `"torch"`, or `"onnxruntime"` (`fer-zoo[onnx]`), see `fer_zoo.optimize`.
         allow_code: run a `.pt2` file, which is machine code: load only your own. It needs no such
             leave where its path ends in `#sha256=` and the digest it must have.
+        labels: coarser classes, each with those it is made of, `{"positive": ["happy"], "negative":
+            ["sad", "angry", "fear", "disgust"]}`: their probabilities are summed. The others stay
+            as they are.
+        ignore: classes that are no answer; the probabilities are those given that it is none of
+            them.
 
     Raises:
-        LabelError: the model was never trained, so its outputs have no names.
+        LabelError: the model was never trained, so its outputs have no names; or `labels` or
+            `ignore` hold a class that it does not know.
 
     Example:
         >>> import numpy as np

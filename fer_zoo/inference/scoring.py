@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from typing import TypeVar, cast
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from fer_zoo.errors import ArgumentError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
+from fer_zoo.labels import align
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import Preset
@@ -150,6 +151,23 @@ def fuse(model: Classifier, member_scores: Tensor) -> Tensor:
 def tempered(scores: Tensor, temperature: float) -> Tensor:
     """Return `scores` over `temperature`, float64: so float32 scores that differ still differ."""
     return scores.double() / temperature
+
+
+def merged(
+    scores: Tensor, source: Sequence[str], made: Mapping[str, Sequence[str]], temperature: float = 1
+) -> Tensor:
+    """Return scores of classes that are each made of some of `source`; the same where all are.
+
+    Args:
+        scores: `(N, K)`, uncalibrated unless the temperature is 1.
+        source: their names.
+        made: each class with its names in `source`, as `fer_zoo.labels.regroup` returns it.
+        temperature: what divides the scores before probabilities are summed.
+    """
+    calibrated = tempered(scores, temperature)
+    if [[name] for name in source] == [[*names] for names in made.values()]:
+        return calibrated
+    return align(calibrated.log_softmax(-1), source, made)
 
 
 def predict_scores(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, uint8
 
-from fer_zoo.data import FaceDataset
+from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import Stacked, Weighted
 from fer_zoo.labels import index_map
@@ -295,13 +295,13 @@ def contact_sheet(
     return looks.finish(figure, title=title)
 
 
-def mistakes(mistakes: "Sequence[Mistake]", data: FaceDataset, *, count: int = 40) -> Any:
+def mistakes(mistakes: "Sequence[Mistake]", data: FacesLike, *, count: int = 40) -> Any:
     """Return a figure of the first `count` mistakes, with the class in the data and the model's.
 
     Raises:
         ArgumentError: there are none.
     """
-    shown = list(mistakes)[:count]
+    shown, data = list(mistakes)[:count], check_faces(data)
     if not shown:
         raise ArgumentError("no mistakes to plot: pass some of what find_mistakes returns")
     captions = [

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
-from fer_zoo.data.faces import FaceDataset, check_faces
+from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evidence import Calibration, FusionFit
 from fer_zoo.factory import create_ensemble
@@ -64,10 +64,10 @@ class EnsembleResult:
 
 def train_ensemble(
     model: str,
-    data: FaceDataset,
+    data: FacesLike,
     *,
     output: str | os.PathLike[str],
-    validation: FaceDataset,
+    validation: FacesLike,
     recipe: RecipeLike | Mapping[str, RecipeLike] = "thesis_20",
     fusion: str | None = None,
     device: torch.device | str | None = None,
@@ -110,6 +110,7 @@ def train_ensemble(
         raise ArgumentError(f"{model!r} is a single network: fer_zoo.train trains it")
     kind = FUSIONS[spec.fusion if fusion is None else fusion]
     recipes = _recipes(spec.members, recipe, changes)
+    data, validation = check_faces(data), check_faces(validation)
     check_splits(data, validation)
     if len(validation) < FOLDS:
         raise ArgumentError(
@@ -167,7 +168,7 @@ def _recipes(
 
 def fit_fusion(
     model: Ensemble,
-    data: FaceDataset,
+    data: FacesLike,
     *,
     folds: int = 5,
     allow_training_split: bool = False,
@@ -204,14 +205,15 @@ def fit_fusion(
                 "(fer_zoo.load), fit it, and fer_zoo.save it"
             )
         raise ArgumentError(f"{model.name!r} is a single network and has no fusion to fit")
-    targets = unseen_targets(model, check_faces(data), allow_training_split=allow_training_split)
-    split = data.split or "own faces"
+    data = check_faces(data)
+    targets = unseen_targets(model, data, allow_training_split=allow_training_split)
+    split = data.official_split or "own faces"
     scores = member_scores(model, data.images, progress=progress)
     held_out = cross_validate(
         model.fusion, scores, targets, split=split, folds=folds, allow=allow_training_split
     )
     temperature = None
-    if len(data) >= LEAST_FACES and data.split != "train":
+    if len(data) >= LEAST_FACES and data.official_split != "train":
         with may_stay_uncalibrated("the ensemble"):
             temperature = fit_temperature(held_out, targets, split=split)
     report = model.fusion.fit(

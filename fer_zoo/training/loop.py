@@ -8,7 +8,7 @@ import torch
 
 from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
-from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import needing
 from fer_zoo.models import Classifier
 from fer_zoo.training.objective import Teacher
@@ -21,10 +21,10 @@ log = logging.getLogger("fer_zoo.training")
 
 def train(
     model: str | os.PathLike[str] | Classifier,
-    data: FaceDataset,
+    data: FacesLike,
     *,
     output: str | os.PathLike[str],
-    validation: FaceDataset,
+    validation: FacesLike,
     recipe: RecipeLike = "thesis_20",
     teacher: Teacher | None = None,
     device: torch.device | str | None = None,
@@ -74,6 +74,7 @@ def train(
         (1, ('a', 'b'))
     """
     settings, folder = get_recipe(recipe, changes), as_path(output)
+    data, validation = check_faces(data), check_faces(validation)
     shared = check_splits(data, validation)
     if shared:
         share = 100 * shared / len(validation)

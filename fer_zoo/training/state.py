@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from fer_zoo._files import alone_in, check_writable
-from fer_zoo.data.faces import FaceDataset, check_faces
+from fer_zoo.data.faces import TEST_SPLITS, FaceDataset
 from fer_zoo.errors import (
     ArgumentError,
     LabelError,
@@ -30,21 +30,21 @@ log = logging.getLogger("fer_zoo.training")
 
 def check_splits(data: FaceDataset, validation: FaceDataset) -> int:
     """Return how many validation faces are training faces too; refuse what is not honest."""
-    if check_faces(data).split == "private" or check_faces(validation).split == "private":
+    splits = data.official_split, validation.official_split
+    if tests := [split for split in splits if split in TEST_SPLITS]:
         raise SplitError(
-            "PrivateTest is scored once, for reporting: train on split='train' and choose on "
-            "split='public'"
+            f"the {tests[0]} split is scored once, for reporting: train on split='train' and "
+            "choose on split='public', or on a part: data, validation = data.split(0.2)"
         )
-    if data.split == "public":
+    if data.official_split == "public":
         raise SplitError("PublicTest chooses between models: train on split='train'")
     if not len(validation):
         raise TrainingError("no validation faces: the best epoch is chosen on them")
     shared = validation.shared_with(data)
-    same = data.split is not None and data.split == validation.split
-    if same or shared == len(validation):
+    if shared == len(validation):
         raise SplitError(
-            f"all validation faces are training faces (split={data.split!r}); the best epoch must "
-            "be chosen on faces that were not trained on"
+            "all validation faces are training faces; the best epoch must be chosen on faces that "
+            "were not trained on: data, validation = data.split(0.2)"
         )
     return shared
 
@@ -112,7 +112,7 @@ def may_stay_uncalibrated(what: str, told: set[str] | None = None) -> Iterator[N
 
 def describe(data: FaceDataset) -> dict[str, Any]:
     """Return what tells these faces from any others; the name of their folder is not part of it."""
-    known = {"split": data.split, "labels": list(data.labels), "n": len(data)}
+    known = {"split": data.official_split, "labels": list(data.labels), "n": len(data)}
     return known | {"fingerprint": data.fingerprint}
 
 

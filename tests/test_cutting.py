@@ -1,0 +1,242 @@
+"""Parts of a data set: chosen, split, joined, by fer_zoo and by torch."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Subset, random_split
+
+import fer_zoo
+from conftest import stripes
+from fer_zoo.data import FaceDataset
+from fer_zoo.data.faces import check_faces
+from fer_zoo.errors import ArgumentError, DataError, LabelError, OutOfRangeError, SplitError
+
+
+def faces(n: int = 10, split: str | None = None, **more) -> FaceDataset:
+    """Each face is as gray as its index, the classes in turn."""
+    images = torch.arange(n)[:, None, None].expand(n, 12, 12).byte()
+    labels = more.pop("labels", ("a", "b"))
+    targets = more.pop("targets", torch.arange(n) % len(labels))
+    return FaceDataset(
+        images, targets, labels=labels, name=more.pop("name", "x"), split=split, **more
+    )
+
+
+def gray(data: FaceDataset) -> list[int]:
+    return data.images[:, 0, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (slice(2, 5), [2, 3, 4]),
+        (slice(None, None, -3), [9, 6, 3, 0]),
+        (slice(5, 5), []),
+        ([3, 0, 3, -1], [3, 0, 3, 9]),
+        ((1, 2), [1, 2]),
+        ([], []),
+        (range(4, 8, 2), [4, 6]),
+        (torch.tensor([8, 1], dtype=torch.uint8), [8, 1]),
+        (np.array([8, 1], np.int32), [8, 1]),
+        ([True, False] * 5, [0, 2, 4, 6, 8]),
+        (np.arange(10) > 7, [8, 9]),
+        (torch.arange(10) < 2, [0, 1]),
+    ],
+)
+def test_a_part_is_chosen_as_in_numpy(index, expected):
+    data = faces(votes=torch.eye(2).repeat(5, 1), groups=[f"p{i}" for i in range(10)])
+    data.rows = torch.arange(100, 110)
+    for part in (data[index], data.select(index)):
+        assert gray(part) == expected
+        assert part.targets.tolist() == [i % 2 for i in expected]
+        assert part.groups == tuple(f"p{i}" for i in expected)
+        assert part.rows.tolist() == [100 + i for i in expected]
+        assert part.votes.argmax(1).tolist() == part.targets.tolist()
+        assert (len(part), part.name) == (len(expected), f"x[{len(expected)}]")
+
+
+def test_one_face_is_an_image_and_its_class():
+    data = faces()
+    for index in (3, np.int64(3), torch.tensor(3), -7):
+        image, target = data[index]
+        assert (image.shape, int(image[0, 0, 0]), target) == ((1, 12, 12), 3, 1)
+        assert type(target) is int
+    assert [int(image[0, 0, 0]) for image, _ in data] == list(range(10))
+    loaded = [batch for batch, _ in DataLoader(data, batch_size=4)]
+    assert torch.cat(loaded)[:, 0].equal(data.images)
+
+
+@pytest.mark.parametrize("index", [10, -11, [0, 10], torch.tensor([-11])])
+def test_an_index_beyond_the_faces_is_ours_and_pythons(index):
+    for error in (OutOfRangeError, ArgumentError, IndexError):
+        with pytest.raises(error, match=r"no face (10|-11): there are 10, from 0"):
+            faces()[index]
+
+
+@pytest.mark.parametrize(
+    "index", [1.0, [0.5], "a", None, True, [[1, 2]], [True] * 9, ["a"], slice("a", None), {1: 2}]
+)
+def test_what_is_no_index_is_refused(index):
+    with pytest.raises(ArgumentError, match=r"chosen by whole numbers|a mask of 9|a slice is of"):
+        faces()[index]
+
+
+def test_a_part_keeps_its_split_and_has_its_own_fingerprint():
+    data = faces(split="private")
+    part, twice = data[:4], data[:6][:4]
+    assert part.official_split == twice.official_split == part.faces.split == "private"
+    assert part.fingerprint == twice.fingerprint == faces(4).fingerprint != data.fingerprint
+    assert twice.name == "x[4]"
+    assert data[:].fingerprint == data.fingerprint
+    for half in data.split(0.5):
+        assert half.official_split == "private"
+        with pytest.raises(SplitError, match="the private split is scored once"):
+            fer_zoo.train("test_tiny", faces(), validation=half, output="nowhere")
+        with pytest.raises(SplitError, match="is the test split"):
+            fer_zoo.calibrate(labelled(), half)
+
+
+def labelled() -> fer_zoo.models.Classifier:
+    model = fer_zoo.create("test_tiny", num_classes=2).eval()
+    model.labels = ("a", "b")
+    return model
+
+
+def test_a_split_has_the_share_of_each_class():
+    targets = torch.tensor([0] * 50 + [1] * 12 + [2] * 2 + [3])
+    data = faces(65, labels=("a", "b", "c", "d"), targets=targets)
+    rest, part = data.split(0.2, seed=3)
+    assert list(part.counts.values()) == [10, 2, 1, 0]
+    assert list(rest.counts.values()) == [40, 10, 1, 1]
+    assert sorted(gray(rest) + gray(part)) == list(range(65))
+    again = data.split(0.2, seed=3)
+    assert gray(again[1]) == gray(part)
+    assert gray(data.split(0.2, seed=4)[1]) != gray(part)
+    assert [len(p) for p in faces(2).split(0.1)] == [1, 1]
+
+
+def test_a_class_that_one_side_lacks_is_told(caplog):
+    data = faces(11, targets=torch.tensor([0] * 10 + [1]))
+    with caplog.at_level(logging.WARNING):
+        data.split(0.2)
+    assert "x split: the part has no face of ['b']" in caplog.text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_kept_whole_and_classes_near_their_share(seed):
+    """Thirty persons, each with some faces of five classes."""
+    rng = np.random.default_rng(seed)
+    persons = rng.integers(0, 30, 600)
+    targets = torch.from_numpy(rng.integers(0, 5, 600))
+    images = torch.zeros(600, 12, 12, dtype=torch.uint8)
+    labels = tuple("abcde")
+    given = FaceDataset(images, targets, labels=labels, name="x", groups=persons)
+    plain = FaceDataset(images, targets, labels=labels, name="x")
+    for rest, part in (given.split(0.2, seed=seed), plain.split(0.2, seed=seed, groups=persons)):
+        if part.groups:
+            assert not {*rest.groups} & {*part.groups}
+        assert len(rest) + len(part) == 600
+        assert all(abs(part.counts[k] / given.counts[k] - 0.2) < 0.06 for k in labels)
+    inside = {*given.split(0.2, seed=seed)[1].groups}
+    assert inside != {*given.split(0.2, seed=seed + 1)[1].groups}
+    assert gray(given.split(0.2, groups=range(600))[1]) == gray(plain.split(0.2)[1])
+
+
+def test_few_groups_still_leave_faces_on_both_sides():
+    data = faces(10, groups=["p"] * 5 + ["q"] * 5)
+    for share in (0.01, 0.2, 0.8, 0.99):
+        assert [len(part) for part in data.split(share)] == [5, 5]
+    with pytest.raises(ArgumentError, match="all faces are of the group 'p': it cannot be split"):
+        data.split(0.5, groups=["p"] * 10)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ({"share": 0}, "share is a number between 0 and 1"),
+        ({"share": 1.5}, "share is a number"),
+        ({"share": True}, "share is a number"),
+        ({"share": "0.2"}, "share is a number"),
+        ({"share": 0.2, "seed": 0.5}, "seed is a whole number"),
+        ({"share": 0.2, "groups": "person"}, "groups are one id for each face, got 'person'"),
+        ({"share": 0.2, "groups": [1, 2]}, "one id for each of 10 faces.*got 2"),
+        ({"share": 0.2, "groups": [None] * 10}, r"got 10 of \['NoneType'\]"),
+    ],
+)
+def test_wrong_splits_are_refused(call, says):
+    with pytest.raises(ArgumentError, match=says):
+        faces().split(call.pop("share"), **call)
+    with pytest.raises(ArgumentError, match="1 faces cannot be split"):
+        faces(1).split(0.5)
+
+
+def test_torchs_parts_and_wholes_are_data_sets_of_ours():
+    data = faces(20)
+    first, second = random_split(data, [14, 6])
+    assert isinstance(first, Subset)
+    assert gray(check_faces(first)) == list(first.indices)
+    assert check_faces(Subset(first, [0, 2])).fingerprint == data[first.indices][[0, 2]].fingerprint
+    whole = check_faces(ConcatDataset([first, second]))
+    assert sorted(gray(whole)) == list(range(20))
+    assert (whole.name, len(data + data)) == ("x", 40)
+    with pytest.raises(ArgumentError, match=r"come as a fer_zoo.data dataset"):
+        check_faces(ConcatDataset([data, [1, 2]]))
+    with pytest.raises(ArgumentError, match=r"come as a fer_zoo.data dataset"):
+        check_faces(Subset([1, 2], [0]))
+
+
+def test_a_whole_maps_classes_by_name_and_has_the_strictest_split():
+    one = faces(4, "train", labels=("happy", "sad"), groups=list("ppqq"))
+    two = faces(4, "test", labels=("sadness", "happiness"), name="y")
+    whole = check_faces(one + two)
+    assert (whole.labels, whole.name) == (("happy", "sad"), "x + y")
+    assert whole.targets.tolist() == [0, 1, 0, 1, 1, 0, 1, 0]
+    assert whole.official_split == "test"
+    assert check_faces(faces(4, "public") + faces(4)).official_split == "public"
+    assert whole.groups == ("x/p", "x/p", "x/q", "x/q", "y/0", "y/1", "y/2", "y/3")
+    back = check_faces(ConcatDataset(one.split(0.5)))
+    assert {*back.groups} == {"x/p", "x/q"}  # a person of two parts is one
+    voted = faces(4, labels=("sadness", "happiness"), votes=torch.eye(2).repeat(2, 1))
+    both = check_faces(voted + faces(4, labels=("happy", "sad"), votes=torch.eye(2).repeat(2, 1)))
+    assert both.votes.argmax(1).tolist() == both.targets.tolist()
+    with pytest.raises(DataError, match="some have votes and some none"):
+        check_faces(one + voted)
+    with pytest.raises(LabelError, match="different classes"):
+        check_faces(one + faces(4))
+    with pytest.raises(DataError, match=r"several sizes: \[\(12, 12\), \(48, 48\)\]"):
+        check_faces(faces(6, labels=("upright", "flat", "slanted")) + stripes(6))
+
+
+def test_every_call_takes_torchs_parts(tmp_path, caplog):
+    data = stripes(48)
+    train, val = random_split(data, [36, 12])
+    run = fer_zoo.train("test_tiny", train, validation=val, output=tmp_path, epochs=1)
+    known = run.model.evidence.training
+    assert known.faces.fingerprint == check_faces(train).fingerprint
+    result = fer_zoo.evaluate(run.model, val)
+    assert (result.n, result.faces.fingerprint) == (12, check_faces(val).fingerprint)
+    report = fer_zoo.evaluation.measure(run.model, val)
+    assert len(fer_zoo.evaluation.find_mistakes(report.results[0], val)) <= 12
+    fer_zoo.robustness(run.model, val, corruptions="rotate", severities=[1])
+    labels = [p.label for p in fer_zoo.Predictor(run.model)(val)]
+    assert labels == [p.label for p in fer_zoo.Predictor(run.model)(check_faces(val))]
+    with pytest.raises(SplitError, match="was trained on these very faces"):
+        fer_zoo.calibrate(run.model, train)
+
+
+def test_a_model_is_not_fitted_on_a_part_of_what_it_was_trained_on(tmp_path):
+    data, other = stripes(36), stripes(12, seed=1)
+    model = fer_zoo.train("test_tiny", data, validation=other, output=tmp_path, epochs=1).model
+    for part in (data[:20], data.split(0.5)[1][::2], data + other):
+        with pytest.raises(SplitError, match="'test_tiny' was trained on these very faces"):
+            fer_zoo.calibrate(model, part)
+
+
+def test_a_run_validates_on_a_part_of_the_training_split(tmp_path):
+    train, val = stripes(48, split="train").split(0.25)
+    run = fer_zoo.train("test_tiny", train, validation=val, output=tmp_path, epochs=1)
+    assert run.model.evidence.training.validation.split == "train"
+    with pytest.raises(SplitError, match=r"are training faces; .*= data.split\(0.2\)"):
+        fer_zoo.train("test_tiny", train, validation=train[:10], output=tmp_path / "b", epochs=1)
