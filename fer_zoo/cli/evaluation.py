@@ -22,7 +22,7 @@ from fer_zoo.transforms import PRESETS
 @options.data_option
 @click.option(
     "--split",
-    type=click.Choice(["train", "public", "private"]),
+    type=options.SPLIT,
     help="Of FER2013; private is for reporting only. Needed unless the data has no splits.",
 )
 @options.weights_option

@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import fer_zoo
+from fer_zoo.data.faces import SPLITS, no_split
 
 DEFAULT_MODEL = "ensemble_r18_vgg19_025"
 
@@ -29,6 +30,14 @@ class Name(click.types.StringParamType):
         return found or [CompletionItem(incomplete, type="file")]
 
 
+class _Split(click.Choice):  # type: ignore[type-arg]  # click 8.1 takes none
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return the split, or say which there are."""
+        if value not in SPLITS:
+            self.fail(str(no_split(value)), param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _tags() -> set[str]:
     return {"default", *(address.rpartition(".")[2] for address in fer_zoo.list_weights())}
 
@@ -37,6 +46,7 @@ MODEL = Name("model", lambda: [*fer_zoo.list_models(), *fer_zoo.list_weights()])
 FUSION = Name("fusion", fer_zoo.list_fusions)
 PRESET = Name("preset", fer_zoo.list_presets)
 WEIGHTS = Name("weights", _tags)
+SPLIT = _Split(SPLITS)
 PATH = click.Path(path_type=Path)
 
 model_argument = click.argument("model", type=MODEL)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from fer_zoo.errors import ArgumentError, DataError
 from fer_zoo.evidence import Faces
 from fer_zoo.labels import check_labels, index_map
+
+Split = Literal["train", "public", "private"]
+SPLITS: tuple[Split, ...] = ("train", "public", "private")
 
 
 class FaceDataset:
@@ -50,8 +54,8 @@ class FaceDataset:
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
                 f"{tuple(images.shape)} and targets {tuple(targets.shape)}{one_hot}"
             )
-        if split not in (None, "train", "public", "private"):
-            raise ArgumentError(f"split must be train, public, private or None, got {split!r}")
+        if split not in (None, *SPLITS):
+            raise no_split(split)
         if not isinstance(name, str):
             raise ArgumentError(f"name must be text, got {name!r:.80}")
         self.labels = check_labels(labels)
@@ -64,7 +68,8 @@ class FaceDataset:
         if votes is not None and votes.shape != shape:
             raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")
         self.images, self.targets = images.cpu(), targets.cpu().long()
-        self.name, self.split = name, split
+        self.name = name
+        self.split: str | None = split
         self.votes = None if votes is None else votes.cpu()
 
     def __len__(self) -> int:
@@ -126,6 +131,15 @@ class FaceDataset:
     def targets_for(self, labels: Sequence[str]) -> Tensor:
         """Return the targets as indices into `labels`, which must name the same classes."""
         return torch.tensor(index_map(labels, self.labels))[self.targets]
+
+
+def no_split(split: object) -> ArgumentError:
+    """Return the error for what is no official split, with which one may be meant."""
+    return ArgumentError(
+        f"split must be 'train', 'public' or 'private', got {split!r:.80}: FER2013 has two test "
+        "splits, 'public' (PublicTest), which validates and chooses, and 'private' (PrivateTest), "
+        "for the one figure that is reported; faces of your own have none, None"
+    )
 
 
 def check_faces(data: FaceDataset) -> FaceDataset:

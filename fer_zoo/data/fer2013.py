@@ -17,21 +17,19 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from fer_zoo._files import as_path, replacing
-from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.faces import SPLITS as SPLITS, FaceDataset, Split as Split, no_split
 from fer_zoo.data.files import log, walk
-from fer_zoo.errors import ArgumentError, DataError, LabelError
+from fer_zoo.errors import DataError, LabelError
 from fer_zoo.labels import FER2013 as LABELS, canonical
 from fer_zoo.transforms.inputs import to_gray
 
-Split = Literal["train", "public", "private"]
-SPLITS: tuple[Split, ...] = ("train", "public", "private")
 COUNTS: dict[str, tuple[int, ...]] = {
     "train": (3995, 436, 4097, 7215, 4830, 3171, 4965),
     "public": (467, 56, 496, 895, 653, 415, 607),
@@ -82,7 +80,7 @@ class FER2013(FaceDataset):
 
     def __init__(self, root: str | os.PathLike[str], split: Split = "train") -> None:
         if split not in SPLITS:
-            raise ArgumentError(f"split must be one of {SPLITS}, got {split!r}")
+            raise no_split(split)
         arrays = load_arrays(as_path(root))
         rows = np.flatnonzero(arrays["usage"] == SPLITS.index(split))
         if not len(rows):
@@ -209,7 +207,12 @@ def _read_csv(path: Path) -> Arrays:
             reader = csv.DictReader(iter(lambda: file.readline(LONGEST), ""))
             header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
             if not {"emotion", "pixels", "usage"} <= {*header}:
-                raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}")
+                told = f"has {len(header)} columns, {[n[:20] for n in header[:5]]}"
+                told = "has no header" if "".join(header[:1]).isdigit() else told
+                raise DataError(
+                    f"{path}: {told}; FER2013's first line is emotion,pixels,Usage: put it there, "
+                    "the columns in its order"
+                )
             for row in reader:
                 line = reader.line_num
                 emotion, pixels, use = (row[name] or "" for name in ("emotion", "pixels", "usage"))
@@ -229,7 +232,7 @@ def _read_csv(path: Path) -> Arrays:
         told = "neither UTF-8 nor a whole gz, zip or tar of it: pass fer2013.csv itself"
         raise DataError(f"{path}, line {line or 1}: {told}") from None
     except (ValueError, AttributeError, TypeError, OverflowError, csv.Error) as error:
-        raise DataError(f"{path}, line {line or 1}: cannot be read ({error})") from None
+        raise DataError(f"{path}, line {line or 1}: cannot be read ({error!s:.200})") from None
     except _DAMAGED as error:
         raise DataError(f"{path}: cannot be unpacked ({error}): pass fer2013.csv") from None
     return {

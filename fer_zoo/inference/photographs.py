@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fer_zoo._words import answering
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.crops import (
@@ -54,6 +55,7 @@ class PhotoPredictor(Labeller[Photo]):
         [(40, 20, 80, 60)]
     """
 
+    @answering
     def __init__(
         self,
         model: str | os.PathLike[str] | Classifier | Optimized,

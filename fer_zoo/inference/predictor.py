@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, overload
 import torch
 from torch import Tensor
 
+from fer_zoo._words import answering
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
 from fer_zoo.factory import resolve
@@ -45,6 +46,7 @@ Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
 class Labeller(ABC, Generic[A]):
     """What predictors share; a subclass finds faces in images and says what it makes of them."""
 
+    @answering
     def __init__(
         self,
         model: str | os.PathLike[str] | Classifier | Optimized,

@@ -244,7 +244,9 @@ def _sum_of_bits(tensor: Tensor) -> int:
 def check_count(name: str, value: int) -> int:
     """Return `value` if it is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
+        features = name == "num_classes" and value == 0
+        hint = ": model.forward_head(x, pre_logits=True) is without a head" if features else ""
+        raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}{hint}")
     return value
 
 
