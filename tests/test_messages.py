@@ -89,7 +89,7 @@ def test_a_name_of_the_hub_is_told_from_a_folder(tmp_path: Path, monkeypatch):
             call()
     Path("runs").mkdir()
     for here in ("runs/a", "/me/faces", "me/my/faces"):
-        with pytest.raises(CheckpointError, match="no such folder$"):
+        with pytest.raises(CheckpointError, match=r"no such folder$"):
             fer_zoo.load(here)
 
 
