@@ -30,6 +30,11 @@ from fer_zoo.transforms import PRESETS
 @options.preset_option
 @options.limit_option
 @options.device_option
+@click.option(
+    "--groups",
+    type=PATH,
+    help="csv with a group per face (columns file or row, and group): figures of each, and tests.",
+)
 @click.option("--robustness", is_flag=True, help="Measure corrupted faces too.")
 @click.option(
     "--report",
@@ -47,6 +52,7 @@ def evaluate(
     preset: str | None,
     limit: int | None,
     device: str | None,
+    groups: Path | None,
     robustness: bool,
     folder: Path | None,
     as_json: bool,
@@ -71,15 +77,24 @@ def evaluate(
         for m in chosen
     ]
     reports = [
-        measure(model, data, preset=own, corruptions=robustness, progress=True, source=name)
+        measure(
+            model,
+            data,
+            preset=own,
+            corruptions=robustness,
+            groups=groups,
+            progress=True,
+            source=name,
+        )
         for name, model, data in zip(models, chosen, faces, strict=True)
     ]
     for path, report in zip(folders, reports, strict=False):
         write_report(path, report, command=command)
     if folder is not None and len(reports) > 1:
         write_comparison(folder, reports)
-    if note := reports[0].results[0].note:
-        click.echo(note, err=True)
+    for note in dict.fromkeys(report.results[0].note for report in reports):
+        if note:
+            click.echo(note, err=True)
     if as_json:
         show.print_json(to_json(reports, command))
         return
@@ -90,6 +105,9 @@ def evaluate(
             name = report.results[0].preset
             click.echo(f"\n{name}: no preset differs from it in the number of views alone")
         show.print_confusion(report.results[0])
+        show.print_abstention(report.results[0])
+        if report.results[0].groups:
+            show.print_groups(report.results[0])
         if report.robustness is not None:
             show.print_robustness(report.robustness)
     if folder is not None:

@@ -18,12 +18,14 @@ from fer_zoo.evaluation.report import (
     find_mistakes,
     measure,
 )
+from fer_zoo.evaluation.selective import GroupScore, group_scores, risk_coverage
 
 __all__ = [
     "CORRUPTIONS",
     "Comparison",
     "Corruption",
     "Evaluation",
+    "GroupScore",
     "Mistake",
     "Report",
     "Robustness",
@@ -32,8 +34,10 @@ __all__ = [
     "counterpart",
     "evaluate",
     "find_mistakes",
+    "group_scores",
     "make_card",
     "measure",
+    "risk_coverage",
     "robustness",
     "score_metrics",
     "write_comparison",

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,6 +16,14 @@ from fer_zoo.data import FaceDataset
 from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError, LabelError, needing
 from fer_zoo.evaluation.figures import interval, percent
+from fer_zoo.evaluation.held_out import not_held_out
+from fer_zoo.evaluation.selective import (
+    GroupScore,
+    abstention_table,
+    group_scores,
+    read_groups,
+    risk_coverage,
+)
 from fer_zoo.evidence import Calibration, Evidence, Score
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fit_temperature, fuse, member_scores
@@ -45,6 +53,7 @@ class Evaluation(Score):
         recall: of each class, `recall_interval` with its 95 % Wilson interval.
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
         note: what to keep in mind, if anything.
+        groups: the figures of each group of faces, where groups were given.
         source: what the model was loaded from, where that says more than its name.
         scores: uncalibrated, `(N, K)`; not part of the JSON.
         targets: `(N,)`, indices into `labels`; not part of the JSON.
@@ -68,6 +77,7 @@ class Evaluation(Score):
     labels: tuple[str, ...]
     note: str = ""
     source: str = ""
+    groups: tuple[GroupScore, ...] = ()
     scores: Tensor = field(repr=False, compare=False)
     targets: Tensor = field(repr=False, compare=False)
 
@@ -75,7 +85,8 @@ class Evaluation(Score):
         return (
             f"Evaluation({self.title!r} on {self.faces}, {self.preset}: accuracy "
             f"{percent(self.accuracy)} % ({interval(self.interval)}), "
-            f"macro-F1 {percent(self.macro_f1)} %, ECE {percent(self.ece)} %)"
+            f"macro-F1 {percent(self.macro_f1)} %, ECE {percent(self.ece)} %"
+            f"{self.note and f'; {self.note}'})"
         )
 
     @property
@@ -103,6 +114,20 @@ class Evaluation(Score):
         """Return the probabilities `(N, K)`, float64, at the model's temperature or another."""
         return tempered(self.scores, temperature or self.temperature).softmax(1)
 
+    def risk_coverage(self) -> tuple[Tensor, Tensor]:
+        """Return coverage and risk `(N,)` of abstaining below each probability of the winner."""
+        return risk_coverage(self.probabilities().amax(1), self.correct)
+
+    @property
+    def aurc(self) -> float:
+        """Area under the risk-coverage curve: the lower, the better abstaining works."""
+        return float(self.risk_coverage()[1].mean())
+
+    @property
+    def abstention(self) -> list[tuple[float, float, float]]:
+        """Thresholds with the share of faces that is labelled, and of wrong labels among those."""
+        return abstention_table(self.probabilities().amax(1), self.correct)
+
     def bins(self, temperature: float | None = None) -> tuple[list[int], list[float], list[float]]:
         """Return faces, mean probability of the winner, and share of right answers of each bin."""
         sure = self.probabilities(temperature).amax(1)
@@ -120,6 +145,9 @@ class Evaluation(Score):
         for row, confusion in zip(self.labels, self.confusion, strict=True):
             if not any(confusion):
                 plain["recall"][row], plain["recall_interval"][row] = None, None
+        plain["aurc"] = self.aurc
+        columns = ("threshold", "coverage", "risk")
+        plain["abstention"] = [dict(zip(columns, row, strict=True)) for row in self.abstention]
         return plain
 
 
@@ -130,6 +158,7 @@ def evaluate(
     preset: Preset | str | None = None,
     batch_size: int = 256,
     progress: bool = False,
+    groups: str | os.PathLike[str] | Sequence[Any] | None = None,
 ) -> Evaluation:
     """Score a model on a dataset whose classes it knows by name.
 
@@ -139,10 +168,14 @@ def evaluate(
         preset: another transform than the model's own.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
+        groups: one for each face, such as an age group, or the path of a csv with a column `group`,
+            and `file` (the end of its path) or, of FER2013, `row` unless it is in the order of the
+            faces. The figures of each are in `Evaluation.groups`.
 
     Raises:
         LabelError: the model is untrained, or names other classes than the data.
-        ArgumentError: no faces, or answers that are no numbers (NaN).
+        ArgumentError: no faces, or answers that are no numbers (NaN); groups that are not one for
+            each face (`DataError` in a csv).
         MissingDependencyError: scikit-learn or torchmetrics is not installed.
 
     Example:
@@ -159,6 +192,7 @@ def evaluate(
     targets = data.targets_for(network.labels)
     if not len(targets):
         raise ArgumentError(f"{data.name} holds no faces to evaluate on")
+    named = None if groups is None else read_groups(groups, data)
     arithmetic = get_preset(network.preset if preset is None else preset)
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     members = member_scores(network, data.images, preset=arithmetic, **how)
@@ -172,6 +206,7 @@ def evaluate(
     presets = (arithmetic.name, network.preset)
     calibrated_for = next((name for name in presets if name in fitted), "")
     temperature = fitted.get(calibrated_for, 1.0)
+    seen = not_held_out(network, data.faces)
     figures = score_metrics(scores, targets, network.labels, temperature=temperature)
     return Evaluation(
         model=network.name,
@@ -183,7 +218,8 @@ def evaluate(
         views=arithmetic.num_views,
         selection="; ".join(selections(known)),
         labels=network.labels,
-        note=PRIVATE_NOTE if data.split == "private" else "",
+        note=". ".join(filter(None, [PRIVATE_NOTE * (data.split == "private"), seen])),
+        groups=group_scores(tempered(scores, temperature), targets, named) if named else (),
         calibration=known.calibration,
         calibrated_for=calibrated_for,
         cross_validated_ece=cross_validated_ece(scores, targets, data.split),
@@ -196,7 +232,8 @@ def evaluate(
 def selections(known: Evidence) -> list[str]:
     """Return how the epoch, the fusion or the seed was chosen, as far as that is known."""
     chosen = [known.training.selection] if known.training else []
-    chosen += [f"fusion fitted on {known.fusion_fit.faces}"] if known.fusion_fit else []
+    if fit := known.fusion_fit:
+        chosen.append(f"fusion {'chosen' if fit.instead else 'fitted'} on {fit.faces}")
     chosen += [score.selection for score in known.scores]
     return list(dict.fromkeys(filter(None, chosen)))
 

@@ -145,6 +145,7 @@ def measure(
     batch_size: int = 256,
     progress: bool = False,
     source: str = "",
+    groups: str | os.PathLike[str] | Sequence[Any] | None = None,
 ) -> Report:
     """Evaluate a model with the views of its preset and with its counterpart's.
 
@@ -156,6 +157,7 @@ def measure(
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
         source: what the model was loaded from, where it is given as it is.
+        groups: as for `fer_zoo.evaluate`.
 
     Example:
         >>> import torch, fer_zoo
@@ -170,7 +172,8 @@ def measure(
     own = get_preset(network.preset if preset is None else preset)
     other = counterpart(own) if preset is None else None
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-    found = [evaluate(network, data, preset=p, **how) for p in (own, other) if p is not None]
+    presets = [p for p in (own, other) if p is not None]
+    found = [evaluate(network, data, preset=p, groups=groups, **how) for p in presets]
     results = tuple(replace(result, source=source) for result in found)
     corrupted = robustness(network, data, preset=own, **how) if corruptions else None
     return Report(model=network, data=data, results=results, robustness=corrupted)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fer_zoo._words import answering
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.fusion import Fusion
+from fer_zoo.inference.abstention import AbstainLike
 from fer_zoo.inference.crops import (
     Pixels,
     check_detector,
@@ -69,6 +70,7 @@ class PhotoPredictor(Labeller[Photo]):
         batch_size: int = 256,
         engine: Engine = "torch",
         allow_code: bool = False,
+        abstain: AbstainLike | None = None,
     ) -> None:
         check_margin(margin)
         self.detector, self.margin = FaceDetector() if detector is None else detector, margin
@@ -82,6 +84,7 @@ class PhotoPredictor(Labeller[Photo]):
             batch_size=batch_size,
             engine=engine,
             allow_code=allow_code,
+            abstain=abstain,
         )
 
     @overload

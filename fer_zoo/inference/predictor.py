@@ -21,6 +21,7 @@ from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
+from fer_zoo.inference.abstention import AbstainLike, read_thresholds, why_not
 from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.exported import is_exported, open_exported
 from fer_zoo.inference.images import Image, many_of, runs_of
@@ -58,11 +59,13 @@ class Labeller(ABC, Generic[A]):
         batch_size: int = 256,
         engine: Engine = "torch",
         allow_code: bool = False,
+        abstain: AbstainLike | None = None,
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
         chosen = None if preset is None else get_preset(preset)
         if is_exported(model):
             model = open_exported(model, allow_code=allow_code)
+        network = None
         if isinstance(model, Optimized):
             self._runner = model
             given = {"weights": weights, "fusion": fusion, "device": device}
@@ -81,6 +84,7 @@ class Labeller(ABC, Generic[A]):
                 "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
             )
         self.labels, self.preset = self._runner.labels, chosen or self._runner.preset
+        self._least = read_thresholds(abstain, self.labels, self.preset.name, network)
 
     @property
     def _together(self) -> int:
@@ -141,9 +145,12 @@ class Labeller(ABC, Generic[A]):
             if math.isnan(row[winner]):
                 yield replace(told, error=f"{source or 'the image'}: {NO_NUMBER}")
                 continue
+            label = self.labels[winner]
+            reason = why_not(label, row[winner], self._least)
             yield replace(
                 told,
-                label=self.labels[winner],
+                label=None if reason else label,
+                reason=reason,
                 probability=row[winner],
                 probabilities=dict(zip(self.labels, row, strict=True)),
             )
@@ -175,6 +182,9 @@ class Predictor(Labeller[Prediction]):
         engine: `"torch"`, or `"onnxruntime"` (`fer-zoo[onnx]`), see `fer_zoo.optimize`.
         allow_code: run a `.pt2` file, which is machine code: load only your own. It needs no such
             leave where its path ends in `#sha256=` and the digest it must have.
+        abstain: the least calibrated probability of a label: a number from 0 to 1, one for each
+            class by name, what `fer_zoo.inference.choose_thresholds` returned, or the path of a
+            file of it. Below it the label is None, with a `reason`.
 
     Raises:
         LabelError: the model was never trained, so its outputs have no names.
