@@ -79,10 +79,10 @@ class GroupScore:
             as large an error is chance in 2.5 % of draws from a calibrated model or more.
 
     Example:
-        >>> right = torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1]] * 9
-        >>> a, b = group_scores(right, torch.tensor([0, 1, 1, 0]), ["a", "a", "b", "b"])
-        >>> a.accuracy, b.accuracy
-        (1.0, 0.0)
+        >>> GroupScore(name="young", n=200, classes=7, accuracy=0.7, interval=(0.63, 0.76),
+        ...            macro_f1=0.66, macro_f1_interval=(0.6, 0.72), ece=0.05,
+        ...            ece_interval=(0.0, 0.08)).name
+        'young'
     """
 
     name: str
@@ -111,6 +111,12 @@ def group_scores(
 
     Raises:
         ArgumentError: no face has a group, or more than 50 groups: those are persons.
+
+    Example:
+        >>> scores = torch.eye(2, dtype=torch.float64)[[0, 1, 0, 1]] * 9
+        >>> one, other = group_scores(scores, torch.tensor([0, 1, 1, 1]), ["a", "a", "b", "b"])
+        >>> other.accuracy, other.accuracy_p
+        (0.5, 1.0)
     """
     from scipy.stats import binomtest
 
