@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from fer_zoo._words import answering
 from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import FUSIONS
 from fer_zoo.models import MODELS, ModelSpec
@@ -9,6 +10,7 @@ from fer_zoo.transforms import PRESETS, Preset
 from fer_zoo.weights import WEIGHTS
 
 
+@answering
 def list_models(
     pattern: str = "*", *, exclude: str | Iterable[str] = (), trained: bool = False
 ) -> list[str]:

@@ -78,21 +78,11 @@ def timm_config(model: Classifier) -> dict[str, Any]:
         architecture = "resnet18"
     elif not isinstance(model, TimmMember):
         return {}
-    preset, spec = PRESETS[model.preset], get_spec(model.name)
+    outer = {k: (v or "").removeprefix("model.") for k, v in model._outer_layers().items()}
     return {
         "architecture": architecture,
         "model_args": {"in_chans": model.in_channels},
-        "pretrained_cfg": {
-            "input_size": [model.in_channels, preset.size, preset.size],
-            "mean": [preset.mean] * model.in_channels,
-            "std": [preset.std] * model.in_channels,
-            "interpolation": "bilinear",
-            "crop_pct": preset.size / preset.resize,
-            "num_classes": model.num_classes,
-            "label_names": list(model.labels or ()),
-            "first_conv": spec.first_conv.removeprefix("model.").removesuffix(".weight"),
-            "classifier": spec.classifier.removeprefix("model."),
-        },
+        "pretrained_cfg": model.pretrained_cfg | {"architecture": architecture} | outer,
     }
 
 

@@ -7,6 +7,7 @@
     ├── DuplicateNameError        a name that is taken                (also ValueError)
     ├── ArgumentError             wrong or contradicting arguments    (also ValueError)
     │   └── OutOfRangeError       an index that no face has           (also IndexError)
+    ├── KeywordError              a keyword that a function lacks     (also TypeError)
     ├── LabelError                class names that do not fit         (also ValueError)
     ├── InputError                an image that cannot be used        (also ValueError)
     ├── DataError                 a dataset that is not what it should be
@@ -32,7 +33,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-LONGEST = 4000  # letters of a message, about a screen
+LONGEST = 2000  # letters of a message: a screen of 25 lines
+
+_ITEM = r"""(?:'[^'\n]*'|"[^"\n]*"|[^\s,'"()\[\]]+)"""
+_LIST = re.compile(rf"((?:{_ITEM}, ){{20}})((?:{_ITEM}, ){{10,}})")
+_NUMBERS = re.compile(r"((?:-?\d+\.? +){20})((?:-?\d+\.? +){10,})")
+_WORD = re.compile(r"(\S{100})\S{300,}")
 
 
 def printable(text: str, also: str = "") -> str:
@@ -45,8 +51,13 @@ def printable(text: str, also: str = "") -> str:
 
 def shown(message: str) -> str:
     """Return a message as people may see it: a screen at most, no escapes, no secrets of URLs."""
+    if len(message) > 100_000:
+        message = f"{message[:50_000]} [...] {message[-50_000:]}"
     message = re.sub(r"(?<=://)[^\s/'\"]*@", "", message)
-    message = re.sub(r"(?<=://)([^\s?'\"]*)\?[^\s'\")>]*", r"\1", message)
+    message = re.sub(r"(?<=://)([^\s?'\"]{0,500})\?[^\s'\")>]*", r"\1", message)
+    message = _WORD.sub(r"\1...", message)  # first: the next two are slow on endless words
+    message = _LIST.sub(lambda m: f"{m[1]}... {len(re.findall(_ITEM, m[2]))} more ..., ", message)
+    message = _NUMBERS.sub(lambda m: f"{m[1]}... {len(m[2].split())} more ... ", message)
     return _cut(printable(_cut(message), "\n"))
 
 
@@ -78,6 +89,10 @@ class ArgumentError(FerZooError, ValueError):
 
 class OutOfRangeError(ArgumentError, IndexError):
     """An index is beyond the faces of a data set."""
+
+
+class KeywordError(FerZooError, TypeError):
+    """A function takes no such keyword; the message says what it is called here."""
 
 
 class LabelError(FerZooError, ValueError):

@@ -195,6 +195,7 @@ class FusionFit:
         average_accuracy: of plain averaging of probabilities on these faces.
         held_out_accuracy: of the fusion on each part when fitted on the other parts.
         temperature: fitted on those held-out scores; None where it could not be.
+        instead: the fusion that was kept where the fitted one lost held out, `average`.
 
     Example:
         >>> losses = {"loss_before": 0.95, "loss_after": 0.93, "gradient_norm": 1e-9}
@@ -213,11 +214,19 @@ class FusionFit:
     held_out_accuracy: float
     held_out_nll: float
     temperature: float | None = None
+    instead: str = ""
+
+    @property
+    def loses(self) -> bool:
+        """Whether averaging is right more often than the fusion held out; if equal, by NLL."""
+        fused = (self.held_out_accuracy, -self.held_out_nll)
+        return fused < (self.average_accuracy, -self.average_nll)
 
     def __repr__(self) -> str:
         return (
             f"FusionFit({self.report.fusion!r} on {self.faces}: held out "
-            f"{100 * self.held_out_accuracy:.2f} %, averaging {100 * self.average_accuracy:.2f} %)"
+            f"{100 * self.held_out_accuracy:.2f} %, averaging {100 * self.average_accuracy:.2f} %"
+            f"{self.instead and f'; {self.instead!r} kept'})"
         )
 
 

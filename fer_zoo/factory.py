@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from fer_zoo._device import resolve_device, to_device
+from fer_zoo._words import answering
 from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import Fusion
 from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, get_spec
@@ -47,6 +48,7 @@ def create_transform(
     return Transform(PRESETS[name], training)
 
 
+@answering
 def create(
     name: str,
     *,
@@ -205,6 +207,7 @@ def _check_model(where: Address, found: str, asked: str) -> None:
         )
 
 
+@answering
 def create_ensemble(
     members: Sequence[str | os.PathLike[str] | Classifier],
     *,

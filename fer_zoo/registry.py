@@ -37,7 +37,7 @@ class Registry(Mapping[str, T]):
     def __getitem__(self, name: str) -> T:
         if name in self:
             return self._entries[name]
-        near = difflib.get_close_matches(str(name), self._entries, n=3)
+        near = difflib.get_close_matches(str(name)[:99], self._entries, n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise UnknownNameError(f"unknown {self.kind} {name!r}.{hint} {self.list_call} lists all.")
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fer_zoo._device import to_device
+from fer_zoo._words import answering
 from fer_zoo.config import build_model, model_config, timm_config
 from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
 from fer_zoo.evidence import Evidence
@@ -88,6 +89,7 @@ def save_repository(
     return write_repository(folder, tensors, config, others)
 
 
+@answering
 def load(
     address: str | os.PathLike[str],
     *,

@@ -63,7 +63,7 @@ def test_every_command_shows_an_example_and_has_json(name):
 
 
 def test_the_commands_of_the_documentation_are_there():
-    wanted = "list info predict evaluate train fuse export convert data recipes".split()
+    wanted = "list info predict evaluate thresholds train fuse export convert data recipes".split()
     assert set(wanted) == set(main.commands)
 
 

@@ -263,7 +263,7 @@ def test_wrong_places_say_what_is_expected(tmp_path: Path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="needs columns"):
         FER2013(tmp_path / "other.csv")
-    with pytest.raises(ArgumentError, match="split must be one of"):
+    with pytest.raises(ArgumentError, match="validates and chooses"):
         FER2013(tmp_path, "test")
     wrong = tmp_path / "kaggle" / "train" / "bored"
     wrong.mkdir(parents=True)

@@ -9,9 +9,12 @@ from sklearn.metrics import log_loss
 
 import fer_zoo
 from conftest import stripes
+from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, SplitError
-from fer_zoo.evidence import Evidence, Training
+from fer_zoo.evaluation.card import origin
+from fer_zoo.evidence import Evidence, Faces, FitReport, FusionFit, Training
 from fer_zoo.fusion import FUSIONS, Fusion, create_fusion
+from fer_zoo.inference import fit_temperature, fuse
 from fer_zoo.training.ensembles import cross_validate
 
 M, N, K = 3, 400, 5
@@ -273,7 +276,7 @@ def test_fit_fusion_guards_and_reports(labelled):
     for member in model.members:
         member.labels = faces.labels
     model.labels = faces.labels
-    fit = fer_zoo.fit_fusion(model, faces)
+    fit = fer_zoo.fit_fusion(model, faces, even_if_worse=True)
     assert fit.report.loss_after < fit.report.loss_before
     assert model.evidence.fusion_fit == fit
     assert (fit.faces.split, fit.faces.fingerprint) == ("public", faces.fingerprint)
@@ -294,6 +297,86 @@ def test_fit_fusion_guards_and_reports(labelled):
         fer_zoo.fit_fusion(model, stripes(60, split="train"))
     with pytest.raises(ArgumentError, match="is a single network and has no fusion to fit"):
         fer_zoo.fit_fusion(other, faces)
+
+
+@pytest.fixture
+def pair() -> fer_zoo.models.Ensemble:
+    """Two members with labels under a fusion that can be fitted."""
+    members = [fer_zoo.create("test_tiny", num_classes=3).eval() for _ in range(2)]
+    for member in members:
+        member.labels = stripes(3).labels
+    return fer_zoo.create_ensemble(members, fusion="stacked").eval()
+
+
+def best_averaged(n: int, monkeypatch: pytest.MonkeyPatch) -> tuple[FaceDataset, torch.Tensor]:
+    """Faces whose classes are drawn by the mean of the members' answers, and these."""
+    scores = 2 * torch.randn(2, n, 3)
+    faces = stripes(n, split=None)
+    shares = create_fusion("average", 2, 3)(scores).softmax(1)
+    faces.targets = shares.multinomial(1)[:, 0]
+    monkeypatch.setattr("fer_zoo.training.ensembles.member_scores", lambda *_, **__: scores)
+    return faces, scores
+
+
+@pytest.mark.parametrize("n", [60, 210])
+def test_a_fit_that_loses_to_averaging_is_told_and_averaging_is_kept(
+    pair, caplog, tmp_path, monkeypatch, n
+):
+    faces, scores = best_averaged(n, monkeypatch)
+    average = create_fusion("average", 2, 3)(scores)
+    reference = cross_validate(pair.fusion, scores, faces.targets, split="own faces")
+    fit = fer_zoo.fit_fusion(pair, faces)
+    held_out = float((reference.argmax(1) == faces.targets).float().mean())
+    assert fit.held_out_accuracy == pytest.approx(held_out)
+    assert fit.loses
+    assert (fit.instead, pair.fusion.name) == ("average", "average")
+    assert "stacked loses to averaging" in caplog.text
+    assert "--even-if-worse" in caplog.text
+    assert "'average' kept" in repr(fit)
+    assert torch.equal(fuse(pair, scores), average)
+    if n == 210:
+        expected = fit_temperature(average, faces.targets, split="own faces")
+        assert pair.temperature == {"fer40_center": pytest.approx(expected)}
+    again = fer_zoo.load(fer_zoo.save(pair, tmp_path / "a.safetensors"))
+    assert (again.evidence.fusion_fit, again.fusion.name) == (fit, "average")
+    result = fer_zoo.evaluate(again, faces)
+    assert "chose the fusion" in result.note
+    assert "fusion chosen on stripes" in result.selection
+    card = "\n".join(origin(again))
+    assert "fusion stacked fitted on stripes" in card
+    assert "average was kept" in card
+
+
+def test_a_fit_that_loses_is_kept_where_it_is_asked_for(pair, caplog, monkeypatch):
+    faces, _ = best_averaged(60, monkeypatch)
+    fit = fer_zoo.fit_fusion(pair, faces, even_if_worse=True)
+    assert fit.loses
+    assert (fit.instead, pair.fusion.name, caplog.text) == ("", "stacked", "")
+    assert "fitted the fusion" in fer_zoo.evaluate(pair, faces).note
+
+
+@pytest.mark.parametrize(
+    ("held_out", "average", "loses"),
+    [
+        ((0.69, 0.85), (0.70, 0.99), True),
+        ((0.70, 0.99), (0.69, 0.85), False),
+        ((0.70, 0.86), (0.70, 0.85), True),
+        ((0.70, 0.85), (0.70, 0.85), False),
+    ],
+)
+def test_losing_is_being_right_less_often_and_then_less_sure(held_out, average, loses):
+    fit = FusionFit(
+        report=FitReport(
+            fusion="stacked", split="x", n=9, loss_before=1, loss_after=1, gradient_norm=0
+        ),
+        faces=Faces(name="x", n=9),
+        folds=5,
+        average_accuracy=average[0],
+        average_nll=average[1],
+        held_out_accuracy=held_out[0],
+        held_out_nll=held_out[1],
+    )
+    assert fit.loses is loses
 
 
 class Shifted(Fusion):

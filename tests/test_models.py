@@ -1,9 +1,12 @@
 """Every registered network, and the ways in which they are put together."""
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,6 +17,7 @@ from fer_zoo.models import MODELS, Ensemble, ResNet, count_parameters, get_spec
 
 ENSEMBLES = [name for name, spec in MODELS.items() if spec.members]
 LARGE = {"vgg19_fc", "ensemble_r18_vgg19_thesis"}
+OUTER = ("first_conv", "classifier")
 STORED = ROOT / "tests" / "expected_outputs.safetensors"
 
 
@@ -85,6 +89,52 @@ def test_spec_names_real_keys(name):
     spec, keys = get_spec(name), set(fer_zoo.create(name).state_dict())
     assert spec.first_conv in keys
     assert any(key.startswith(f"{spec.classifier}.") for key in keys)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *ENSEMBLES, *TIMM])
+def test_what_timm_asks_of_a_network_is_true(name):
+    """Its input, its classes, and its outer layers by names that are there, also of a new head."""
+    from timm.data import resolve_model_data_config
+
+    with torch.device("meta" if name in LARGE else "cpu"):
+        model = fer_zoo.create(name, num_classes=5, in_channels=3)
+    preset = fer_zoo.transforms.PRESETS[model.preset]
+    expected: dict = {"input_size": (3, 40, 40), "interpolation": "bilinear", "crop_mode": "center"}
+    expected |= {"mean": (0.0,) * 3, "std": (1.0,) * 3, "crop_pct": preset.size / preset.resize}
+    if name == "resnet18_pool4":
+        expected["input_size"] = (3, 44, 44)
+    assert resolve_model_data_config(model) == expected
+    model.labels = tuple("abcde")
+    assert model.pretrained_cfg["label_names"] == tuple("abcde")
+    model.reset_classifier(3)
+    told = model.default_cfg
+    assert (told["num_classes"], told["label_names"], told["architecture"]) == (3, None, name)
+    first, last = ([told[k]] if name not in ENSEMBLES else told[k] for k in OUTER)
+    assert all(model.get_submodule(n).in_channels == 3 for n in first)
+    assert all(model.get_submodule(n).out_features == 3 for n in last)
+    spec = get_spec(name)
+    if not spec.members:
+        assert first == [spec.first_conv.removesuffix(".weight")]
+        assert last[0].startswith(spec.classifier)
+    else:
+        assert len(first) == len(last) == 2
+
+
+@pytest.mark.parametrize("preset", ["fer40_center", "fer44_tencrop", "thesis40"])
+def test_timms_own_transform_is_the_networks(preset, tmp_path):
+    """After a load, with another mean; of ten views timm sees the fifth, the centre."""
+    from timm.data import create_transform, resolve_model_data_config
+
+    own = replace(fer_zoo.transforms.PRESETS[preset], name=f"{preset}_moved", mean=0.3, std=0.2)
+    model = fer_zoo.create("test_tiny")
+    model.preset = fer_zoo.register_preset(own).name
+    model = fer_zoo.load(fer_zoo.save(model, tmp_path / "a.safetensors"))
+    face = (np.arange(48)[:, None] * np.arange(48)[None] % 251).astype(np.uint8)
+    theirs = create_transform(**resolve_model_data_config(model))(Image.fromarray(face))
+    ours = fer_zoo.create_transform(model)(face)
+    ours = ours[4] if ours.ndim == 4 else ours
+    # timm scales by whole gray levels, 1/255 apart; what is not scaled is equal.
+    assert torch.allclose(theirs, ours, atol=0.02 if preset == "thesis40" else 1e-6)
 
 
 @pytest.mark.parametrize("name", [n for n in NETWORKS if n not in LARGE])

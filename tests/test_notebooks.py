@@ -150,17 +150,21 @@ def test_results_are_tables():
     bad = Prediction(source="a.png", error="damaged")
     assert Predictions([bad, one]).to_dicts() == [
         dict(
-            source="a.png", label=None, probability=None, error="damaged", p_error=None, p_calm=None
+            source="a.png", label=None, probability=None, error="damaged", reason=None,
+            p_error=None, p_calm=None,
         ),
-        dict(source=None, label="calm", probability=0.75, error=None, p_error=0.25, p_calm=0.75),
-    ]
+        dict(
+            source=None, label="calm", probability=0.75, error=None, reason=None, p_error=0.25,
+            p_calm=0.75,
+        ),
+    ]  # fmt: skip
     face = dataclasses.replace(one, source="b.jpg", box=(1, 2, 3, 4))
     photos = Photos([Photo(source="c.jpg"), Photo(source="b.jpg", faces=(face, face))])
     first, second = photos.to_dicts()
     box = dict(left=1, top=2, right=3, bottom=4)
     assert first == dict(
-        source="b.jpg", face=0, **box, label="calm", probability=0.75, error=None, p_error=0.25,
-        p_calm=0.75,
+        source="b.jpg", face=0, **box, label="calm", probability=0.75, error=None, reason=None,
+        p_error=0.25, p_calm=0.75,
     )  # fmt: skip
     assert second == first | {"face": 1}
     assert Predictions().to_dicts() == []

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,11 @@ def info(name: str, as_json: bool) -> None:
 @click.option("--detect", is_flag=True, help="Whole photographs: find the faces first.")
 @map_option
 @ignore_option
+@click.option(
+    "--abstain",
+    metavar="PROBABILITY|FILE",
+    help="Give no label below this probability, or those in a file of `fer-zoo thresholds`.",
+)
 @click.option("--allow-code", is_flag=True, help="Run a .pt2 file, which is machine code.")
 @device_option
 @json_option
@@ -120,6 +126,7 @@ def predict(
     as_csv: bool,
     merged: tuple[str, ...],
     ignore: tuple[str, ...],
+    abstain: str | None,
     **options: Any,
 ) -> None:
     """Label face crops: files, or folders of them; with --detect every face of photographs.
@@ -132,6 +139,9 @@ def predict(
     """
     if as_json and as_csv:
         raise ArgumentError("--json or --csv, not both")
+    with suppress(TypeError, ValueError):
+        abstain = float(abstain)  # type: ignore[arg-type, assignment]
+    options["abstain"] = abstain
     files, closed = expand(paths)
     options |= parse_classes(merged, ignore)
     predictor: Predictor | PhotoPredictor

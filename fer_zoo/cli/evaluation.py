@@ -36,6 +36,11 @@ from fer_zoo.transforms import PRESETS
 @options.preset_option
 @options.limit_option
 @options.device_option
+@click.option(
+    "--groups",
+    type=PATH,
+    help="csv with a group per face (columns file or row, and group): figures of each, and tests.",
+)
 @click.option("--robustness", is_flag=True, help="Measure corrupted faces too.")
 @click.option(
     "--report",
@@ -55,6 +60,7 @@ def evaluate(
     preset: str | None,
     limit: int | None,
     device: str | None,
+    groups: Path | None,
     robustness: bool,
     folder: Path | None,
     as_json: bool,
@@ -92,6 +98,7 @@ def evaluate(
             data,
             preset=own or (PRESETS[model.preset] if several else None),
             corruptions=robustness,
+            groups=groups,
             progress=True,
             source=name,
             **classes_among(wanted, known),
@@ -120,6 +127,9 @@ def evaluate(
                 name = report.results[0].preset
                 click.echo(f"\n{name}: no preset differs from it in the number of views alone")
             show.print_confusion(report.results[0])
+            show.print_abstention(report.results[0])
+        if report.results[0].groups:
+            show.print_groups(report.results[0])
         if report.robustness is not None:
             show.print_robustness(report.robustness)
     if folder is not None:

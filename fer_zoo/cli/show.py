@@ -17,6 +17,7 @@ from fer_zoo.errors import printable
 from fer_zoo.evaluation import Comparison, Evaluation, Report, Robustness
 from fer_zoo.evaluation.card import comparison_rows, confusion_rows
 from fer_zoo.evaluation.figures import EVALUATED, FIGURES, figure_rows, percent, points
+from fer_zoo.evaluation.selective import GROUPS, abstention_rows, group_rows
 from fer_zoo.evidence import Faces
 from fer_zoo.inference import Prediction
 
@@ -62,9 +63,10 @@ class PredictionLines:
 
     def line(self, prediction: Prediction) -> Text:
         """Return a prediction's line."""
-        share, label = prediction.probability or 0.0, printable(prediction.label or "")
+        share, label = prediction.probability or 0.0, printable(prediction.label or "-")
         shares = zip(prediction.probabilities.values(), self.columns, strict=False)
         where = "" if prediction.box is None else f"  {prediction.box}"
+        where += f"  {printable(prediction.reason)}" if prediction.reason else ""
         parts = [
             (set_cell_size(label, self.width), "bold"),
             (self.bars[round(12 * share)], "cyan"),
@@ -117,6 +119,18 @@ def print_confusion(result: Evaluation) -> None:
     name = cell(f"{result.title}, {result.preset}")
     out.print(f"\n{name}: true classes in rows", soft_wrap=True)
     print_table(confusion_rows(result))
+
+
+def print_abstention(result: Evaluation) -> None:
+    """Print what thresholds leave unlabelled."""
+    out.print(f"\nAbstaining below a probability; AURC {percent(result.aurc)} %", soft_wrap=True)
+    print_table(abstention_rows(result.abstention))
+
+
+def print_groups(result: Evaluation) -> None:
+    """Print the figures of each group, and the tests."""
+    out.print(f"\n{cell(GROUPS)}", soft_wrap=True)
+    print_table(group_rows(result.groups))
 
 
 def print_json(value: Any) -> None:

@@ -186,7 +186,10 @@ def _start(
 def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     """Write curves.png where matplotlib is there."""
     try:
-        figure = fer_zoo.plots.history(runs, fused=fit.held_out_accuracy if fit else None)
+        fused = None
+        if fit:
+            fused = fit.average_accuracy if fit.instead else fit.held_out_accuracy
+        figure = fer_zoo.plots.history(runs, fused=fused)
         with replacing(output / "curves.png") as temporary:
             figure.savefig(temporary, dpi=120, format="png")
     except (MissingDependencyError, OSError) as error:
@@ -210,6 +213,11 @@ def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
     help="Faces the members were not trained on, to fit the fusion and the temperature; of "
     "FER2013, PublicTest.",
 )
+@click.option(
+    "--even-if-worse",
+    is_flag=True,
+    help="Keep the fitted fusion where averaging does better on faces it was not fitted on.",
+)
 @click.option("--preset", type=PRESET, help="The ensemble's, if the members' presets differ.")
 @limit_option
 @device_option
@@ -219,6 +227,7 @@ def fuse(
     fusion: str,
     output: Path,
     root: Path | None,
+    even_if_worse: bool,
     preset: str | None,
     limit: int | None,
     device: str | None,
@@ -246,7 +255,7 @@ def fuse(
         size, ferplus = PRESETS[model.preset].resize, is_ferplus(model)
         data = open_data(root, choosing_split(root), limit, size=size, ferplus=ferplus)
         if fitted:
-            fit = fer_zoo.fit_fusion(model, data, progress=True)
+            fit = fer_zoo.fit_fusion(model, data, even_if_worse=even_if_worse, progress=True)
         elif len(data) >= LEAST_FACES:
             fer_zoo.calibrate(model, data, progress=True)
     save_new(model, output)

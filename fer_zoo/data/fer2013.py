@@ -82,7 +82,11 @@ class FER2013(FaceDataset):
 
     def __init__(self, root: str | os.PathLike[str], split: Split = "train") -> None:
         if split not in SPLITS:
-            raise ArgumentError(f"split must be one of {SPLITS}, got {split!r}")
+            raise ArgumentError(
+                f"split must be 'train', 'public' or 'private', got {split!r:.80}: FER2013 has two "
+                "test splits, 'public' (PublicTest), which validates and chooses, and 'private' "
+                "(PrivateTest), for the one figure that is reported"
+            )
         arrays = load_arrays(as_path(root))
         rows = np.flatnonzero(arrays["usage"] == SPLITS.index(split))
         if not len(rows):
@@ -209,7 +213,12 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
             reader = csv.DictReader(iter(lambda: file.readline(LONGEST), ""))
             header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
             if not {"emotion", "pixels", "usage"} <= {*header}:
-                raise DataError(f"{path}: needs columns emotion, pixels, Usage; has {header}")
+                told = f"has {len(header)} columns, {[n[:20] for n in header[:5]]}"
+                told = "has no header" if "".join(header[:1]).isdigit() else told
+                raise DataError(
+                    f"{path}: {told}; FER2013's first line is emotion,pixels,Usage: put it there, "
+                    "the columns in its order"
+                )
             for row in reader:
                 line = reader.line_num
                 emotion, pixels, use = (row[name] or "" for name in ("emotion", "pixels", "usage"))
@@ -229,7 +238,7 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
         told = "neither UTF-8 nor a whole gz, zip or tar of it: pass fer2013.csv itself"
         raise DataError(f"{path}, line {line or 1}: {told}") from None
     except (ValueError, AttributeError, TypeError, OverflowError, csv.Error) as error:
-        raise DataError(f"{path}, line {line or 1}: cannot be read ({error})") from None
+        raise DataError(f"{path}, line {line or 1}: cannot be read ({error!s:.200})") from None
     except _DAMAGED as error:
         raise DataError(f"{path}: cannot be unpacked ({error}): pass fer2013.csv") from None
     return {

@@ -19,12 +19,14 @@ from fer_zoo.evaluation.report import (
     find_mistakes,
     measure,
 )
+from fer_zoo.evaluation.selective import GroupScore, group_scores, risk_coverage
 
 __all__ = [
     "CORRUPTIONS",
     "Comparison",
     "Corruption",
     "Evaluation",
+    "GroupScore",
     "Mistake",
     "Report",
     "Robustness",
@@ -34,8 +36,10 @@ __all__ = [
     "cross_table",
     "evaluate",
     "find_mistakes",
+    "group_scores",
     "make_card",
     "measure",
+    "risk_coverage",
     "robustness",
     "score_metrics",
     "write_comparison",

@@ -26,13 +26,14 @@ from fer_zoo.evaluation.report import (
     cross_table,
     find_mistakes,
 )
+from fer_zoo.evaluation.selective import GROUPS, abstention_rows, group_rows
 from fer_zoo.models import Classifier, Ensemble, count_parameters
 
 PACKAGES = ("fer-zoo", "torch", "torchmetrics", "scikit-learn", "scipy", "numpy")
 CALIBRATION = ("ece_uncalibrated", "ece", "cross_validated_ece", "nll_uncalibrated", "nll")
 REPORT = (
     "evaluation.json", "card.md", "errors.csv", "confusion.png", "reliability.png",
-    "recalls.png", "errors.png", "robustness.png",
+    "recalls.png", "risk_coverage.png", "errors.png", "robustness.png",
 )  # fmt: skip
 """The files of a report; the first is written first, and says whose they are."""
 COMPARISON = ["comparison.md"], "# Comparison\n\nMeasured on "
@@ -111,6 +112,7 @@ def write_report(folder: str | os.PathLike[str], report: Report, *, command: str
         "confusion.png": plots.confusion(first),
         "reliability.png": plots.reliability(first),
         "recalls.png": plots.recalls(report.results),
+        "risk_coverage.png": plots.risk_coverage(report.results),
         "errors.png": plots.mistakes(mistakes, report.data) if mistakes else None,
         "robustness.png": plots.robustness(report.robustness) if report.robustness else None,
     }
@@ -209,11 +211,16 @@ def make_card(report: Report, *, command: str = "") -> str:
         _by_view(results, CALIBRATION),
         _temperature(first, results[1:]),
         "![Reliability](reliability.png)",
+        "## Abstaining",
+        *_abstaining(first),
     ]
+    if first.groups:
+        parts += ["## Groups", GROUPS, markdown(group_rows(first.groups))]
     if robustness is not None:
         parts += ["## Robustness", robustness.to_markdown().strip()]
         parts += ["![Robustness](robustness.png)"]
-    parts += ["## Most confident errors", *_mistakes(report), "## Limits", LIMITS]
+    limits = LIMITS.rpartition("\n")[0] if first.groups else LIMITS
+    parts += ["## Most confident errors", *_mistakes(report), "## Limits", limits]
     parts += ["## Measured again by"] + [f"```console\n$ {printable(command)}\n```"] * bool(command)
     return "\n\n".join([*parts, made_by()]) + "\n"
 
@@ -266,8 +273,10 @@ def origin(model: Classifier, indent: str = "") -> list[str]:
     facts += [f"selection: {text}" for text in selections(known)]
     if (fit := known.fusion_fit) is not None:
         facts.append(
-            f"fusion fitted on {fit.faces}; held out over {fit.folds} folds: accuracy "
-            f"{percent(fit.held_out_accuracy)} %, NLL {fit.held_out_nll:.4f}"
+            f"fusion {fit.report.fusion} fitted on {fit.faces}; held out over {fit.folds} folds: "
+            f"accuracy {percent(fit.held_out_accuracy)} %, NLL {fit.held_out_nll:.4f}; averaging "
+            f"{percent(fit.average_accuracy)} %, NLL {fit.average_nll:.4f}"
+            f"{fit.instead and f': {fit.instead} was kept'}"
         )
     facts += [f"licence {known.licence}"] if known.licence else []
     lines = [f"{indent}- `{model.name}`, {count_parameters(model):,} parameters"]
@@ -319,6 +328,16 @@ def _gain(report: Report) -> str:
         f"p = {p_value(c.p_value)}; {c.only_second} faces only ten views have right, "
         f"{c.only_first} only one view)."
     )
+
+
+def _abstaining(result: Evaluation) -> list[str]:
+    return [
+        "Below a probability of the winner no label may be given (`Predictor(abstain=...)`); what "
+        f"is then labelled, {result.view_count}. The area under the curve (AURC, the mean share of "
+        f"wrong labels over all thresholds) is {percent(result.aurc)} %.",
+        markdown(abstention_rows(result.abstention)),
+        "![Risk and coverage](risk_coverage.png)",
+    ]
 
 
 def _temperature(result: Evaluation, others: Sequence[Evaluation]) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,10 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.data.faces import TEST_SPLITS, FacesLike
+from fer_zoo.data.faces import TEST_SPLITS, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, needing
 from fer_zoo.evaluation.figures import interval, percent
+from fer_zoo.evaluation.held_out import not_held_out
 from fer_zoo.evaluation.matching import match
+from fer_zoo.evaluation.selective import (
+    GroupScore,
+    abstention_table,
+    group_scores,
+    read_groups,
+    risk_coverage,
+)
 from fer_zoo.evidence import Calibration, Evidence, Score
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fit_temperature, fuse, member_scores
@@ -48,6 +57,7 @@ class Evaluation(Score):
         recall: of each class, `recall_interval` with its 95 % Wilson interval.
         confusion: faces of class i (row) labelled j (column), in the order of `labels`.
         note: what to keep in mind, if anything.
+        groups: the figures of each group of faces, where groups were given.
         source: what the model was loaded from, where that says more than its name.
         scores: uncalibrated, `(N, K)`; not part of the JSON.
         targets: `(N,)`, indices into `labels`; not part of the JSON.
@@ -71,6 +81,7 @@ class Evaluation(Score):
     labels: tuple[str, ...]
     note: str = ""
     source: str = ""
+    groups: tuple[GroupScore, ...] = ()
     scores: Tensor = field(repr=False, compare=False)
     targets: Tensor = field(repr=False, compare=False)
 
@@ -78,7 +89,8 @@ class Evaluation(Score):
         return (
             f"Evaluation({self.title!r} on {self.faces}, {self.preset}: accuracy "
             f"{percent(self.accuracy)} % ({interval(self.interval)}), "
-            f"macro-F1 {percent(self.macro_f1)} %, ECE {percent(self.ece)} %)"
+            f"macro-F1 {percent(self.macro_f1)} %, ECE {percent(self.ece)} %"
+            f"{self.note and f'; {self.note}'})"
         )
 
     @property
@@ -106,6 +118,20 @@ class Evaluation(Score):
         """Return the probabilities `(N, K)`, float64, at the model's temperature or another."""
         return tempered(self.scores, temperature or self.temperature).softmax(1)
 
+    def risk_coverage(self) -> tuple[Tensor, Tensor]:
+        """Return coverage and risk `(N,)` of abstaining below each probability of the winner."""
+        return risk_coverage(self.probabilities().amax(1), self.correct)
+
+    @property
+    def aurc(self) -> float:
+        """Area under the risk-coverage curve: the lower, the better abstaining works."""
+        return float(self.risk_coverage()[1].mean())
+
+    @property
+    def abstention(self) -> list[tuple[float, float, float]]:
+        """Thresholds with the share of faces that is labelled, and of wrong labels among those."""
+        return abstention_table(self.probabilities().amax(1), self.correct)
+
     def bins(self, temperature: float | None = None) -> tuple[list[int], list[float], list[float]]:
         """Return faces, mean probability of the winner, and share of right answers of each bin."""
         sure = self.probabilities(temperature).amax(1)
@@ -123,6 +149,9 @@ class Evaluation(Score):
         for row, confusion in zip(self.labels, self.confusion, strict=True):
             if not any(confusion):
                 plain["recall"][row], plain["recall_interval"][row] = None, None
+        plain["aurc"] = self.aurc
+        columns = ("threshold", "coverage", "risk")
+        plain["abstention"] = [dict(zip(columns, row, strict=True)) for row in self.abstention]
         return plain
 
 
@@ -135,6 +164,7 @@ def evaluate(
     progress: bool = False,
     labels: Mapping[str, Sequence[str]] | None = None,
     ignore: Iterable[str] = (),
+    groups: str | os.PathLike[str] | Sequence[Any] | None = None,
 ) -> Evaluation:
     """Score a model on a dataset whose classes it knows by name.
 
@@ -150,10 +180,14 @@ def evaluate(
         labels: coarser classes, each with those it is made of; their probabilities are summed. The
             others stay as they are.
         ignore: classes to leave out: their faces, and as answers.
+        groups: one for each face, such as an age group, or the path of a csv with a column `group`,
+            and `file` (the end of its path) or, of FER2013, `row` unless it is in the order of the
+            faces. The figures of each are in `Evaluation.groups`.
 
     Raises:
         LabelError: the model is untrained, or does not know classes of the data.
-        ArgumentError: no faces, or answers that are no numbers (NaN).
+        ArgumentError: no faces, or answers that are no numbers (NaN); groups that are not one for
+            each face (`DataError` in a csv).
         MissingDependencyError: scikit-learn or torchmetrics is not installed.
 
     Example:
@@ -165,11 +199,16 @@ def evaluate(
     """
     network = resolve(model)
     libraries()  # so that a missing package is told before the forward passes, not after
-    task = match(network, data, labels=labels, ignore=ignore)
-    data, targets = task.faces, task.targets
+    faces = check_faces(data)
+    if groups is not None:
+        named = read_groups(groups, faces)
+        faces = copy(faces)
+        faces.groups = tuple(name or "" for name in named)  # what is left out takes its own along
+    task = match(network, faces, labels=labels, ignore=ignore)
+    faces, targets = task.faces, task.targets
     arithmetic = get_preset(network.preset if preset is None else preset)
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
-    members = member_scores(network, data.images, preset=arithmetic, **how)
+    members = member_scores(network, faces.images, preset=arithmetic, **how)
     scores, known = fuse(network, members), network.evidence
     if wrong := int(scores.softmax(1).isnan().any(1).sum()):
         raise ArgumentError(
@@ -180,26 +219,29 @@ def evaluate(
     presets = (arithmetic.name, network.preset)
     calibrated_for = next((name for name in presets if name in fitted), "")
     temperature = fitted.get(calibrated_for, 1.0)
+    seen = not_held_out(network, check_faces(data))
     plain, scores = scores, task.answers(scores, temperature)
     figures = score_metrics(scores, targets, task.labels, temperature=temperature)
     if task.merges:
         figures |= uncalibrated(task.answers(plain, 1.0), targets)
+    by_group = faces.groups if groups is not None else None
     return Evaluation(
         model=network.name,
         state=_state_of(network),
         weights=known.weights,
         fusion=network.fusion.name if isinstance(network, Ensemble) else "",
-        faces=data.faces,
+        faces=faces.faces,
         preset=arithmetic.name,
         views=arithmetic.num_views,
         selection="; ".join(selections(known)),
         labels=task.labels,
-        note="; ".join(filter(None, (task.note, TEST_NOTES.get(data.official_split or "")))),
+        note="; ".join(filter(None, (task.note, TEST_NOTES.get(faces.official_split or ""), seen))),
+        groups=group_scores(tempered(scores, temperature), targets, by_group) if by_group else (),
         calibration=known.calibration,
         calibrated_for=calibrated_for,
         cross_validated_ece=None
         if task.merges  # a temperature would have to come before the sums
-        else cross_validated_ece(scores, targets, data.official_split),
+        else cross_validated_ece(scores, targets, faces.official_split),
         scores=scores,
         targets=targets,
         **figures,
@@ -209,7 +251,8 @@ def evaluate(
 def selections(known: Evidence) -> list[str]:
     """Return how the epoch, the fusion or the seed was chosen, as far as that is known."""
     chosen = [known.training.selection] if known.training else []
-    chosen += [f"fusion fitted on {known.fusion_fit.faces}"] if known.fusion_fit else []
+    if fit := known.fusion_fit:
+        chosen.append(f"fusion {'chosen' if fit.instead else 'fitted'} on {fit.faces}")
     chosen += [score.selection for score in known.scores]
     return list(dict.fromkeys(filter(None, chosen)))
 

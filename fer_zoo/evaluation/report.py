@@ -148,6 +148,7 @@ def measure(
     source: str = "",
     labels: Mapping[str, Sequence[str]] | None = None,
     ignore: Iterable[str] = (),
+    groups: str | os.PathLike[str] | Sequence[Any] | None = None,
 ) -> Report:
     """Evaluate a model with the views of its preset and with its counterpart's.
 
@@ -161,6 +162,7 @@ def measure(
         source: what the model was loaded from, where it is given as it is.
         labels: as for `fer_zoo.evaluate`.
         ignore: as for `fer_zoo.evaluate`.
+        groups: as for `fer_zoo.evaluate`.
 
     Example:
         >>> import torch, fer_zoo
@@ -176,7 +178,8 @@ def measure(
     own = get_preset(network.preset if preset is None else preset)
     other = counterpart(own) if preset is None else None
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress, **classes}
-    found = [evaluate(network, data, preset=p, **how) for p in (own, other) if p is not None]
+    presets = [p for p in (own, other) if p is not None]
+    found = [evaluate(network, data, preset=p, groups=groups, **how) for p in presets]
     results = tuple(replace(result, source=source) for result in found)
     corrupted = robustness(network, data, preset=own, **how) if corruptions else None
     faces = match(network, data, **classes).faces

@@ -1,5 +1,6 @@
 """From images to scores and named predictions."""
 
+from fer_zoo.inference.abstention import Threshold, Thresholds, choose_thresholds
 from fer_zoo.inference.calibration import calibrate, fit_temperature
 from fer_zoo.inference.crops import crop_faces
 from fer_zoo.inference.detector import Detector, FaceDetector
@@ -20,7 +21,10 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Predictor",
+    "Threshold",
+    "Thresholds",
     "calibrate",
+    "choose_thresholds",
     "crop_faces",
     "export",
     "fit_temperature",

@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fer_zoo._words import answering
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.fusion import Fusion
+from fer_zoo.inference.abstention import AbstainLike
 from fer_zoo.inference.crops import (
     Pixels,
     check_detector,
@@ -54,6 +56,7 @@ class PhotoPredictor(Labeller[Photo]):
         [(40, 20, 80, 60)]
     """
 
+    @answering
     def __init__(
         self,
         model: str | os.PathLike[str] | Classifier | Optimized,
@@ -69,6 +72,7 @@ class PhotoPredictor(Labeller[Photo]):
         allow_code: bool = False,
         labels: Mapping[str, Sequence[str]] | None = None,
         ignore: Iterable[str] = (),
+        abstain: AbstainLike | None = None,
     ) -> None:
         check_margin(margin)
         self.detector, self.margin = FaceDetector() if detector is None else detector, margin
@@ -84,6 +88,7 @@ class PhotoPredictor(Labeller[Photo]):
             allow_code=allow_code,
             labels=labels,
             ignore=ignore,
+            abstain=abstain,
         )
 
     @overload

@@ -13,7 +13,7 @@ SHOWN = 24
 """Faces that a notebook draws of a list; the rest is counted."""
 
 BOX = ("face", "left", "top", "right", "bottom")
-CROP_COLUMNS = ("source", "label", "probability", "error")
+CROP_COLUMNS = ("source", "label", "probability", "error", "reason")
 FACE_COLUMNS = ("source", *BOX, *CROP_COLUMNS[1:])
 """The columns of a table of predictions, and of one of photographs; one of each class follows."""
 
@@ -42,12 +42,15 @@ class Prediction:
     Notebooks show it as the face beside a bar for each class.
 
     Attributes:
-        label: the most probable class; None if the image could not be used.
-        probability: of that class.
+        label: the most probable class; None if the image could not be used, or the predictor
+            abstains.
+        probability: of the most probable class.
         probabilities: of all classes, in the order of the labels, summing to one; calibrated where
             the model has a temperature.
         source: the path, where the image came from one.
         error: why the image could not be used, or that the model's answer is no number.
+        reason: why there is no label though the image was used: the most probable class is under
+            the predictor's threshold.
         box: left, top, right and bottom in px of the face in its photograph, where a detector
             found it; it may reach over the border.
         face: what the network was given before it cut its views: gray uint8 `(S, S)`.
@@ -62,6 +65,7 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     source: str | None = None
     error: str | None = None
+    reason: str | None = None
     box: tuple[int, int, int, int] | None = None
     face: Tensor | None = field(default=None, compare=False)
 
@@ -72,16 +76,18 @@ class Prediction:
 
     def __repr__(self) -> str:
         said = "none"
-        if self.probability is not None:
+        if self.label is not None and self.probability is not None:
             said = f"{self.label!r}, {100 * self.probability:.1f} %"
-        known = {"source": self.source, "box": self.box, "error": self.error}
+        known = {"source": self.source, "box": self.box}
+        known |= {"error": self.error, "reason": self.reason}
         return f"Prediction({said}{''.join(f', {k}={v!r}' for k, v in known.items() if v)})"
 
     def _repr_html_(self) -> str:
         """Return the face and the bars, for a notebook."""
         if not self.probabilities:
             return f"<div>{html.escape(self.error or repr(self))}</div>"
-        about = html.escape(f"{self.source or ''} {self.box or ''}".strip())
+        told = filter(None, (self.source, self.box and str(self.box), self.reason))
+        about = html.escape(" ".join(told))
         rows = "".join(
             f'<tr><td style="text-align:left;padding:0 .5em">{html.escape(name)}</td>'
             f'<td style="width:10em;padding:0"><div style="width:{100 * p:.1f}%;height:.8em;'
@@ -114,14 +120,15 @@ class Predictions(_Results[Prediction]):
     Example:
         >>> both = {"happy": 0.9, "sad": 0.1}
         >>> Predictions([Prediction(label="happy", probability=0.9, probabilities=both)]).to_dicts()
-        [{'source': None, 'label': 'happy', 'probability': 0.9, 'error': None, 'p_happy': 0.9, \
-'p_sad': 0.1}]
+        [{'source': None, 'label': 'happy', 'probability': 0.9, 'error': None, 'reason': None, \
+'p_happy': 0.9, 'p_sad': 0.1}]
     """
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each, for `pandas.DataFrame(predictions.to_dicts())`.
 
-        The columns are source, label, probability, error, and `p_` and its name for each class.
+        The columns are source, label, probability, error, reason, and `p_` and its name for each
+        class.
         """
         return _rows(((p, {}) for p in self), CROP_COLUMNS)
 
@@ -168,7 +175,7 @@ class Photos(_Results[Photo]):
     Example:
         >>> Photos([Photo(source="a.jpg"), Photo(source="b.jpg", error="damaged")]).to_dicts()
         [{'source': 'b.jpg', 'face': None, 'left': None, 'top': None, 'right': None, \
-'bottom': None, 'label': None, 'probability': None, 'error': 'damaged'}]
+'bottom': None, 'label': None, 'probability': None, 'error': 'damaged', 'reason': None}]
     """
 
     def to_dicts(self) -> list[dict[str, Any]]:

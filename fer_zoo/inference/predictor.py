@@ -16,10 +16,12 @@ from typing import Any, Generic, TypeVar, overload
 import torch
 from torch import Tensor
 
+from fer_zoo._words import answering
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
+from fer_zoo.inference.abstention import AbstainLike, read_thresholds, why_not
 from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.exported import is_exported, open_exported
 from fer_zoo.inference.images import Image, many_of, runs_of
@@ -47,6 +49,7 @@ Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
 class Labeller(ABC, Generic[A]):
     """What predictors share; a subclass finds faces in images and says what it makes of them."""
 
+    @answering
     def __init__(
         self,
         model: str | os.PathLike[str] | Classifier | Optimized,
@@ -60,11 +63,13 @@ class Labeller(ABC, Generic[A]):
         allow_code: bool = False,
         labels: Mapping[str, Sequence[str]] | None = None,
         ignore: Iterable[str] = (),
+        abstain: AbstainLike | None = None,
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
         chosen = None if preset is None else get_preset(preset)
         if is_exported(model):
             model = open_exported(model, allow_code=allow_code)
+        network = None
         if isinstance(model, Optimized):
             self._runner = model
             given = {"weights": weights, "fusion": fusion, "device": device}
@@ -84,6 +89,7 @@ class Labeller(ABC, Generic[A]):
             )
         self._made = regroup(self._runner.labels, labels, ignore)
         self.labels, self.preset = tuple(self._made), chosen or self._runner.preset
+        self._least = read_thresholds(abstain, self.labels, self.preset.name, network)
 
     @property
     def _together(self) -> int:
@@ -145,9 +151,12 @@ class Labeller(ABC, Generic[A]):
             if math.isnan(row[winner]):
                 yield replace(told, error=f"{source or 'the image'}: {NO_NUMBER}")
                 continue
+            label = self.labels[winner]
+            reason = why_not(label, row[winner], self._least)
             yield replace(
                 told,
-                label=self.labels[winner],
+                label=None if reason else label,
+                reason=reason,
                 probability=row[winner],
                 probabilities=dict(zip(self.labels, row, strict=True)),
             )
@@ -184,6 +193,9 @@ class Predictor(Labeller[Prediction]):
             as they are.
         ignore: classes that are no answer; the probabilities are those given that it is none of
             them.
+        abstain: the least calibrated probability of a label: a number from 0 to 1, one for each
+            class by name, what `fer_zoo.inference.choose_thresholds` returned, or the path of a
+            file of it. Below it the label is None, with a `reason`.
 
     Raises:
         LabelError: the model was never trained, so its outputs have no names; or `labels` or

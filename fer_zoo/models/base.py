@@ -14,6 +14,7 @@ from fer_zoo.evidence import Calibration, Evidence, check_temperature
 from fer_zoo.fusion import Fusion
 from fer_zoo.labels import canonical, check_labels
 from fer_zoo.plain import digest_tensors
+from fer_zoo.transforms import PRESETS
 
 
 class Classifier(nn.Module, ABC):
@@ -57,6 +58,40 @@ class Classifier(nn.Module, ABC):
     @labels.setter
     def labels(self, names: Sequence[str] | None) -> None:
         self._labels = None if names is None else check_labels(names, self.num_classes)
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """What timm asks of a network: the images it is made for, its classes, its outer layers.
+
+        `timm.data.resolve_model_data_config(model)` reads it. Of ten views it tells the centre one.
+
+        Example:
+            >>> import fer_zoo
+            >>> fer_zoo.create("resnet18_025").pretrained_cfg["input_size"]
+            (1, 40, 40)
+        """
+        preset, channels = PRESETS[self.preset], self.in_channels
+        return {
+            "architecture": self.name,
+            "input_size": (channels, preset.size, preset.size),
+            "mean": (preset.mean,) * channels,
+            "std": (preset.std,) * channels,
+            "interpolation": "bilinear",
+            "crop_pct": preset.size / preset.resize,
+            "crop_mode": "center",
+            "num_classes": self.num_classes,
+            "label_names": self.labels,
+            **self._outer_layers(),
+        }
+
+    default_cfg = pretrained_cfg
+
+    def _outer_layers(self) -> dict[str, Any]:
+        """Return the names of the layer that sees the image, and of the last one."""
+        head, named = self.get_classifier(), list(self.named_modules())
+        first = (name for name, m in named if isinstance(m, nn.Conv2d))
+        last = (name for name, m in named if m is head)
+        return {"first_conv": next(first, None), "classifier": next(last, None)}
 
     @property
     def state(self) -> str:
@@ -209,7 +244,9 @@ def _sum_of_bits(tensor: Tensor) -> int:
 def check_count(name: str, value: int) -> int:
     """Return `value` if it is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}")
+        features = name == "num_classes" and value == 0
+        hint = ": model.forward_head(x, pre_logits=True) is without a head" if features else ""
+        raise ArgumentError(f"{name} must be a whole number of at least 1, got {value!r}{hint}")
     return value
 
 

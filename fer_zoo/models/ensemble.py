@@ -118,6 +118,14 @@ class Ensemble(Classifier):
         self.fusion = fusion.to(next(self.parameters()))
         self._forget_head(num_classes)
 
+    def _outer_layers(self) -> dict[str, Any]:
+        """Return those of each member."""
+        found = [(f"members.{i}.", m._outer_layers()) for i, m in enumerate(self.members)]
+        return {
+            key: tuple(start + layers[key] for start, layers in found if layers[key])
+            for key in ("first_conv", "classifier")
+        }
+
     def _facts(self) -> list[str]:
         names = ", ".join(m.name or type(m).__name__ for m in self.members)
         return [f"members=[{names}]", f"fusion={self.fusion.name!r}"]

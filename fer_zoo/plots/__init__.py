@@ -21,6 +21,7 @@ from fer_zoo.plots.charts import (
     mistakes,
     recalls,
     reliability,
+    risk_coverage,
     robustness,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "mistakes",
     "recalls",
     "reliability",
+    "risk_coverage",
     "robustness",
 ]

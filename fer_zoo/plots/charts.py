@@ -119,6 +119,30 @@ def recalls(evaluations: "Evaluation | Sequence[Evaluation]") -> Any:
     return looks.finish(figure, handles=bars, names=[f"{r.title}, {r.preset}" for r in several])
 
 
+def risk_coverage(evaluations: "Evaluation | Sequence[Evaluation]") -> Any:
+    """Return a figure of the share of wrong labels against the share of faces that are labelled.
+
+    From the right to the left a predictor abstains from more and more faces, the least sure first.
+
+    Args:
+        evaluations: one, or up to eight.
+    """
+    several = list(evaluations) if isinstance(evaluations, Sequence) else [evaluations]
+    if not 0 < len(several) <= len(looks.COLOURS):
+        raise ArgumentError("plot one to eight of what fer_zoo.evaluate returns")
+    figure = looks.new_figure(4.5, 3)
+    axes, lines = figure.add_subplot(), []
+    for i, result in enumerate(several):
+        coverage, risk = result.risk_coverage()
+        marks = {"markevery": (i / 80, 0.1), "ms": 4}
+        lines += axes.plot(100 * coverage, 100 * risk, **marks, **looks.line_look(i))
+    axes.set(xlim=(0, 100), ylim=(0, None))
+    axes.set(xlabel="faces that are labelled, in %", ylabel="wrong labels among them, in %")
+    axes.grid(alpha=0.3)
+    names = [f"{r.title}, {r.preset}: AURC {100 * r.aurc:.2f} %" for r in several]
+    return looks.finish(figure, title=str(several[0].faces), handles=lines, names=names)
+
+
 def robustness(results: "Robustness | Sequence[Robustness]") -> Any:
     """Return a figure: accuracy against severity, one panel per corruption; dashed on clean faces.
 

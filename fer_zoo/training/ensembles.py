@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
-from fer_zoo.data.faces import FacesLike, check_faces
+from fer_zoo.data.faces import FaceDataset, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evidence import Calibration, FusionFit
 from fer_zoo.factory import create_ensemble
@@ -87,7 +87,8 @@ def train_ensemble(
         output: folder; `ensemble.safetensors` in it is the ensemble.
         validation: as for `train`.
         recipe: as for `train`; or one for each member, by name.
-        fusion: another fusion than the ensemble's own.
+        fusion: another fusion than the ensemble's own. Where it is fitted and loses to averaging,
+            averaging is kept, see `fer_zoo.fit_fusion`; the ensemble's own is kept in any case.
         device: as for `train`.
         resume: as for `train`.
         progress: as for `train`.
@@ -137,7 +138,8 @@ def train_ensemble(
     )
     built.name = spec.name
     if any(True for _ in built.fusion.parameters()):
-        fit = fit_fusion(built, validation, folds=FOLDS, progress=progress)
+        how: Any = {"folds": FOLDS, "progress": progress}
+        fit = fit_fusion(built, validation, even_if_worse=fusion is None, **how)
     elif len(validation) >= LEAST_FACES:
         with may_stay_uncalibrated("the ensemble"):
             calibrate(built, validation)
@@ -172,9 +174,13 @@ def fit_fusion(
     *,
     folds: int = 5,
     allow_training_split: bool = False,
+    even_if_worse: bool = False,
     progress: bool = False,
 ) -> FusionFit:
     """Fit the fusion of `model` in place, cross-validate it, and calibrate the ensemble.
+
+    Where the fitted fusion loses to averaging on faces it was not fitted on (`FusionFit.loses`),
+    the model's fusion is `average` from then on, and a warning says so.
 
     The temperature is fitted on the cross-validated scores: on the faces that the fusion was
     fitted on, it is surer than it will be on others.
@@ -184,6 +190,7 @@ def fit_fusion(
         data: faces that no member was trained on; for FER2013 the `"public"` split.
         folds: parts of the cross-validation that says whether fitting pays.
         allow_training_split: fit on `split="train"` all the same.
+        even_if_worse: keep the fitted fusion also where it loses to averaging.
         progress: show a bar on a terminal.
 
     Raises:
@@ -212,14 +219,12 @@ def fit_fusion(
     held_out = cross_validate(
         model.fusion, scores, targets, split=split, folds=folds, allow=allow_training_split
     )
-    temperature = None
-    if len(data) >= LEAST_FACES and data.official_split != "train":
-        with may_stay_uncalibrated("the ensemble"):
-            temperature = fit_temperature(held_out, targets, split=split)
+    temperature = _temperature(held_out, targets, data)
     report = model.fusion.fit(
         scores, targets, split=split, allow_training_split=allow_training_split
     )
-    average = Average(len(scores), model.num_classes)(scores)
+    averaging = Average(len(scores), model.num_classes)
+    average = averaging(scores)
     fit = FusionFit(
         report=report,
         faces=data.faces,
@@ -230,12 +235,28 @@ def fit_fusion(
         held_out_nll=float(F.cross_entropy(held_out, targets)),
         temperature=temperature,
     )
+    if fit.loses and not even_if_worse:
+        log.warning(
+            "%s loses to averaging on faces it was not fitted on, %.2f %% to %.2f %% right (NLL "
+            "%.4f to %.4f): averaging is kept; even_if_worse=True, --even-if-worse, keeps %s",
+            *(report.fusion, 100 * fit.held_out_accuracy, 100 * fit.average_accuracy),
+            *(fit.held_out_nll, fit.average_nll, report.fusion),
+        )
+        fit, model.fusion = replace(fit, instead=averaging.name), averaging
+        temperature = _temperature(average, targets, data)
     calibration = None
     if temperature is not None:
         calibration = Calibration(temperature={model.preset: temperature}, faces=data.faces)
     before = model.evidence.of_changed()
     model.evidence = replace(before, fusion_fit=fit, calibration=calibration)
     return fit
+
+
+def _temperature(scores: Tensor, targets: Tensor, data: FaceDataset) -> float | None:
+    if len(data) >= LEAST_FACES and data.official_split != "train":
+        with may_stay_uncalibrated("the ensemble"):
+            return fit_temperature(scores, targets, split=data.official_split or "own faces")
+    return None
 
 
 def cross_validate(

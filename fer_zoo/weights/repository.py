@@ -6,6 +6,7 @@ as that does, and what other libraries want to know.
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -79,7 +80,10 @@ def fetch_from(folder: Path) -> Fetch:
         return Fetched(path) if os.path.lexists(path) else None
 
     if not os.path.isdir(folder):
-        raise CheckpointError(f"{folder}: no such folder")
+        # Where not even the first part is here, a name of the Hub was meant.
+        hub = re.fullmatch(r"\w[\w.-]*/[\w.@-]+", str(folder)) and not folder.parent.exists()
+        hint = f"; if it is on the Hub: hf-hub:{folder}" if hub else ""
+        raise CheckpointError(f"{folder}: no such folder{hint}")
     return fetch
 
 

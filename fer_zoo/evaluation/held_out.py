@@ -1,0 +1,33 @@
+"""What faces that are evaluated on had to do with the model, as far as evidence tells."""
+
+from fer_zoo.data import FaceDataset
+from fer_zoo.evidence import Faces
+from fer_zoo.models import Classifier, Ensemble
+
+
+def not_held_out(model: Classifier, data: FaceDataset) -> str:
+    """Return what these faces, or others of their split, chose of a model; empty if nothing."""
+    faces = data.faces
+
+    def same(other: Faces | None) -> bool:
+        if other is None:
+            return False
+        split = faces.split is not None and faces.split == other.split
+        names = {one.name.partition("[")[0] for one in (faces, other)}
+        return bool(other.fingerprint and other.fingerprint in data.fingerprints) or (
+            split and len(names) == 1
+        )
+
+    known, told = model.evidence, []
+    for part in model.members if isinstance(model, Ensemble) else [model]:
+        training = part.evidence.training
+        told += [f"trained {part.name}"] if training and same(training.faces) else []
+        told += (
+            [f"chose the epoch of {part.name}"] if training and same(training.validation) else []
+        )
+    if known.fusion_fit and same(known.fusion_fit.faces):
+        told.append("chose the fusion" if known.fusion_fit.instead else "fitted the fusion")
+    told += (
+        ["fitted the temperature"] if known.calibration and same(known.calibration.faces) else []
+    )
+    return f"not held out: these faces, or others of their split, {', '.join(told)}" if told else ""
