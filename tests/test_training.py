@@ -202,8 +202,12 @@ def by_hand(data: FaceDataset, judge: FaceDataset, **changes: object) -> dict[st
         sgd.param_groups[0]["lr"] = rate
         sgd.zero_grad()
         order = torch.randperm(len(data), generator=generator(0, step + 1, 0))
+        named = settings.get("class_weights", {})
         torch.nn.functional.cross_entropy(
-            model(x[order]), data.targets[order], label_smoothing=settings["label_smoothing"]
+            model(x[order]),
+            data.targets[order],
+            weight=torch.tensor([named.get(label, 1.0) for label in data.labels]),
+            label_smoothing=settings["label_smoothing"],
         ).backward()
         if settings["clip"]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
@@ -224,6 +228,7 @@ def by_hand(data: FaceDataset, judge: FaceDataset, **changes: object) -> dict[st
         {"weight_decay": 0.1},
         {"label_smoothing": 0.2},
         {"clip": 0.1},
+        {"class_weights": {"flat": 4.0}},
         {"ema": 0.5},
         {"schedule": "cosine"},
         {"schedule": "cosine", "warmup": 1.0},

@@ -17,7 +17,8 @@ class Epoch:
     Attributes:
         epoch: counted from 1.
         lr: learning rate of its last step.
-        train_loss: mean over the augmented training faces, while the weights change.
+        train_loss: mean over the augmented training faces, each counted by its class's weight,
+            while the network changes.
         train_accuracy: the same; of mixed faces, the one with the larger share counts.
         val_loss: on the validation faces, with the weights that are kept (averaged if EMA is on).
         val_accuracy: the same.

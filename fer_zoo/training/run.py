@@ -161,6 +161,9 @@ class Run:
     def finish(self, board: Any = None) -> TrainResult:
         """Run the epochs that are missing, tell TensorBoard's writer, and return the best model."""
         for number in range(len(self.history) + 1, self.recipe.epochs + 1):
+            if self._is_stuck():
+                log.info("stopped: no better epoch in %d (stop_after)", self.recipe.stop_after)
+                break
             try:
                 epoch, scores = self._epoch(number)
                 self.history.append(epoch)
@@ -193,6 +196,10 @@ class Run:
         model = load(checkpoint)
         return TrainResult(model=model, history=self.history, best=self.best, checkpoint=checkpoint)
 
+    def _is_stuck(self) -> bool:
+        stop_after, history = self.recipe.stop_after, self.history
+        return bool(stop_after and history) and len(history) - self.best.epoch >= stop_after
+
     def _how_to_go_on(self, number: int) -> str:
         if number == 1:
             return "no epoch was finished"
@@ -205,7 +212,7 @@ class Run:
         recipe, count = self.recipe, len(self.images)
         start, order_rng = time.perf_counter(), state.generator(recipe.seed, number, 0)
         augment_rng = state.generator(recipe.seed, number, 1)
-        order = torch.randperm(count, generator=order_rng).to(self.device)
+        order = self.objective.draw(order_rng).to(self.device)
         accuracies, lr = [e.val_accuracy for e in self.history], recipe.lr
         sums, done = torch.zeros(2, dtype=torch.float64, device=self.device), 0
         bar = tqdm(
@@ -300,7 +307,7 @@ class Run:
             **{name: self.identity[name] for name in names},
             faces=self.data.faces,
             validation=self.validation.faces,
-            selection=f"best of {self.recipe.epochs} epochs on the validation data",
+            selection=f"best of {self._how_long()} on the validation data",
             epoch=self.best.epoch,
             val_accuracy=self.best.val_accuracy,
             frozen=tuple(self.identity.get("frozen", ())),
@@ -308,6 +315,11 @@ class Run:
         before = self.start.of_changed()
         model.evidence = replace(before, training=training, calibration=calibration)
         save(model, self.folder / "best.safetensors")
+
+    def _how_long(self) -> str:
+        recipe = self.recipe
+        stop = f", or until {recipe.stop_after} brought no better one," if recipe.stop_after else ""
+        return f"{recipe.epochs} epochs{stop}"
 
     def _resume(self) -> None:
         path, best = self.folder / "last.safetensors", self.folder / "best.safetensors"
