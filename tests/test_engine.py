@@ -28,7 +28,7 @@ from fer_zoo.training.state import generator
 from fer_zoo.transforms import Augmentation
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
-QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.05, "precision": "fp32"}
+QUICK = {"recipe": "thesis_20", "epochs": 2, "batch_size": 16, "lr": 0.05, "precision": "fp32"}
 CPU = torch.device("cpu")
 
 
@@ -344,7 +344,7 @@ def test_an_ensemble_by_recipe(tmp_path: Path, monkeypatch):
         fer_zoo.train_ensemble("test_tiny", data, **options)
     for recipe in ({}, {"test_tinny": "strong"}, {"test_tiny": "strong", "vgg19": "strong"}):
         with pytest.raises(ArgumentError, match=r"one for each member, \['test_tiny'\]"):
-            fer_zoo.train_ensemble("twins_test", data, recipe=recipe, **options)
+            fer_zoo.train_ensemble("twins_test", data, **(options | {"recipe": recipe}))
     with pytest.raises(UnknownNameError, match="unknown fusion 'stackd'"):
         fer_zoo.train_ensemble("twins_test", data, fusion="stackd", **options)
 

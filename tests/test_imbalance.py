@@ -17,7 +17,7 @@ from fer_zoo.training.objective import Objective
 from fer_zoo.transforms import Augmentation
 
 CPU = torch.device("cpu")
-QUICK = {"batch_size": 16, "lr": 0.05, "precision": "fp32"}
+QUICK = {"recipe": "thesis_20", "batch_size": 16, "lr": 0.05, "precision": "fp32"}
 
 
 def uneven(seed: int = 0) -> FaceDataset:

@@ -23,8 +23,9 @@ from fer_zoo.training import RECIPES, get_recipe, read_history
 from fer_zoo.training.state import batches, generator
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
-QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.05}
+QUICK = {"recipe": "thesis_20", "epochs": 3, "batch_size": 16, "lr": 0.05}
 FULL = {
+    "recipe": "thesis_20",
     "epochs": 4,
     "batch_size": 16,
     "lr": 0.05,
@@ -179,7 +180,7 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path):
     assert len(history(tmp_path / "cut")) == 3
     done = call(*cli())
     assert done.returncode == 0
-    assert "resuming" in done.stderr
+    assert "goes on from epoch 3 of " in done.stderr
     assert "best epoch" in done.stdout
     assert history(tmp_path / "cut") == history(tmp_path / "plain")
     one, other = tensors(tmp_path / "plain"), tensors(tmp_path / "cut")
@@ -382,9 +383,7 @@ def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, monkeypa
         stripes(32),
         validation=stripes(210, seed=1),
         output=tmp_path,
-        recipe="finetune",
-        ema=ema,
-        **(QUICK | {"epochs": 2}),
+        **(QUICK | {"recipe": "finetune", "ema": ema, "epochs": 2}),
     )
     assert net.evidence == Evidence(started_from="resnet18_025.fer2013")
     assert net.temperature == {}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from tqdm import tqdm
+
 from fer_zoo._files import as_path, replacing
 from fer_zoo.errors import ArgumentError
 
@@ -37,6 +39,16 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     seconds: float
+
+
+def describe_epoch(epoch: Epoch, best: Epoch, epochs: int, left: float) -> str:
+    """Return the line of an epoch: losses, accuracies, the best so far, and the seconds left."""
+    return (
+        f"epoch {epoch.epoch}/{epochs}: loss {epoch.train_loss:.4f}, accuracy "
+        f"{100 * epoch.train_accuracy:.2f} %; validation loss {epoch.val_loss:.4f}, accuracy "
+        f"{100 * epoch.val_accuracy:.2f} %, best {100 * best.val_accuracy:.2f} % (epoch "
+        f"{best.epoch}); {tqdm.format_interval(epoch.seconds)}, {tqdm.format_interval(left)} left"
+    )
 
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:

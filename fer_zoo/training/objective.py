@@ -74,7 +74,7 @@ class Objective:
         if isinstance(model, Classifier):
             if model.labels is None:
                 raise LabelError("the teacher has no labels: it was not trained")
-            here, there = PRESETS[self.recipe.preset], PRESETS[model.preset]
+            here, there = PRESETS[self.recipe.preset or model.preset], PRESETS[model.preset]
             same = all(getattr(here, k) == getattr(there, k) for k in ("size", "mean", "std"))
             if self.recipe.distill_on == "views" and not same:
                 raise ArgumentError(

@@ -14,9 +14,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fer_zoo.errors import ArgumentError
 from fer_zoo.labels import check_labels
+from fer_zoo.models import Classifier, ModelSpec
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms import PRESETS
+from fer_zoo.weights.address import is_address
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -28,7 +30,8 @@ class Recipe:
     Attributes:
         name: registry name.
         description: where the settings come from.
-        preset: transform the model is trained and then evaluated with.
+        preset: transform the model is trained and then evaluated with; the network's own where
+            nothing is said.
         epochs: passes over the data.
         batch_size: faces per step.
         optimizer: `sgd`, or `adamw` (arXiv 1711.05101).
@@ -78,7 +81,7 @@ class Recipe:
 
     name: str
     description: str = ""
-    preset: str = "thesis40"
+    preset: str | None = None
     epochs: int = 20
     batch_size: int = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -122,7 +125,7 @@ class Recipe:
             raise ArgumentError("nesterov is SGD's: set nesterov=false for AdamW")
         self._check_schedule()
         self._check_balance()
-        PRESETS[self.preset].training.updated(self.augment)
+        PRESETS[self.preset or ModelSpec.preset].training.updated(self.augment)
 
     def _check_schedule(self) -> None:
         for name, schedules in _SCHEDULES.items():
@@ -260,6 +263,14 @@ for _path in sorted(FOLDER.glob("*.toml")):
 
 
 RecipeLike = str | os.PathLike[str] | Recipe
+
+
+def default_recipe(model: Any) -> str:
+    """Return the recipe's name for what training starts from: weights, or a fresh network."""
+    if isinstance(model, Classifier):
+        known = model.evidence
+        return "finetune" if known.origin or known.started_from else "strong"
+    return "finetune" if is_address(model) else "strong"
 
 
 def get_recipe(recipe: RecipeLike, changes: Mapping[str, Any] | None = None) -> Recipe:
