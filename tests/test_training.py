@@ -427,8 +427,8 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path):
     shutil.copytree(Path(__file__).parent / "old_run", tmp_path, dirs_exist_ok=True)
     before = read_history(tmp_path / "history.csv")
     data, judge = stripes(64, split="train"), stripes(210, seed=1, split="public")
-    options = {"batch_size": 16, "lr": 0.05, "precision": "fp32", "ema": 0.5, "epochs": 3}
-    options |= {"validation": judge, "output": tmp_path}
+    options = {"recipe": "thesis_20", "batch_size": 16, "lr": 0.05, "precision": "fp32"}
+    options |= {"ema": 0.5, "epochs": 3, "validation": judge, "output": tmp_path}
     result = fer_zoo.train("plain_test", data, **options)
     assert result.history[:2] == before
     assert result.history[2].train_loss == pytest.approx(1.1000417, abs=1e-4)
