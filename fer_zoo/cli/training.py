@@ -33,6 +33,7 @@ from fer_zoo.cli.options import (
     model_argument,
 )
 from fer_zoo.cli.show import print_json, print_table
+from fer_zoo.data import FaceDataset
 from fer_zoo.data.fer2013 import Split
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.factory import resolve
@@ -88,7 +89,9 @@ class _Train(click.Command):
 @click.option(
     "--validation",
     type=PATH,
-    help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
+    metavar="FOLDER|SHARE",
+    help="Folder of validation faces, or the share of --data to keep for it, such as 0.2; without, "
+    "FER2013 uses PublicTest.",
 )
 @click.option(
     "--weights",
@@ -137,22 +140,7 @@ def train(
     start = _start(model, weights, new_head)
     own = start.preset if isinstance(start, Classifier) else get_spec(model).preset
     size = PRESETS[settings.preset or own].resize
-    if ferplus and (validation is not None or has_classes(root)):
-        raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
-    if validation is not None:
-        if not has_classes(validation):
-            raise ArgumentError(f"--validation takes a folder of folders by class: {validation}")
-        data = open_data(root, None, limit, size=size)
-        judge = open_data(validation, None, None, size=size)
-    elif has_classes(root):
-        raise ArgumentError(
-            f"{root} has no official splits: pass --validation with a folder of faces that are not "
-            "trained on"
-        )
-    else:
-        data = open_data(root, "train", limit, ferplus=ferplus)
-        judge = open_data(root, "public", None, ferplus=ferplus)
-        judge = judge.subset(max(limit // 8, 1)) if limit else judge
+    data, judge = _open_both(root, validation, limit, size, ferplus)
     options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
     options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
     runs: Any
@@ -176,6 +164,43 @@ def train(
         print_json(facts)
     else:
         click.echo(text)
+
+
+def _open_both(
+    root: Path, validation: Path | None, limit: int | None, size: int, ferplus: bool
+) -> tuple[FaceDataset, FaceDataset]:
+    """Return the faces to train on, and those to validate on."""
+    own, share = has_classes(root), None if validation is None else _share(validation)
+    if ferplus and (own or (validation is not None and share is None)):
+        raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
+    if share is not None:
+        whole = open_data(root, None if own else "train", limit, size=size, ferplus=ferplus)
+        return whole.split(share)
+    if validation is not None:
+        if not has_classes(validation):
+            raise ArgumentError(
+                f"--validation takes a folder of folders by class, or a share of --data such as "
+                f"0.2, got {validation}"
+            )
+        data = open_data(root, None, limit, size=size)
+        return data, open_data(validation, None, None, size=size)
+    if own:
+        raise ArgumentError(
+            f"{root} has no official splits: pass --validation 0.2 to keep a fifth of the faces "
+            "for it, or a folder of faces that are not trained on"
+        )
+    data = open_data(root, "train", limit, ferplus=ferplus)
+    judge = open_data(root, "public", None, ferplus=ferplus)
+    return data, judge.subset(max(limit // 8, 1)) if limit else judge
+
+
+def _share(validation: Path) -> float | None:
+    """Return a share that was given in place of a folder."""
+    try:
+        share = float(str(validation))
+    except ValueError:
+        return None
+    return share if 0 < share < 1 and not validation.exists() else None
 
 
 def _facts(run: TrainResult) -> dict[str, Any]:
