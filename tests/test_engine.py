@@ -444,9 +444,8 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path):
     assert "TrainingError: epoch 2 could not be stored" in done.stderr
     assert "the same command goes on after epoch 1" in done.stderr
     assert fer_zoo.load(tmp_path / "best.safetensors").labels == stripes(3).labels
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "best.safetensors", "last.safetensors", "history.csv"
-    }  # fmt: skip
+    kept = {p.name for p in tmp_path.iterdir()} - {".lock"}  # some versions of filelock leave it
+    assert kept == {"best.safetensors", "last.safetensors", "history.csv"}
     assert len(run(tmp_path, epochs=3).history) == 3
 
 
