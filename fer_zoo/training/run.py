@@ -201,7 +201,7 @@ class Run:
             return
         how = f"recipe {recipe.name}, preset {recipe.preset}, {self.precision} on {self.device}"
         size, judges = f"{len(self.data):,} faces", f"{len(self.validation):,} to validate on"
-        self._tell(f"{self.model.name}: {size} of {self.data.name}, {judges}; {how}")
+        self._tell(f"{self.model.name}: {size} of {self.data.title}, {judges}; {how}")
         if done:
             self._tell(f"goes on from epoch {done + 1} of {recipe.epochs} in {self.folder}")
 
