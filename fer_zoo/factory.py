@@ -110,6 +110,7 @@ def create(
             )
         model = build_network(name, num_classes=num_classes, in_channels=in_channels)
         download_imagenet(model)
+        model.reset_classifier(model.num_classes)
         return to_device(model, device, dtype).eval()
     model = _trained(spec, where, fusion)
     if head == "reset":

@@ -69,7 +69,10 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
             return None
-        return _read(next(k for k in inner if k is not type(None)), value, where)
+        several = [k for k in inner if k is not type(None)]
+        is_table = isinstance(value, Mapping)
+        fitting = (k for k in several if is_table is (get_origin(k) is Mapping))
+        return _read(next(fitting, several[0]), value, where)
     if origin is Literal:
         return value if value in inner else _refuse(where, f"one of {list(inner)}", value)
     if origin is tuple and isinstance(value, list | tuple):

@@ -111,6 +111,23 @@ def test_a_command_is_completed():
     assert completed("fer-zoo train resnet18 --recipe fi") == ["plain,finetune"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--epochs", "5"], "--epochs is no option but a setting of the recipe: --set epochs=5"),
+        (["--batch-size=64"], "--set batch_size=64"),
+        (["--epoch", "5"], "--set epochs=5"),
+        (["--lr"], "--set lr=VALUE"),
+        (["--lr", "--fresh"], "--set lr=VALUE"),
+        (["--weigths", "default"], "No such option '--weigths'"),
+    ],
+    ids=str,
+)
+def test_a_setting_typed_as_an_option_says_how_it_is_set(typed, said):
+    told = run("train", "resnet18_025", *typed, "--data", "faces", "--output", "x", code=2).stderr
+    assert said in told.replace("\n", " ")
+
+
 KINDS = {
     **dict.fromkeys(("model", "models", "members", "teacher"), ("resnet18_0", "resnet18_025")),
     "fusion": ("stack", "stacked"),

@@ -35,7 +35,7 @@ def test_the_readmes_fine_tuning_runs(monkeypatch, tmp_path: Path):
     (block,) = re.findall(r"```py\n(.*?)```", README, re.S)
     exec(
         compile(
-            block.replace('recipe="finetune"', 'recipe="finetune", epochs=1'), "README.md", "exec"
+            block.replace('output="runs/mine"', 'output="runs/mine", epochs=1'), "README.md", "exec"
         ),
         {"fer_zoo": fer_zoo},
     )
@@ -57,7 +57,7 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path: Path):
     commands = re.findall(r"^\$ fer-zoo (.*?)(?:\s+#.*)?$", text, re.M)
     assert len(commands) == 8
     for command in commands:
-        command = command.replace("--recipe finetune", "--recipe finetune --set epochs=1")
+        command = command.replace("--new-head", "--new-head --set epochs=1")
         run(*shlex.split(command))
     predict = fer_zoo.Predictor(tmp_path / "mine.onnx")
     assert predict.labels == tuple(classes)

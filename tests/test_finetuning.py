@@ -11,10 +11,11 @@ from timm.optim import param_groups_layer_decay
 import fer_zoo
 from conftest import NETWORKS, TIMM, stripes
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
-from fer_zoo.training.state import freeze, parameter_groups, stages
+from fer_zoo.training.recipe import default_recipe
+from fer_zoo.training.state import freeze, parameter_groups, seed_head, stages
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
-QUICK = {"epochs": 2, "batch_size": 16, "lr": 0.05}
+QUICK = {"recipe": "thesis_20", "epochs": 2, "batch_size": 16, "lr": 0.05}
 SHIPPED = [name for name in NETWORKS if name in fer_zoo.list_models() and name != "plain_test"]
 
 
@@ -206,3 +207,90 @@ def test_ones_own_classes_gray_or_colour(tmp_path: Path, classes, mode):
     assert fer_zoo.Predictor(result.checkpoint)(face).label in names
     assert "resnet18_025.fer2013" in result.model.evidence.origin
     assert repr(result).startswith("TrainResult('resnet18_025', best epoch 1 of 1: validation")
+
+
+def tuned(folder: Path, model: object, **changes: object) -> fer_zoo.training.TrainResult:
+    """Train in silence on a few stripes."""
+    options = {"validation": stripes(12, seed=1), "output": folder, "progress": False} | changes
+    return fer_zoo.train(model, stripes(24), **options)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_new_head_repeats_under_the_recipes_seed(tmp_path: Path, seed):
+    """Whatever was drawn before; and a head of one's own values is left as it is."""
+    options = {"epochs": 1, "batch_size": 16, "seed": seed}
+
+    def run(name: str, prepare: object = None) -> fer_zoo.training.TrainResult:
+        model = fer_zoo.create("test_tiny", num_classes=7)
+        model.load_state_dict(start)
+        torch.randn(len(name))
+        model.reset_classifier(3)
+        if prepare:
+            prepare(model)
+        return tuned(tmp_path / name, model, **options)
+
+    start = fer_zoo.create("test_tiny", num_classes=7).state_dict()
+    first, second = run("a"), run("another")
+    assert [e.val_loss for e in first.history] == [e.val_loss for e in second.history]
+    states = [result.model.state_dict() for result in (first, second)]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    own = run("own", lambda model: torch.nn.init.constant_(model.fc.weight, 0.01))
+    assert own.history[0].val_loss != first.history[0].val_loss
+    options["seed"] = seed + 1
+    assert run("other seed").history[0].val_loss != first.history[0].val_loss
+
+
+def test_the_seed_draws_the_head_and_nothing_of_the_callers():
+    model = fer_zoo.create("test_tiny", num_classes=7)
+    assert not model.has_fresh_head
+    model.reset_classifier(3)
+    assert model.has_fresh_head
+    state = torch.get_rng_state()
+    body, head = model.conv1.weight.clone(), model.get_classifier()
+    seed_head(model, 5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(model.conv1.weight, body)
+    assert model.get_classifier() is head  # an optimizer, or a hook, may hold it
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        expected = fer_zoo.create("timm/mobilenetv3_small_050", num_classes=2)
+        expected.reset_classifier(3)
+    assert expected.has_fresh_head
+    seed_head(model, 6)  # as of a first attempt that was refused
+    with torch.no_grad():
+        model.fc.weight[0] = 1
+    before = model.fc.weight.clone()
+    seed_head(model, 7)
+    assert torch.equal(model.fc.weight, before)
+
+
+def test_the_recipe_follows_from_the_start(tmp_path: Path):
+    """Without one: `finetune` from weights, under their preset, else `strong`."""
+    weights = fer_zoo.create("test_tiny", num_classes=3)
+    weights.preset = "thesis40"
+    for name, start, recipe, preset in (
+        ("fresh", "test_tiny", "strong", "fer40_center"),
+        ("fresh7x7", fer_zoo.create("resnet18_7x7", num_classes=3), "strong", "thesis40"),
+        ("tuned", tuned(tmp_path / "a", weights, epochs=1).model, "finetune", "thesis40"),
+        ("file", tmp_path / "a/best.safetensors", "finetune", "thesis40"),
+    ):
+        known = tuned(tmp_path / name, start, epochs=1).model.evidence.training
+        assert (known.recipe["name"], known.recipe["preset"]) == (recipe, preset)
+    model = fer_zoo.create("resnet18_025", weights="default")
+    assert default_recipe(model) == "finetune"
+    model.reset_classifier(3)
+    assert default_recipe(model) == "finetune"
+    assert default_recipe("resnet18_025") == "strong"
+
+
+def test_another_preset_than_the_weights_is_told(tmp_path: Path, caplog):
+    weights = tuned(tmp_path / "a", "test_tiny", epochs=1).checkpoint
+    assert caplog.text == ""
+    changed = tuned(tmp_path / "b", weights, epochs=1, preset="thesis40").model
+    assert changed.preset == "thesis40"
+    told = "the recipe finetune trains under the preset thesis40, the weights were made for "
+    assert f"{told}fer40_center: preset='fer40_center'" in caplog.text
+    caplog.clear()
+    tuned(tmp_path / "c", weights, epochs=1, preset="fer40_center")
+    tuned(tmp_path / "d", "test_tiny", epochs=1, preset="thesis40")  # fresh: it was made for none
+    assert caplog.text == ""

@@ -153,11 +153,11 @@ def test_a_spent_budget_loses_nothing(zoo, monkeypatch, caplog):
         if spent:
             return train(*arguments, output=output, **others)
         spent.append(output)
-        monkeypatch.setattr("fer_zoo.training.run.log.info", stop)
+        monkeypatch.setattr("fer_zoo.training.run.tell", stop)
         return train(*arguments, output=output, **others)
 
-    def stop(message: str, *_):
-        if message.startswith("epoch"):
+    def stop(_, line: str, *, show: bool):
+        if line.startswith("epoch"):
             raise harness.TimeIsUp
 
     monkeypatch.setattr(train_zoo.fer_zoo, "train", cut)

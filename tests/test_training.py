@@ -23,8 +23,9 @@ from fer_zoo.training import RECIPES, get_recipe, read_history
 from fer_zoo.training.state import batches, generator
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
-QUICK = {"epochs": 3, "batch_size": 16, "lr": 0.05}
+QUICK = {"recipe": "thesis_20", "epochs": 3, "batch_size": 16, "lr": 0.05}
 FULL = {
+    "recipe": "thesis_20",
     "epochs": 4,
     "batch_size": 16,
     "lr": 0.05,
@@ -179,7 +180,7 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path):
     assert len(history(tmp_path / "cut")) == 3
     done = call(*cli())
     assert done.returncode == 0
-    assert "resuming" in done.stderr
+    assert "goes on from epoch 3 of " in done.stderr
     assert "best epoch" in done.stdout
     assert history(tmp_path / "cut") == history(tmp_path / "plain")
     one, other = tensors(tmp_path / "plain"), tensors(tmp_path / "cut")
@@ -202,8 +203,12 @@ def by_hand(data: FaceDataset, judge: FaceDataset, **changes: object) -> dict[st
         sgd.param_groups[0]["lr"] = rate
         sgd.zero_grad()
         order = torch.randperm(len(data), generator=generator(0, step + 1, 0))
+        named = settings.get("class_weights", {})
         torch.nn.functional.cross_entropy(
-            model(x[order]), data.targets[order], label_smoothing=settings["label_smoothing"]
+            model(x[order]),
+            data.targets[order],
+            weight=torch.tensor([named.get(label, 1.0) for label in data.labels]),
+            label_smoothing=settings["label_smoothing"],
         ).backward()
         if settings["clip"]:
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings["clip"])
@@ -224,6 +229,7 @@ def by_hand(data: FaceDataset, judge: FaceDataset, **changes: object) -> dict[st
         {"weight_decay": 0.1},
         {"label_smoothing": 0.2},
         {"clip": 0.1},
+        {"class_weights": {"flat": 4.0}},
         {"ema": 0.5},
         {"schedule": "cosine"},
         {"schedule": "cosine", "warmup": 1.0},
@@ -377,9 +383,7 @@ def test_the_callers_network_claims_nothing_of_the_file(tmp_path: Path, monkeypa
         stripes(32),
         validation=stripes(210, seed=1),
         output=tmp_path,
-        recipe="finetune",
-        ema=ema,
-        **(QUICK | {"epochs": 2}),
+        **(QUICK | {"recipe": "finetune", "ema": ema, "epochs": 2}),
     )
     assert net.evidence == Evidence(started_from="resnet18_025.fer2013")
     assert net.temperature == {}
@@ -423,8 +427,8 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path):
     shutil.copytree(Path(__file__).parent / "old_run", tmp_path, dirs_exist_ok=True)
     before = read_history(tmp_path / "history.csv")
     data, judge = stripes(64, split="train"), stripes(210, seed=1, split="public")
-    options = {"batch_size": 16, "lr": 0.05, "precision": "fp32", "ema": 0.5, "epochs": 3}
-    options |= {"validation": judge, "output": tmp_path}
+    options = {"recipe": "thesis_20", "batch_size": 16, "lr": 0.05, "precision": "fp32"}
+    options |= {"ema": 0.5, "epochs": 3, "validation": judge, "output": tmp_path}
     result = fer_zoo.train("plain_test", data, **options)
     assert result.history[:2] == before
     assert result.history[2].train_loss == pytest.approx(1.1000417, abs=1e-4)

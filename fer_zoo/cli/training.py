@@ -1,11 +1,11 @@
 """The commands that train: networks, fusions, and the recipes they train by."""
 
-from dataclasses import asdict
+import difflib
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 import fer_zoo
 from fer_zoo._files import replacing
@@ -35,6 +35,7 @@ from fer_zoo.cli.options import (
     model_argument,
 )
 from fer_zoo.cli.show import print_json, print_table
+from fer_zoo.data import FaceDataset
 from fer_zoo.data.sets import parse_dataset
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.factory import resolve
@@ -45,6 +46,7 @@ from fer_zoo.plain import to_plain
 from fer_zoo.training import (
     RECIPES,
     FusionFit,
+    Recipe,
     TrainResult,
     get_recipe,
     train_ensemble,
@@ -53,22 +55,45 @@ from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.address import IMAGENET, is_address
 
 
-@main.command(short_help="Train a network or an ensemble by a recipe.")
+class _Train(click.Command):
+    """Knows a recipe's settings where they are typed as options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Say how a setting is set where click says that there is no such option."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [field.name for field in fields(Recipe)]
+            typed = error.option_name.lstrip("-").replace("-", "_")
+            near = difflib.get_close_matches(typed, known, n=1, cutoff=0.8)
+            if not near:
+                raise
+            value = "=".join(given).partition(f"{error.option_name}=")[2].split("=")[0]
+            value = "VALUE" if not value or value.startswith("-") else value
+            raise click.UsageError(
+                f"{error.option_name} is no option but a setting of the recipe: "
+                f"--set {near[0]}={value}",
+                ctx,
+            ) from None
+
+
+@main.command(cls=_Train, short_help="Train a network or an ensemble by a recipe.")
 @model_argument
 @data_option
 @click.option("--output", required=True, type=PATH, help="Folder.")
 @click.option(
     "--recipe",
-    default="thesis_20",
-    show_default=True,
     type=Name("recipe", lambda: RECIPES),
-    help="A name of fer-zoo recipes, or a .toml file.",
+    help="A name of fer-zoo recipes, or a .toml file; finetune with --weights, else strong.",
 )
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting.")
 @click.option(
     "--validation",
     type=PATH,
-    help="Folder of validation faces, for one's own data; FER2013 uses PublicTest.",
+    metavar="FOLDER|SHARE",
+    help="Folder of validation faces, or the share of --data to keep for it, such as 0.2; without, "
+    "FER2013 uses PublicTest.",
 )
 @click.option(
     "--weights",
@@ -88,7 +113,7 @@ def train(
     model: str,
     root: Path,
     output: Path,
-    recipe: str,
+    recipe: str | None,
     changes: tuple[str, ...],
     validation: Path | None,
     weights: str | None,
@@ -106,32 +131,20 @@ def train(
 
     Example: fer-zoo train resnet18_025 --data fer2013.csv --output runs/r18 --set epochs=5
     """
-    settings = get_recipe(recipe, dict(parse_setting(c) for c in changes))
-    size = PRESETS[settings.preset].resize
-    if ferplus and (validation is not None or has_classes(root) or parse_dataset(root)):
-        raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
-    if validation is not None:
-        if not has_classes(validation) and not parse_dataset(validation):
-            raise ArgumentError(f"--validation takes a folder of folders by class: {validation}")
-        data = open_data(root, training_split(root), limit, size=size)
-        judge = open_data(validation, None, None, size=size)
-    elif choosing_split(root) is None:
-        raise ArgumentError(
-            f"{root} has no official splits: pass --validation with a folder of faces that are not "
-            "trained on"
-        )
-    else:
-        data = open_data(root, "train", limit, size=size, ferplus=ferplus)
-        judge = open_data(root, choosing_split(root), None, size=size, ferplus=ferplus)
-        judge = judge.subset(max(limit // 8, 1)) if limit else judge
-    options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
-    options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
+    name = recipe or ("finetune" if weights else "strong")
+    settings = get_recipe(name, dict(parse_setting(c) for c in changes))
     is_ensemble = not is_address(model) and bool(get_spec(model).members)
-    for name, given in (("--weights", weights), ("--teacher", teacher)):
+    for option, given in (("--weights", weights), ("--teacher", teacher)):
         if is_ensemble and given:
-            raise ArgumentError(f"{name} is for one network; train the members one by one")
+            raise ArgumentError(f"{option} is for one network; train the members one by one")
     if fusion and not is_ensemble:
         raise ArgumentError(f"--fusion is for an ensemble, {model!r} is one network")
+    start = _start(model, weights, new_head)
+    own = start.preset if isinstance(start, Classifier) else get_spec(model).preset
+    size = PRESETS[settings.preset or own].resize
+    data, judge = _open_both(root, validation, limit, size, ferplus)
+    options: dict[str, Any] = {"output": output, "validation": judge, "recipe": settings}
+    options |= {"device": device, "resume": not fresh, "tensorboard": tensorboard}
     runs: Any
     fit: FusionFit | None = None
     if is_ensemble:
@@ -141,7 +154,7 @@ def train(
         facts["members"] = {name: _facts(run) for name, run in result.members.items()}
         text = f"{fit!r}\n{result.checkpoint}" if fit else str(result.checkpoint)
     else:
-        start = _start(model, weights, data.labels, new_head, settings.seed)
+        _fit_head(start, data.labels, new_head or weights == IMAGENET)
         run = fer_zoo.train(start, data, teacher=teacher, **options)
         runs, facts, best = run.history, _facts(run), run.best
         text = (
@@ -155,14 +168,51 @@ def train(
         click.echo(text)
 
 
+def _open_both(
+    root: Path, validation: Path | None, limit: int | None, size: int, ferplus: bool
+) -> tuple[FaceDataset, FaceDataset]:
+    """Return the faces to train on, and those to validate on."""
+    own, named = has_classes(root), parse_dataset(root)
+    share = None if validation is None else _share(validation)
+    if ferplus and (own or named or (validation is not None and share is None)):
+        raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
+    split = training_split(root) if named else None if own else "train"
+    if share is not None:
+        return open_data(root, split, limit, size=size, ferplus=ferplus).split(share)
+    if validation is not None:
+        if not has_classes(validation) and not parse_dataset(validation):
+            raise ArgumentError(
+                f"--validation takes a folder of folders by class, a data set by name, or a share "
+                f"of --data such as 0.2, got {validation}"
+            )
+        data = open_data(root, split, limit, size=size)
+        return data, open_data(validation, None, None, size=size)
+    choosing = choosing_split(root)
+    if choosing is None:
+        raise ArgumentError(
+            f"{root} has no official splits: pass --validation 0.2 to keep a fifth of the faces "
+            "for it, or a folder of faces that are not trained on"
+        )
+    data = open_data(root, split, limit, size=size, ferplus=ferplus)
+    judge = open_data(root, choosing, None, size=size, ferplus=ferplus)
+    return data, judge.subset(max(limit // 8, 1)) if limit else judge
+
+
+def _share(validation: Path) -> float | None:
+    """Return a share that was given in place of a folder."""
+    try:
+        share = float(str(validation))
+    except ValueError:
+        return None
+    return share if 0 < share < 1 and not validation.exists() else None
+
+
 def _facts(run: TrainResult) -> dict[str, Any]:
     history = [asdict(epoch) for epoch in run.history]
     return {"checkpoint": str(run.checkpoint), "best": asdict(run.best), "history": history}
 
 
-def _start(
-    model: str, weights: str | None, labels: tuple[str, ...], new_head: bool, seed: int
-) -> str | Classifier:
+def _start(model: str, weights: str | None, new_head: bool) -> str | Classifier:
     """Return what training starts from: a name, or a network with weights."""
     if is_address(model):
         raise ArgumentError(f"name the network: fer-zoo train NAME --weights {model}")
@@ -170,17 +220,20 @@ def _start(
         if new_head:
             raise ArgumentError("--new-head is for --weights; without them the head is new anyway")
         return model
-    new_head = new_head or weights == IMAGENET
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        shape: dict[str, Any] = {"num_classes": len(labels), "head": "reset"} if new_head else {}
-        network = fer_zoo.create(model, weights=weights, **shape)
-    if not new_head and {*map(canonical, network.labels or ())} != {*map(canonical, labels)}:
+    return fer_zoo.create(model, weights=weights).train()
+
+
+def _fit_head(start: str | Classifier, labels: tuple[str, ...], new: bool) -> None:
+    """Put a new head on a network with weights, or see that its own knows the classes."""
+    if isinstance(start, str):
+        return
+    if new:
+        start.reset_classifier(len(labels))
+    elif {*map(canonical, start.labels or ())} != {*map(canonical, labels)}:
         raise ArgumentError(
-            f"the weights know {network.labels}, the faces are {labels}: pass --new-head to put a "
+            f"the weights know {start.labels}, the faces are {labels}: pass --new-head to put a "
             "new last layer on"
         )
-    return network.train()
 
 
 def _draw(runs: Any, fit: FusionFit | None, output: Path) -> None:
@@ -283,7 +336,7 @@ def recipes(as_json: bool) -> None:
         print_json([r.to_dict() for r in RECIPES.values()])
         return
     rows = [
-        [r.name, str(r.epochs), str(r.batch_size), f"{r.lr:g}", r.preset, r.description]
+        [r.name, str(r.epochs), str(r.batch_size), f"{r.lr:g}", r.preset or "", r.description]
         for r in RECIPES.values()
     ]
     print_table([["recipe", "epochs", "batch", "lr", "preset", "description"], *rows])

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from fer_zoo._files import as_path, as_text
+from fer_zoo._progress import progress_bar
 from fer_zoo._tables import markdown, safe
 from fer_zoo.data.faces import FaceDataset, FacesLike, as_dataset
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
@@ -225,7 +225,7 @@ def data_report(
     for row in np.flatnonzero(deviation >= BLANK).tolist():
         copies.setdefault(hashlib.blake2b(images[row].tobytes()).digest(), []).append(row)
     firsts = np.array([rows[0] for rows in copies.values()], dtype=np.int64)
-    shown = tqdm(images[firsts], desc="hashing", unit="face", disable=None if progress else True)
+    shown = progress_bar(images[firsts], desc="hashing", unit="face", show=progress)
     phashes = [imagehash.phash(Image.fromarray(image)).hash.ravel() for image in shown]
     hashes = np.packbits(np.array(phashes, bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
     i, j, bits, likeness = _near_pairs(images[firsts], hashes, near_bits, progress)
@@ -335,7 +335,7 @@ def _near_pairs(
     found = [np.empty((4, 0))]
     size = 256  # 64 MB of distances for 32,000 faces
     starts = range(0, len(hashes), size)
-    for start in tqdm(starts, desc="comparing", disable=None if progress else True):
+    for start in progress_bar(starts, desc="comparing", show=progress):
         apart = np.bitwise_count(hashes[start : start + size, None] ^ hashes[None, start:])
         i, j = np.nonzero(apart <= near_bits)
         i, j = i[i < j], j[i < j]

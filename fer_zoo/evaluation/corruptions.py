@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fer_zoo._progress import progress_bar
 from fer_zoo._tables import markdown, safe
 from fer_zoo.data.faces import FacesLike
 from fer_zoo.errors import ArgumentError
@@ -267,7 +267,7 @@ def robustness(
     clean = evaluate(network, data, preset=preset, **options)
     accuracy: dict[str, tuple[float, ...]] = dict.fromkeys(chosen, ())
     pairs = list(product(chosen, listed))
-    for name, severity in tqdm(pairs, desc="corruptions", disable=None if progress else True):
+    for name, severity in progress_bar(pairs, desc="corruptions", show=progress):
         images = chosen[name](task.faces.images, severity)
         members = member_scores(network, images, preset=preset, batch_size=batch_size)
         answers = task.answers(fuse(network, members), clean.temperature)

@@ -8,8 +8,8 @@ from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from fer_zoo._progress import progress_bar
 from fer_zoo.errors import ArgumentError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
@@ -70,8 +70,8 @@ def member_scores(
     preset = get_preset(own.preset if preset is None else preset)
     like = next(own.parameters())
 
-    faces, hidden = as_faces(images), None if progress else True
-    bar = tqdm(total=len(faces), desc="faces", unit="face", leave=False, disable=hidden)
+    faces = as_faces(images)
+    bar = progress_bar(total=len(faces), desc="faces", unit="face", leave=False, show=progress)
 
     def run(part: Tensor) -> Tensor:
         views = preset.evaluation_views(part.to(like.device)).flatten(0, 1)

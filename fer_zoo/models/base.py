@@ -49,6 +49,7 @@ class Classifier(nn.Module, ABC):
         self._evidence = Evidence()
         self._known_form: Any = None
         self._seen: Any = None
+        self._fresh_state = ""
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -175,7 +176,10 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def reset_classifier(self, num_classes: int) -> None:
-        """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
+        """Put a fresh head of `num_classes` in place; the labels are unknown from then on.
+
+        A recipe draws a head that is still as this made it again, by its seed.
+        """
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Return timm's patterns from the stem to the head, by stage if `coarse`, else by block."""
@@ -214,7 +218,17 @@ class Classifier(nn.Module, ABC):
         """Return a new linear head on the device and in the dtype of the old one."""
         self._forget_head(num_classes)
         old = next(self.parameters())
-        return make_linear(self.num_features, num_classes).to(old.device, old.dtype)
+        head = make_linear(self.num_features, num_classes).to(old.device, old.dtype)
+        self._note_fresh(head)
+        return head
+
+    def _note_fresh(self, head: nn.Module) -> None:
+        self._fresh_state = digest_tensors(head.state_dict())
+
+    @property
+    def has_fresh_head(self) -> bool:
+        """Whether the head is as `reset_classifier` made it, its values untouched."""
+        return self._fresh_state == digest_tensors(self.get_classifier().state_dict())
 
     def _forget_head(self, num_classes: int) -> None:
         """Take note that the head is new: no labels, and the old head's evidence is void."""

@@ -88,6 +88,7 @@ class TimmMember(Classifier):
         """Put a fresh head of `num_classes` in place; the labels are unknown from then on."""
         self._forget_head(num_classes)
         self.model.reset_classifier(num_classes)
+        self._note_fresh(self.get_classifier())
 
 
 def timm_spec(name: str) -> ModelSpec:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from fer_zoo._device import resolve_device
 from fer_zoo._files import as_path
+from fer_zoo._progress import tell
 from fer_zoo.data.faces import FaceDataset, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evidence import Calibration, FusionFit
@@ -68,7 +69,7 @@ def train_ensemble(
     *,
     output: str | os.PathLike[str],
     validation: FacesLike,
-    recipe: RecipeLike | Mapping[str, RecipeLike] = "thesis_20",
+    recipe: RecipeLike | Mapping[str, RecipeLike] = "strong",
     fusion: str | None = None,
     device: torch.device | str | None = None,
     resume: bool = True,
@@ -120,7 +121,7 @@ def train_ensemble(
         )
     members: dict[str, TrainResult] = {}
     for name, (key, settings) in zip(spec.members, recipes.items(), strict=True):
-        log.info("member %d of %d: %s", len(members) + 1, len(recipes), key)
+        tell(log, f"member {len(members) + 1} of {len(recipes)}: {key}", show=progress)
         members[key] = train(
             name,
             data,

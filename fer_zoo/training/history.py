@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from tqdm import tqdm
+
 from fer_zoo._files import as_path, replacing
 from fer_zoo.errors import ArgumentError
 
@@ -17,7 +19,8 @@ class Epoch:
     Attributes:
         epoch: counted from 1.
         lr: learning rate of its last step.
-        train_loss: mean over the augmented training faces, while the weights change.
+        train_loss: mean over the augmented training faces, each counted by its class's weight,
+            while the network changes.
         train_accuracy: the same; of mixed faces, the one with the larger share counts.
         val_loss: on the validation faces, with the weights that are kept (averaged if EMA is on).
         val_accuracy: the same.
@@ -36,6 +39,16 @@ class Epoch:
     val_loss: float
     val_accuracy: float
     seconds: float
+
+
+def describe_epoch(epoch: Epoch, best: Epoch, epochs: int, left: float) -> str:
+    """Return the line of an epoch: losses, accuracies, the best so far, and the seconds left."""
+    return (
+        f"epoch {epoch.epoch}/{epochs}: loss {epoch.train_loss:.4f}, accuracy "
+        f"{100 * epoch.train_accuracy:.2f} %; validation loss {epoch.val_loss:.4f}, accuracy "
+        f"{100 * epoch.val_accuracy:.2f} %, best {100 * best.val_accuracy:.2f} % (epoch "
+        f"{best.epoch}); {tqdm.format_interval(epoch.seconds)}, {tqdm.format_interval(left)} left"
+    )
 
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:

@@ -12,7 +12,7 @@ from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import needing
 from fer_zoo.models import Classifier
 from fer_zoo.training.objective import Teacher
-from fer_zoo.training.recipe import RecipeLike, get_recipe
+from fer_zoo.training.recipe import RecipeLike, default_recipe, get_recipe
 from fer_zoo.training.run import Run, TrainResult
 from fer_zoo.training.state import check_splits, holding
 
@@ -25,7 +25,7 @@ def train(
     *,
     output: str | os.PathLike[str],
     validation: FacesLike,
-    recipe: RecipeLike = "thesis_20",
+    recipe: RecipeLike | None = None,
     teacher: Teacher | None = None,
     device: torch.device | str | None = None,
     resume: bool = True,
@@ -48,12 +48,14 @@ def train(
         output: folder for the run; one run per folder.
         validation: what the best epoch is chosen on, and with 200 faces or more the temperature is
             fitted on; for FER2013 the `"public"` split. How many are training faces is logged.
-        recipe: a name from `fer-zoo recipes`, the path of a `.toml` file, or a `Recipe`.
+        recipe: a name from `fer-zoo recipes`, the path of a `.toml` file, or a `Recipe`; if not
+            given `finetune` for a network that started from weights, else `strong`.
         teacher: for a recipe with `distill` above 0, a trained model, its name or address, or the
             `teacher.safetensors` that a run with `distill_on="faces"` leaves.
         device: CUDA where there is one, else the CPU.
         resume: go on with the run in `output`; False starts again.
-        progress: show a bar on a terminal.
+        progress: tell of every epoch in a line on stderr (in a notebook, its output), and show a
+            bar within it on a terminal and in a notebook; False for silence.
         tensorboard: also write event files, in the folder `tensorboard` of `output`.
         **changes: settings of the recipe to change, e.g. `epochs=3`.
 
@@ -73,7 +75,8 @@ def train(
         >>> len(result.history), result.model.labels
         (1, ('a', 'b'))
     """
-    settings, folder = get_recipe(recipe, changes), as_path(output)
+    settings = get_recipe(default_recipe(model) if recipe is None else recipe, changes)
+    folder = as_path(output)
     data, validation = check_faces(data), check_faces(validation)
     shared = check_splits(data, validation)
     if shared:
@@ -81,8 +84,8 @@ def train(
         told = f"{shared} of {len(validation)} validation faces ({share:.1f} %)"
         log.warning("%s are training faces too; fer_zoo.data.data_report finds copies", told)
     with holding(folder):
-        run = Run(model, data, validation, settings, teacher, folder, resolve_device(device))
-        run.progress = progress
+        device = resolve_device(device)
+        run = Run(model, data, validation, settings, teacher, folder, device, progress=progress)
         try:
             run.begin(resume=resume)
             if not tensorboard:

@@ -15,7 +15,7 @@ from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, TrainingError
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fuse, member_scores
-from fer_zoo.labels import index_map
+from fer_zoo.labels import canonical, index_map
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.training.state import hash_state
@@ -55,6 +55,12 @@ class Objective:
             self.targets = data.votes[:, order].to(device)
         else:
             self.targets = F.one_hot(targets, len(labels)).float().to(device)
+        counts = torch.bincount(targets, minlength=len(labels)).double()
+        self.chances = 1 / counts[targets]
+        self.weights = _class_weights(recipe, counts, labels)
+        if self.weights is not None:
+            self.weights = self.weights.to(device)
+            self.weights /= (self.targets @ self.weights).mean()
         self.teacher: Classifier | None = None
         self.answers: Tensor | None = None
         self.teacher_identity: str | None = None
@@ -68,7 +74,7 @@ class Objective:
         if isinstance(model, Classifier):
             if model.labels is None:
                 raise LabelError("the teacher has no labels: it was not trained")
-            here, there = PRESETS[self.recipe.preset], PRESETS[model.preset]
+            here, there = PRESETS[self.recipe.preset or model.preset], PRESETS[model.preset]
             same = all(getattr(here, k) == getattr(there, k) for k in ("size", "mean", "std"))
             if self.recipe.distill_on == "views" and not same:
                 raise ArgumentError(
@@ -95,6 +101,13 @@ class Objective:
         self.teacher_identity = hashlib.sha256(answers.contiguous().numpy().tobytes()).hexdigest()
         self.answers = answers.to(device)
 
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Return the rows of an epoch, `(N,)`: each once, or each class equally often."""
+        count = len(self.chances)
+        if not self.recipe.balanced_sampling:
+            return torch.randperm(count, generator=generator)
+        return torch.multinomial(self.chances, count, replacement=True, generator=generator)
+
     def views(
         self, x: Tensor, rows: Tensor, augmentation: Augmentation, generator: torch.Generator
     ) -> tuple[Tensor, list[Tensor]]:
@@ -114,17 +127,33 @@ class Objective:
     ) -> Tensor:
         """Return each row's loss `(B,)` in nats, for logits `(B, K)` and what `views` returned."""
         recipe = self.recipe
-        own = F.cross_entropy(
-            logits, shares[0], label_smoothing=recipe.label_smoothing, reduction="none"
+        own, weight = shares[0], torch.ones(())  # a face's weight, for its teacher's share too
+        if self.weights is not None:
+            own = own * self.weights
+            weight = own.sum(1)
+            own = own / weight[:, None]
+        hard = F.cross_entropy(
+            logits, own, label_smoothing=recipe.label_smoothing, reduction="none"
         )
         if not recipe.distill:
-            return own
+            return hard * weight
         temperature, taught = recipe.distill_temperature, shares[-1]
         if teacher_logits is not None:
             taught = (teacher_logits.float() / temperature).softmax(1)
         student = (logits / temperature).log_softmax(1)
         distilled = F.kl_div(student, taught, reduction="none").sum(1) * temperature**2
-        return torch.lerp(own, distilled, recipe.distill)
+        return torch.lerp(hard, distilled, recipe.distill) * weight
+
+
+def _class_weights(recipe: Recipe, counts: Tensor, labels: tuple[str, ...]) -> Tensor | None:
+    """Return the recipe's weight of each class, `(K,)`; None where all count alike."""
+    given = recipe.class_weights
+    if isinstance(given, str):
+        return None if given == "none" else (counts.sum() / (len(counts) * counts)).float()
+    named = {canonical(name): value for name, value in given.items()}
+    if unknown := named.keys() - set(map(canonical, labels)):
+        raise LabelError(f"class_weights names {sorted(unknown)}, the classes are {labels}")
+    return torch.tensor([named.get(canonical(label), 1.0) for label in labels])
 
 
 def write_answers(

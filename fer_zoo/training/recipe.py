@@ -13,9 +13,12 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fer_zoo.errors import ArgumentError
+from fer_zoo.labels import check_labels
+from fer_zoo.models import Classifier, ModelSpec
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms import PRESETS
+from fer_zoo.weights.address import is_address
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -27,7 +30,8 @@ class Recipe:
     Attributes:
         name: registry name.
         description: where the settings come from.
-        preset: transform the model is trained and then evaluated with.
+        preset: transform the model is trained and then evaluated with; the network's own where
+            nothing is said.
         epochs: passes over the data.
         batch_size: faces per step.
         optimizer: `sgd`, or `adamw` (arXiv 1711.05101).
@@ -47,6 +51,15 @@ class Recipe:
         decay_rate: factor of one step of `decay` or `plateau`.
         patience: epochs without a rise that `plateau` waits for.
         label_smoothing: share of the target spread over all classes (arXiv 1512.00567).
+        class_weights: how much a face counts, by its class: `none`, `balanced` (inversely to the
+            number of faces, as scikit-learn's) or by name, `{"disgust": 5.0}`; a class without a
+            name here has 1. Only ratios count: the mean over the training faces is 1. Votes and
+            mixed faces count by their shares, a teacher's answers and the smoothed share as their
+            face does.
+        balanced_sampling: an epoch draws as many faces as there are, each class equally often and
+            with replacement (torch's `WeightedRandomSampler`), instead of each face once.
+        stop_after: end after so many epochs without a better one on the validation faces; 0 for
+            never.
         targets: `labels`, or `votes`: each face's share of votes, where the data has them (FER+).
         distill: share of the loss that is taken from the teacher's answers (arXiv 1503.02531).
         distill_temperature: what teacher's and student's logits are divided by for that share.
@@ -68,7 +81,7 @@ class Recipe:
 
     name: str
     description: str = ""
-    preset: str = "thesis40"
+    preset: str | None = None
     epochs: int = 20
     batch_size: int = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -85,6 +98,9 @@ class Recipe:
     decay_rate: float = 0.5
     patience: int = 10
     label_smoothing: float = 0.0
+    class_weights: Literal["none", "balanced"] | Mapping[str, float] = "none"
+    balanced_sampling: bool = False
+    stop_after: int = 0
     targets: Literal["labels", "votes"] = "labels"
     distill: float = 0.0
     distill_temperature: float = 4.0
@@ -107,12 +123,46 @@ class Recipe:
             raise ArgumentError("lr must be above 0, and nesterov needs momentum")
         if self.optimizer == "adamw" and self.nesterov:
             raise ArgumentError("nesterov is SGD's: set nesterov=false for AdamW")
-        PRESETS[self.preset].training.updated(self.augment)
+        self._check_schedule()
+        self._check_balance()
+        PRESETS[self.preset or ModelSpec.preset].training.updated(self.augment)
+
+    def _check_schedule(self) -> None:
+        for name, schedules in _SCHEDULES.items():
+            value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+            if value != default and self.schedule not in schedules:
+                raise ArgumentError(
+                    f"{name}={value} has no effect under schedule={self.schedule!r}: set schedule="
+                    f"{schedules[0]!r}, or leave {name} at {default}"
+                )
+        if self.stop_after and self.stop_after > self.epochs - 2:
+            raise ArgumentError(
+                f"stop_after={self.stop_after} never ends a run of {self.epochs} epochs early: set "
+                f"it to less than {max(self.epochs - 1, 1)}, or to 0"
+            )
+        if self.schedule == "plateau" and 0 < self.stop_after < self.patience + 2:
+            raise ArgumentError(
+                f"stop_after={self.stop_after} ends the run before the plateau's lower rate is "
+                f"tried: set it to {self.patience + 2} or more, or lower patience"
+            )
+
+    def _check_balance(self) -> None:
+        if isinstance(self.class_weights, str):
+            named = self.class_weights != "none"
+        else:
+            named = bool(check_labels(self.class_weights))
+            if wrong := [k for k, v in self.class_weights.items() if not 1e-6 <= v <= 1e6]:
+                raise ArgumentError(f"class_weights of {wrong} must be 1e-06 to 1e+06")
+        if named and self.balanced_sampling:
+            raise ArgumentError(
+                "class_weights and balanced_sampling would balance twice: set one of them"
+            )
 
     def updated(self, changes: Mapping[str, Any]) -> "Recipe":
         """Return a copy with some settings changed; an unknown setting raises.
 
-        `augment` replaces all changes to the augmentation, `augment.NAME` one of them.
+        `augment` replaces all changes to the augmentation, `augment.NAME` one of them; so for
+        `class_weights`.
 
         Example:
             >>> RECIPES["strong"].updated({"epochs": 3, "augment.mixup": 0.2}).augment["mixup"]
@@ -120,10 +170,17 @@ class Recipe:
         """
         if not isinstance(changes, Mapping) or not all(isinstance(k, str) for k in changes):
             raise ArgumentError(f"changes are settings by name, got {changes!r:.80}")
-        one = {k.removeprefix(_AUGMENT): v for k, v in changes.items() if k.startswith(_AUGMENT)}
-        changes = {k: v for k, v in changes.items() if not k.startswith(_AUGMENT)}
-        if one and isinstance(changes.get("augment", {}), Mapping):
-            changes["augment"] = {**changes.get("augment", self.augment), **one}
+        changes = dict(changes)
+        for table in ("augment", "class_weights"):
+            begin = f"{table}."
+            one = {k.removeprefix(begin): changes.pop(k) for k in [*changes] if k.startswith(begin)}
+            held = changes.get(table, getattr(self, table))
+            if one and not isinstance(held, Mapping) and held != "none":
+                raise ArgumentError(
+                    f"{table}={held!r} and {begin}{next(iter(one))}: set one of both"
+                )
+            if one:
+                changes[table] = one if held == "none" else {**held, **one}
         known = {f.name for f in fields(self)}
         if unknown := sorted(set(changes) - known):
             raise ArgumentError(f"a recipe has no setting {unknown}; it has {sorted(known)}")
@@ -164,7 +221,12 @@ class Recipe:
         return {f.name: to_plain(getattr(self, f.name)) for f in fields(self)}
 
 
-_AUGMENT = "augment."
+_SCHEDULES = {  # what only these schedules look at
+    "decay_start": ("decay",),
+    "decay_every": ("decay",),
+    "decay_rate": ("decay", "plateau"),
+    "patience": ("plateau",),
+}
 _RANGES = {
     "epochs": (1, 1_000_000),
     "batch_size": (2, 1_000_000),
@@ -178,6 +240,7 @@ _RANGES = {
     "decay_rate": (1e-6, 1.0 - 1e-6),
     "patience": (0, 1_000_000),
     "label_smoothing": (0.0, 1.0),
+    "stop_after": (0, 1_000_000),
     "distill": (0.0, 1.0),
     "distill_temperature": (0.01, 1000.0),
     "ema": (0.0, 0.999999),
@@ -200,6 +263,14 @@ for _path in sorted(FOLDER.glob("*.toml")):
 
 
 RecipeLike = str | os.PathLike[str] | Recipe
+
+
+def default_recipe(model: Any) -> str:
+    """Return the recipe's name for what training starts from: weights, or a fresh network."""
+    if isinstance(model, Classifier):
+        known = model.evidence
+        return "finetune" if known.origin or known.started_from else "strong"
+    return "finetune" if is_address(model) else "strong"
 
 
 def get_recipe(recipe: RecipeLike, changes: Mapping[str, Any] | None = None) -> Recipe:

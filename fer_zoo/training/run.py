@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
+from fer_zoo._progress import progress_bar, tell
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.errors import CheckpointError, TrainingError
 from fer_zoo.evidence import Calibration, Training
@@ -23,10 +23,9 @@ from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
 from fer_zoo.saving import load, save
 from fer_zoo.training import state
-from fer_zoo.training.history import Epoch, write_history
+from fer_zoo.training.history import Epoch, describe_epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
-from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.address import is_address
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
@@ -70,8 +69,6 @@ checkpoint='runs/best.safetensors')
 class Run:
     """The state of one run: everything that a resume must bring back."""
 
-    progress = False
-
     def __init__(
         self,
         model: str | os.PathLike[str] | Classifier,
@@ -81,10 +78,10 @@ class Run:
         teacher: Teacher | None,
         folder: Path,
         device: torch.device,
+        *,
+        progress: bool = False,
     ) -> None:
-        self.recipe, self.folder, self.device = recipe, folder, device
-        self.preset = PRESETS[recipe.preset]
-        self.augmentation = self.preset.training.updated(recipe.augment)
+        self.folder, self.device, self.progress = folder, device, progress
         if isinstance(model, str | os.PathLike):
             with torch.random.fork_rng():
                 torch.manual_seed(recipe.seed)
@@ -93,11 +90,15 @@ class Run:
                 else:
                     model = create(str(model), num_classes=len(data.labels))
         state.check_model(model, data, validation)
+        state.seed_head(model, recipe.seed)
+        self.preset = state.choose_preset(model, recipe)
+        self.recipe = recipe = replace(recipe, preset=self.preset.name)
+        self.augmentation = self.preset.training.updated(recipe.augment)
         self.data, self.labels = data, model.labels or data.labels
         self.objective = Objective(recipe, data, self.labels, device, teacher)
         self.validation, self.val_targets = validation, validation.targets_for(self.labels)
         self.start = model.evidence
-        model.preset, model.labels = recipe.preset, self.labels
+        model.preset, model.labels = self.preset.name, self.labels
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = data.images.to(device)
         self.precision = state.resolve_precision(recipe, device)
@@ -160,7 +161,10 @@ class Run:
 
     def finish(self, board: Any = None) -> TrainResult:
         """Run the epochs that are missing, tell TensorBoard's writer, and return the best model."""
-        for number in range(len(self.history) + 1, self.recipe.epochs + 1):
+        began, done = time.perf_counter(), len(self.history)
+        self._tell_beginning()
+        while not self._ends():
+            number = len(self.history) + 1
             try:
                 epoch, scores = self._epoch(number)
                 self.history.append(epoch)
@@ -177,21 +181,36 @@ class Run:
                     if name != "epoch":
                         board.add_scalar(name.replace("_", "/", 1), value, number)
                 board.flush()
-            log.info(
-                "epoch %d/%d  loss %.4f  accuracy %.2f %%  val loss %.4f  val accuracy %.2f %%"
-                "  %.1f s%s",
-                number,
-                self.recipe.epochs,
-                epoch.train_loss,
-                100 * epoch.train_accuracy,
-                epoch.val_loss,
-                100 * epoch.val_accuracy,
-                epoch.seconds,
-                "  best" if self.best is epoch else "",
-            )
+            each = (time.perf_counter() - began) / (number - done)
+            left = each * (self.recipe.epochs - number)
+            self._tell(describe_epoch(epoch, self.best, self.recipe.epochs, left))
+        if self._is_stuck() and len(self.history) > done:
+            count = self.recipe.stop_after
+            self._tell(f"ends here: {count} epochs without a better one (stop_after={count})")
         checkpoint = self.folder / "best.safetensors"
         model = load(checkpoint)
         return TrainResult(model=model, history=self.history, best=self.best, checkpoint=checkpoint)
+
+    def _tell(self, line: str) -> None:
+        tell(log, line, show=self.progress)
+
+    def _tell_beginning(self) -> None:
+        recipe, done = self.recipe, len(self.history)
+        if self._ends():
+            self._tell(f"finished already, {done} epochs: loaded from {self.folder}")
+            return
+        how = f"recipe {recipe.name}, preset {recipe.preset}, {self.precision} on {self.device}"
+        size, judges = f"{len(self.data):,} faces", f"{len(self.validation):,} to validate on"
+        self._tell(f"{self.model.name}: {size} of {self.data.title}, {judges}; {how}")
+        if done:
+            self._tell(f"goes on from epoch {done + 1} of {recipe.epochs} in {self.folder}")
+
+    def _ends(self) -> bool:
+        return len(self.history) >= self.recipe.epochs or self._is_stuck()
+
+    def _is_stuck(self) -> bool:
+        stop_after, history = self.recipe.stop_after, self.history
+        return bool(stop_after and history) and len(history) - self.best.epoch >= stop_after
 
     def _how_to_go_on(self, number: int) -> str:
         if number == 1:
@@ -205,16 +224,11 @@ class Run:
         recipe, count = self.recipe, len(self.images)
         start, order_rng = time.perf_counter(), state.generator(recipe.seed, number, 0)
         augment_rng = state.generator(recipe.seed, number, 1)
-        order = torch.randperm(count, generator=order_rng).to(self.device)
+        order = self.objective.draw(order_rng).to(self.device)
         accuracies, lr = [e.val_accuracy for e in self.history], recipe.lr
         sums, done = torch.zeros(2, dtype=torch.float64, device=self.device), 0
-        bar = tqdm(
-            total=count,
-            desc=f"epoch {number}/{recipe.epochs}",
-            unit="face",
-            leave=False,
-            disable=None if self.progress else True,
-        )
+        name = f"epoch {number}/{recipe.epochs}"
+        bar = progress_bar(total=count, desc=name, unit="face", leave=False, show=self.progress)
         self.network.train()
         for module in self.frozen:
             module.eval()
@@ -300,7 +314,7 @@ class Run:
             **{name: self.identity[name] for name in names},
             faces=self.data.faces,
             validation=self.validation.faces,
-            selection=f"best of {self.recipe.epochs} epochs on the validation data",
+            selection=f"best of {self._how_long()} on the validation data",
             epoch=self.best.epoch,
             val_accuracy=self.best.val_accuracy,
             frozen=tuple(self.identity.get("frozen", ())),
@@ -308,6 +322,11 @@ class Run:
         before = self.start.of_changed()
         model.evidence = replace(before, training=training, calibration=calibration)
         save(model, self.folder / "best.safetensors")
+
+    def _how_long(self) -> str:
+        recipe = self.recipe
+        stop = f", or until {recipe.stop_after} brought no better one," if recipe.stop_after else ""
+        return f"{recipe.epochs} epochs{stop}"
 
     def _resume(self) -> None:
         path, best = self.folder / "last.safetensors", self.folder / "best.safetensors"
@@ -324,6 +343,12 @@ class Run:
         except (AttributeError, KeyError, TypeError):
             raise CheckpointError(f"{path}: not the state of a training run") from None
         if changed := state.differences(earlier, own):
+            held = earlier["recipe"]["precision"]
+            if self.recipe.precision == "auto" and held != self.precision:
+                changed += (
+                    f" (of itself this machine computes in {self.precision}; precision={held!r}, "
+                    f"--set precision={held}, keeps the run's)"
+                )
             raise TrainingError(
                 f"{self.folder} holds a run with other settings: {changed}; "
                 "use another output folder, or resume=False (--fresh) to start again"
@@ -347,4 +372,3 @@ class Run:
             raise TrainingError(
                 f"{self.folder} cannot be written to ({error}); what it holds is unchanged"
             ) from None
-        log.info("resuming %s after epoch %d", self.folder, len(history))

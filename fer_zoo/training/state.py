@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from fer_zoo.errors import (
 )
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, Ensemble
-from fer_zoo.training.recipe import Recipe
+from fer_zoo.training.recipe import Recipe, default_recipe
+from fer_zoo.transforms import PRESETS, Preset
 from fer_zoo.weights.checkpoint import load_state_dict
 
 log = logging.getLogger("fer_zoo.training")
@@ -126,6 +128,36 @@ def hash_state(model: Classifier, *, head: bool = False) -> str:
         flat = value.detach().cpu().contiguous().view(-1)
         digest.update(key.encode() + flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def choose_preset(model: Classifier, recipe: Recipe) -> Preset:
+    """Return the recipe's preset, else the network's own; where weights had another, tell it."""
+    own = model.preset
+    if recipe.preset in (None, own):
+        return PRESETS[own]
+    if default_recipe(model) == "finetune":
+        log.warning(
+            "the recipe %s trains under the preset %s, the weights were made for %s: preset=%r "
+            "(--set preset=%s) keeps theirs",
+            recipe.name,
+            recipe.preset,
+            own,
+            own,
+            own,
+        )
+    return PRESETS[recipe.preset]
+
+
+def seed_head(model: Classifier, seed: int) -> None:
+    """Draw a head again that is as `reset_classifier` made it: by the seed, as all else is."""
+    if not model.has_fresh_head:
+        return
+    twin = deepcopy(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        twin.reset_classifier(model.num_classes)
+    model.get_classifier().load_state_dict(twin.get_classifier().state_dict())
+    model._note_fresh(model.get_classifier())
 
 
 def resolve_precision(recipe: Recipe, device: torch.device) -> str:
