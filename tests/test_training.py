@@ -180,7 +180,7 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path):
     assert len(history(tmp_path / "cut")) == 3
     done = call(*cli())
     assert done.returncode == 0
-    assert "goes on from epoch 3 of " in done.stderr
+    assert "goes on from epoch 4 of 5 in " in done.stderr
     assert "best epoch" in done.stdout
     assert history(tmp_path / "cut") == history(tmp_path / "plain")
     one, other = tensors(tmp_path / "plain"), tensors(tmp_path / "cut")
