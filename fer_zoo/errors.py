@@ -35,6 +35,9 @@ LONGEST = 4000
 """Letters of a message: about a screen."""
 
 
+_QUERY = re.compile(r"\?[^)>]*")
+
+
 def printable(text: str, also: str = "") -> str:
     """Return `text` with what a terminal would obey, or cannot show, as escapes, but for `also`."""
     return "".join(
@@ -46,7 +49,8 @@ def printable(text: str, also: str = "") -> str:
 def shown(message: str) -> str:
     """Return a message as people may see it: a screen at most, no escapes, no secrets of URLs."""
     message = re.sub(r"(?<=://)[^\s/'\"]*@", "", message)
-    message = re.sub(r"(?<=://)([^\s?'\"]*)\?[^\s'\")>]*", r"\1", message)
+    # Each address as a whole: what looked for a `?` after every `://` would take the square of it.
+    message = re.sub(r"(?<=://)[^\s'\"]+", lambda url: _QUERY.sub("", url[0]), message)
     return _cut(printable(_cut(message), "\n"))
 
 
