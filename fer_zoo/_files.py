@@ -57,7 +57,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         owner.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         for path in folder.glob(f".*.{'[0-9a-f]' * 8}.*"):
-            path.unlink(missing_ok=True)
+            # Others' hidden files may have such names, a date for one: ours have the suffix twice.
+            if path.name.endswith(path.suffix, 0, -9 - len(path.suffix)) and path.is_file():
+                path.unlink(missing_ok=True)
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -39,6 +39,7 @@ _ITEM = r"""(?:'[^'\n]*'|"[^"\n]*"|[^\s,'"()\[\]]+)"""
 _LIST = re.compile(rf"((?:{_ITEM}, ){{20}})((?:{_ITEM}, ){{10,}})")
 _NUMBERS = re.compile(r"((?:-?\d+\.? +){20})((?:-?\d+\.? +){10,})")
 _WORD = re.compile(r"(\S{100})\S{300,}")
+_QUERY = re.compile(r"\?[^)>]*")
 
 
 def printable(text: str, also: str = "") -> str:
@@ -54,7 +55,8 @@ def shown(message: str) -> str:
     if len(message) > 100_000:
         message = f"{message[:50_000]} [...] {message[-50_000:]}"
     message = re.sub(r"(?<=://)[^\s/'\"]*@", "", message)
-    message = re.sub(r"(?<=://)([^\s?'\"]{0,500})\?[^\s'\")>]*", r"\1", message)
+    # Each address as a whole: what looked for a `?` after every `://` would take the square of it.
+    message = re.sub(r"(?<=://)[^\s'\"]+", lambda url: _QUERY.sub("", url[0]), message)
     message = _WORD.sub(r"\1...", message)  # first: the next two are slow on endless words
     message = _LIST.sub(lambda m: f"{m[1]}... {len(re.findall(_ITEM, m[2]))} more ..., ", message)
     message = _NUMBERS.sub(lambda m: f"{m[1]}... {len(m[2].split())} more ... ", message)

@@ -20,6 +20,7 @@ from PIL import Image
 import fer_zoo
 from conftest import run
 from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module
+from fer_zoo.data.files import walk
 from fer_zoo.errors import ArgumentError, DataError, InputError, LabelError, SplitError
 from fer_zoo.evidence import Faces
 
@@ -137,6 +138,7 @@ def test_a_source_has_one_cache_file_and_those_of_old_versions_go(tmp_path: Path
     cache.mkdir()
     (cache / "fer2013-0123456789abcdef.safetensors").touch()
     (cache / "mine.safetensors").touch()
+    (cache / "fer2013-best.safetensors").touch()  # a model of the user's
     for n in range(3):
         path.write_text(path.read_text().replace("Training", "PublicTest", 1))
         assert len(FER2013(path, "train")) == 15 - n
@@ -144,7 +146,28 @@ def test_a_source_has_one_cache_file_and_those_of_old_versions_go(tmp_path: Path
     FER2013("fer2013.csv", "train")
     write_csv(tmp_path / "other.csv")
     FER2013(tmp_path / "other.csv")
-    assert [p.name[:6] for p in sorted(cache.iterdir())] == ["faces-", "faces-", "mine.s"]
+    assert [p.name[:6] for p in sorted(cache.iterdir())] == ["faces-", "faces-", "fer201", "mine.s"]
+    assert (cache / "fer2013-best.safetensors").exists()
+
+
+def test_votes_that_are_no_shares_are_refused():
+    """NaN and counts would train, and silently another network."""
+    images, targets = torch.zeros(2, 48, 48).byte(), torch.zeros(2).long()
+    for votes in (torch.full((2, 2), torch.nan), torch.full((2, 2), 5.0), -torch.ones(2, 2)):
+        with pytest.raises(DataError, match="votes are shares from 0 to 1"):
+            FaceDataset(images, targets, labels=("a", "b"), name="x", votes=votes)
+
+
+def test_a_folder_whose_files_may_not_be_opened_is_closed(tmp_path: Path, monkeypatch):
+    """Readable and not searchable: there are names, and nothing behind them."""
+    for name in ("open", "shut"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda p, how: Path(p).name != "shut" and allowed(p, how))
+    found = walk(tmp_path)
+    assert [*map(str, found.closed)] == [str(tmp_path / "shut")]
+    assert found.images == [tmp_path / "open" / "a.png"]
 
 
 def test_without_a_home_there_is_no_cache_and_that_is_told(tmp_path: Path, monkeypatch):
@@ -261,7 +284,7 @@ def test_wrong_places_say_what_is_expected(tmp_path: Path):
     with pytest.raises(DataError, match=r"neither fer2013.csv nor icml_face_data.csv"):
         FER2013(tmp_path)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match="needs columns"):
+    with pytest.raises(DataError, match="first line is emotion,pixels,Usage"):
         FER2013(tmp_path / "other.csv")
     with pytest.raises(ArgumentError, match="validates and chooses"):
         FER2013(tmp_path, "test")
@@ -569,7 +592,18 @@ def test_what_a_folder_leaves_out_is_told(tmp_path: Path, caplog):
     assert ": 2 ('dangling.png', 'notes.txt')" in caplog.text
 
 
-SYSTEM = ("@eaDir", "$RECYCLE.BIN", ".ipynb_checkpoints", "__MACOSX", "Thumbs", "#recycle")
+SYSTEM = (
+    "@eaDir",
+    "$RECYCLE.BIN",
+    ".ipynb_checkpoints",
+    "__MACOSX",
+    "Thumbs",
+    "#recycle",
+    "@Recycle",
+    "@__thumb",
+    "RECYCLER",
+    "found.000",
+)
 
 
 def test_folders_of_systems_are_no_classes(tmp_path: Path, caplog):

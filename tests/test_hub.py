@@ -500,6 +500,10 @@ def test_a_load_ends_in_time(hub: Hub, pushed: str, tiny, monkeypatch, method, p
     done.set()
     monkeypatch.setenv("FER_ZOO_HUB_TIMEOUT", "300")
     assert same(load(hub), tiny)
+    for said in ("99999999999", "9" * 400, "3\u0661"):
+        monkeypatch.setenv("FER_ZOO_HUB_TIMEOUT", said)
+        with pytest.raises(fer_zoo.errors.ArgumentError, match="is a number of seconds"):
+            load(hub)
     monkeypatch.setenv("FER_ZOO_HUB_TIMEOUT", "soon")
     with pytest.raises(fer_zoo.errors.ArgumentError, match="is a number of seconds, got 'soon'"):
         load(hub)

@@ -155,7 +155,7 @@ def test_what_holds_labels_is_no_images(labelled):
     data = FaceDataset(torch.zeros(5, 48, 48).byte(), torch.zeros(5), labels=("a",), name="five")
     subset = torch.utils.data.Subset(data, [0, 1])
     for call in (predict, predict.stream):
-        for rows in (subset, Rows(), [(FACE, 1), (FACE, 2)], [[FACE, 1]]):
+        for rows in (Rows(), [(FACE, 1), (FACE, 2)], [[FACE, 1]]):
             with pytest.raises(InputError, match=r"pass \[image for image, _ in rows\]"):
                 call(rows)
         for pair in ((FACE, 1), subset[0], (FACE, torch.tensor(1)), ["a.png", np.int64(3)]):
@@ -496,7 +496,7 @@ def test_a_class_without_faces_has_no_recall(labelled):
 
 
 def test_evaluation_compares_by_name(labelled):
-    with pytest.raises(LabelError, match="different classes"):
+    with pytest.raises(LabelError, match=r"'upright'.* too: leave them out"):
         fer_zoo.evaluate(labelled, stripes(9))
     with pytest.raises(LabelError, match="no labels"):
         fer_zoo.evaluate(fer_zoo.create("test_tiny"), stripes(9))

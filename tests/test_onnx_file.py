@@ -154,6 +154,14 @@ def many_nodes(kind: str, n: int) -> Any:
     return program(*nodes, constants=[constant([0.0], "zero", np.float32)])
 
 
+def many_tensors(n: int) -> Any:
+    return changed(
+        lambda m: m.graph.initializer.extend(
+            TensorProto(name=f"t{i}", data_type=1, dims=[1], raw_data=bytes(4)) for i in range(n)
+        )
+    )
+
+
 def dims(shape: list[int], kind: int = 1) -> Any:
     return program(constants=[TensorProto(name="x", data_type=kind, dims=shape, raw_data=bytes(4))])
 
@@ -177,6 +185,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "nodes without end": (lambda: many_nodes("Add", 5001), "more than 5,000 nodes"),
     "costly nodes": (lambda: many_nodes("GroupNormalization", 260), "more than 5,000 nodes"),
+    "tensors without end": (lambda: many_tensors(10_001), "more than 10,000 tensors"),
     "a sparse tensor": (
         lambda: changed(lambda m: m.graph.sparse_initializer.add()),
         "its graph has a field 15",

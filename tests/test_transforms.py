@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,46 @@ def test_sixteen_bits_that_may_be_fewer_are_refused(name, colours, tmp_path: Pat
     found = to_gray(path)
     found = found / 255 if found.dtype == torch.uint8 else found
     np.testing.assert_allclose(found[0].numpy(), pixels @ weights, atol=1.5 / 255)
+
+
+def tiff(pixels: np.ndarray, **tags: int) -> bytes:
+    """Return an uncompressed TIFF of planes `(C, H, W)`, or one with a tile, as tags say."""
+    count, height, width = pixels.shape
+    bits, size = pixels.dtype.itemsize * 8, pixels[0].nbytes
+    entries = {256: [width], 257: [height], 258: [bits] * count, 259: [1], 262: [1], 277: [count]}
+    entries |= {278: [height], 279: [size] * count, 273: []}
+    entries |= {int(name[1:]): [value] for name, value in tags.items()}
+    if 322 in entries:
+        entries = {k: v for k, v in entries.items() if k not in (273, 278, 279)}
+        entries |= {324: [0], 325: [size]}
+    places = 273 if 273 in entries else 324
+    extra, start = b"", 8 + 2 + 12 * len(entries) + 4
+    data = start + 4 * sum(len(v) for k, v in entries.items() if len(v) > 1 or k == places) + 64
+    entries[places] = [data + i * size for i in range(count)]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    for tag, values in sorted(entries.items()):
+        packed = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            packed, extra = struct.pack("<I", start + len(extra)), extra + packed
+        head += struct.pack("<HHI", tag, 4, len(values)) + packed
+    return (head + bytes(4) + extra).ljust(data, b"\0") + pixels.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("colours", "tags", "says"),
+    [
+        (1, {"t262": 0}, "0 as white"),
+        (3, {"t262": 2, "t284": 2}, "uncompressed planes"),
+        (1, {"t322": 30_000, "t323": 30_000}, "tiles of"),
+    ],
+)
+def test_a_tiff_that_pillow_reads_wrongly_or_at_length_is_refused(colours, tags, says):
+    """White as black, halves of numbers as pixels, and 900 MB for one tile of a small image."""
+    deep = np.broadcast_to(np.linspace(0, 65535, 48).astype("<u2"), (colours, 48, 48))
+    with pytest.raises(InputError, match=f"a TIFF with .*{says}"):
+        to_gray(tiff(np.ascontiguousarray(deep), **tags))
+    plain = to_gray(tiff(np.ascontiguousarray(deep[:1])))
+    np.testing.assert_allclose(plain[0].numpy(), deep[0] / 65535, atol=1e-6)
 
 
 def test_blue_alone_is_bright_enough(tmp_path: Path):

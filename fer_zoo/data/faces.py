@@ -90,6 +90,8 @@ class FaceDataset(Dataset[Any]):
         shape = (len(images), len(self.labels))
         if votes is not None and votes.shape != shape:
             raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")
+        if votes is not None and not bool(((votes >= 0) & (votes <= 1.001)).all()):
+            raise DataError("votes are shares from 0 to 1: divide each row by its sum")
         self.images, self.targets = images.cpu(), targets.cpu().long()
         self.name, self.official_split = name, split
         self.votes = None if votes is None else votes.cpu()

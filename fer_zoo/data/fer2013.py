@@ -145,7 +145,8 @@ def load_arrays(root: Path) -> Arrays:
         cache = _cache_of(source or root)
         with replacing(cache) as temporary:
             save_file(arrays, temporary, {"content": content})
-        for old in cache.parent.glob("fer2013-*.safetensors"):  # there was one for each change
+        # There was one for each change; a model of the user's may have such a name, too.
+        for old in cache.parent.glob(f"fer2013-{'[0-9a-f]' * 16}.safetensors"):
             old.unlink(missing_ok=True)
     except OSError as error:
         told = f"cannot write the cache: {error}; parsing again next time"

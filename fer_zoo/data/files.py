@@ -16,7 +16,9 @@ log = logging.getLogger("fer_zoo.data")
 UNREAD = frozenset(".heic .heif .jxl .psd .svg .dng .raw .cr2 .cr3 .nef .arw .ico".split())
 """Images of kinds that are not read."""
 SYSTEM = {"@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
-SYSTEM |= {"__macosx", "__pycache__", "thumbs", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+SYSTEM |= {"@recycle", "@__thumb", "@tmp", "#snapshot", "@recently-snapshot", "recycler"}
+SYSTEM |= {"found.000", "network trash folder", "temporary items", "__macosx", "__pycache__"}
+SYSTEM |= {"thumbs", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 """What programs put into folders, beside what is hidden."""
 NAMED = 5  # files that a message names
 
@@ -61,6 +63,8 @@ def walk(*folders: Path) -> Found:
         folder = waiting.pop()
         try:
             at, entries = folder.stat(), listed(folder)
+            if entries and not os.access(folder, os.X_OK):  # names alone, and no file can be opened
+                raise PermissionError
         except OSError:
             found.closed.append(folder)
             continue

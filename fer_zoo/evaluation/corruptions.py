@@ -251,7 +251,7 @@ def robustness(
 
     Example:
         >>> import fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> result = robustness("resnet18_025", faces, corruptions=["rotate"], severities=[3])
         >>> result.clean.accuracy == result.overall      # black turned is black

@@ -192,7 +192,7 @@ def evaluate(
 
     Example:
         >>> import torch, fer_zoo
-        >>> faces = FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
+        >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                     labels=fer_zoo.labels.FER2013, name="black")
         >>> round(evaluate("resnet18_025", faces).accuracy, 4)     # one of seven classes is right
         0.1429
@@ -216,8 +216,7 @@ def evaluate(
             "(NaN): its weights are no good, load others or train again"
         )
     fitted = known.calibration.temperature if known.calibration else {}
-    presets = (arithmetic.name, network.preset)
-    calibrated_for = next((name for name in presets if name in fitted), "")
+    calibrated_for = next((p for p in (arithmetic.name, network.preset) if p in fitted), "")
     temperature = fitted.get(calibrated_for, 1.0)
     seen = not_held_out(network, check_faces(data))
     plain, scores = scores, task.answers(scores, temperature)

@@ -13,10 +13,10 @@ from fer_zoo.errors import CheckpointError
 
 MOST_BYTES = 2**31 - 1
 """Of a file: what protocol buffers can hold."""
-MOST_FIELDS, MOST_NODES = 300_000, 5_000
+MOST_FIELDS, MOST_NODES, MOST_TENSORS = 300_000, 5_000, 10_000
 """In a file, each at least three times what networks of timm's have.
 
-onnxruntime takes 2 s to open 5,000 nodes, and four times that for twice as many.
+onnxruntime takes 2 s to open 5,000 nodes or 10,000 tensors, and four times that for twice as many.
 """
 COSTLY = {"GroupNormalization": 20, "MeanVarianceNormalization": 20}
 """Operators that it replaces by some others, each of which is a node."""
@@ -60,7 +60,7 @@ def look_through(content: bytes, where: str) -> Facts:
 
 
 class _Reader:
-    left, nodes_left = MOST_FIELDS, MOST_NODES
+    left, nodes_left, tensors_left = MOST_FIELDS, MOST_NODES, MOST_TENSORS
 
     def fields(self, message: Any, known: set[int], what: str) -> Iterator[tuple[int, Any]]:
         """Yield the number and the value of each field: a number, or bytes."""
@@ -129,6 +129,9 @@ class _Reader:
                         self.tensor(held)
 
     def tensor(self, message: memoryview) -> None:
+        self.tensors_left -= 1
+        if self.tensors_left < 0:
+            raise ValueError(f"more than {MOST_TENSORS:,} tensors")
         shape: list[int] = []
         kind = size = 0
         for number, value in self.fields(message, TENSOR, "tensor"):

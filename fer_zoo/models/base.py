@@ -223,12 +223,16 @@ class Classifier(nn.Module, ABC):
         return head
 
     def _note_fresh(self, head: nn.Module) -> None:
-        self._fresh_state = digest_tensors(head.state_dict())
+        held = head.state_dict()
+        there = not any(tensor.is_meta for tensor in held.values())
+        self._fresh_state = digest_tensors(held) if there else ""
 
     @property
     def has_fresh_head(self) -> bool:
         """Whether the head is as `reset_classifier` made it, its values untouched."""
-        return self._fresh_state == digest_tensors(self.get_classifier().state_dict())
+        return bool(self._fresh_state) and self._fresh_state == digest_tensors(
+            self.get_classifier().state_dict()
+        )
 
     def _forget_head(self, num_classes: int) -> None:
         """Take note that the head is new: no labels, and the old head's evidence is void."""

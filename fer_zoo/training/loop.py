@@ -67,6 +67,7 @@ def train(
 
     Example:
         >>> import tempfile
+        >>> from fer_zoo.data import FaceDataset
         >>> def noise(n):
         ...     images = torch.randint(0, 256, (n, 48, 48), dtype=torch.uint8)
         ...     return FaceDataset(images, torch.arange(n) % 2, labels=("a", "b"), name="noise")

@@ -1,6 +1,7 @@
 """Anything people call an image, as one gray tensor; what is ambiguous is refused."""
 
 import io
+import math
 import os
 import stat
 from functools import cache
@@ -22,6 +23,7 @@ MOST_PIXELS = 25_000_000
 Photographs have a bound of their own.
 """
 ASPECT = 20  # sides in another proportion are no face's, and no photograph's
+MOST_TILE = 2**24  # pixels of a tile of a TIFF
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
 """Standard deviation in gray levels under which an image shows nothing."""
@@ -112,7 +114,7 @@ def open_image(image: Any) -> Any:
             image = io.BytesIO(image)
         elif not (stat.S_ISREG(mode := os.stat(image).st_mode) or stat.S_ISDIR(mode)):
             raise InputError("not a regular file")
-        return Image.open(image, formats=_formats())
+        return _checked(Image.open(image, formats=_formats()))
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
@@ -128,6 +130,23 @@ def open_image(image: Any) -> Any:
         ) from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
+
+
+def _checked(image: Any) -> Any:
+    """Return a PIL image, unless it is a TIFF that would be decoded wrongly, or into far more."""
+    tags = getattr(image, "tag_v2", None) or {}
+    tile = [tags.get(322, 0), tags.get(323, 0)]  # which may be larger than the image
+    problem = ""
+    if not all(isinstance(side, int) for side in tile) or math.prod(tile) > MOST_TILE:
+        problem = f"tiles of {tile} px, more than {MOST_TILE:,} together"
+    elif tags.get(262) == 0 and is_deep(image):
+        problem = "more than 8 bits with 0 as white, which Pillow takes for black"
+    elif tags.get(284) == 2 and tags.get(259, 1) == 1 and max(tags.get(258, (8,))) > 8:
+        problem = "uncompressed planes of more than 8 bits, which Pillow takes for 8"
+    if problem:
+        image.close()
+        raise InputError(f"a TIFF with {problem}: save it as PNG")
+    return image
 
 
 def is_image(path: Path) -> bool:

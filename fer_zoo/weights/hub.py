@@ -131,7 +131,7 @@ class Repository:
 
 def _seconds() -> float:
     said = os.environ.get(TIMEOUT, "300")
-    if not re.fullmatch(r"\d+(\.\d+)?", said):
+    if not re.fullmatch(r"[0-9]{1,7}(\.[0-9]+)?", said):  # no wait can be of more digits than ten
         raise ArgumentError(f"{TIMEOUT} is a number of seconds, got {said!r:.80}")
     return float(said)
 
