@@ -124,7 +124,7 @@ class Evaluation(Score):
 
     @property
     def aurc(self) -> float:
-        """Area under the risk-coverage curve: the lower, the better abstaining works."""
+        """Area under the risk-coverage curve; the lower, the better abstaining works."""
         return float(self.risk_coverage()[1].mean())
 
     @property

@@ -62,7 +62,7 @@ class Classifier(nn.Module, ABC):
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """What timm asks of a network: the images it is made for, its classes, its outer layers.
+        """What timm asks of a network, from the images it is made for to its outer layers.
 
         `timm.data.resolve_model_data_config(model)` reads it. Of ten views it tells the centre one.
 
