@@ -39,7 +39,9 @@ from fer_zoo.evaluation.model_card import make_model_card
 from fer_zoo.evidence import Faces
 
 LABELS = fer_zoo.labels.FER2013
-PICTURES = {"confusion.png", "reliability.png", "recalls.png", "errors.png"}
+PICTURES = {
+    f"{name}.png" for name in ("confusion", "reliability", "recalls", "risk_coverage", "errors")
+}
 
 
 def noise(n: int, *, split: str | None = "public", seed: int = 0) -> FaceDataset:

@@ -46,7 +46,7 @@ def test_a_message_is_a_screen_without_escapes_and_secrets(kind):
 def test_a_message_of_many_addresses_takes_no_time():
     """Labels of a file come into messages; the time was the square of how many `://` they hold."""
     began = time.monotonic()
-    assert str(ArgumentError("://" * 100_000 + "a?SECRET")).endswith("://a")
+    assert "SECRET" not in str(ArgumentError("://" * 100_000 + "a?SECRET"))
     assert time.monotonic() - began < 5
 
 
