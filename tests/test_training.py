@@ -160,9 +160,11 @@ def test_a_killed_process_resumes_exactly(tmp_path: Path):
         fer_zoo.data.ImageFolder(train_faces, size=40),
         validation=fer_zoo.data.ImageFolder(val_faces, size=40),
         output=tmp_path / "plain",
+        recipe="thesis_20",
         **settings,
     )
     command = ["train", "test_tiny", "--data", train_faces, "--validation", val_faces]
+    command += ["--recipe", "thesis_20"]
     command += ["--output", tmp_path / "cut"]
     command += [part for k, v in settings.items() for part in ("--set", f"{k}={v}")]
 
@@ -244,6 +246,7 @@ def test_each_setting_does_what_plain_torch_does(tmp_path: Path, changes):
         data,
         validation=judge,
         output=tmp_path,
+        recipe="thesis_20",
         epochs=3,
         batch_size=64,
         lr=0.02,
