@@ -71,7 +71,7 @@ def as_text(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def as_path(value: str | os.PathLike[str]) -> Path:
+def as_path(value: object) -> Path:
     """Return `value` as a path, or say that it is none."""
     if not isinstance(value, str | os.PathLike):
         raise ArgumentError(f"expected a path, got {value!r:.80}")

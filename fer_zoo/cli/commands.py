@@ -4,7 +4,6 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +138,7 @@ def predict(
     """
     if as_json and as_csv:
         raise ArgumentError("--json or --csv, not both")
-    with suppress(TypeError, ValueError):
-        abstain = float(abstain)  # type: ignore[arg-type, assignment]
-    options["abstain"] = abstain
+    options["abstain"] = _threshold(abstain)
     files, closed = expand(paths)
     options |= parse_classes(merged, ignore)
     predictor: Predictor | PhotoPredictor
@@ -178,6 +175,14 @@ def _csv_teller(columns: list[str], labels: Sequence[str]) -> Callable[[Predicti
         writer.writerows(rows.to_dicts())
 
     return tell
+
+
+def _threshold(text: str | None) -> float | str | None:
+    """Return a probability as a number, and what is none as the path of a file."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _line_teller(lines: PredictionLines) -> Callable[[Prediction | Photo], None]:

@@ -259,7 +259,7 @@ def _opened(root: str | os.PathLike[str] | FacesLike) -> tuple[list[FaceDataset]
     """Return the data sets that are given or named, none for a path; and where they are."""
     if (data := as_dataset(root)) is not None:
         return [data], Path()
-    place = as_path(root)  # type: ignore[arg-type]  # what is neither is refused
+    place = as_path(root)
     named = parse_dataset(place)
     if named is None or (named[0].name == "fer2013" and not named[1]):
         return [], place if named is None else named[2]

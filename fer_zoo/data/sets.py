@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fer_zoo.data.faces import OFFICIAL_SPLITS, FaceDataset
 from fer_zoo.data.fer2013 import FER2013
@@ -37,7 +38,7 @@ class DatasetSpec:
     """
 
     name: str
-    load: Callable[[Path, str | None, int], FaceDataset]
+    load: Callable[[Path, Any, int], FaceDataset]
     splits: tuple[str, ...] = ()
     description: str
 
@@ -136,25 +137,25 @@ rafdb.train:data/RAF-DB
 for _spec in (
     DatasetSpec(
         name="fer2013",
-        load=lambda root, split, size: FER2013(root, split),  # type: ignore[arg-type]
+        load=lambda root, split, size: FER2013(root, split),
         splits=("train", "public", "private"),
         description="FER2013: 35,887 faces of the web, 7 classes",
     ),
     DatasetSpec(
         name="ferplus",
-        load=lambda root, split, size: FERPlus(root, split),  # type: ignore[arg-type]
+        load=lambda root, split, size: FERPlus(root, split),
         splits=("train", "public", "private"),
         description="FER+: FER2013 labelled again by ten people each, 8 classes",
     ),
     DatasetSpec(
         name="rafdb",
-        load=lambda root, split, size: RAFDB(root, split, size=size),  # type: ignore[arg-type]
+        load=lambda root, split, size: RAFDB(root, split, size=size),
         splits=("train", "test"),
         description="RAF-DB, basic: 15,339 faces of the web, 7 classes",
     ),
     DatasetSpec(
         name="affectnet",
-        load=lambda root, split, size: AffectNet(root, split, size=size),  # type: ignore[arg-type]
+        load=lambda root, split, size: AffectNet(root, split, size=size),
         splits=("train", "validation"),
         description="AffectNet: 291,651 faces of the web, 8 classes",
     ),
