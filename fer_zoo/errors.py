@@ -52,11 +52,11 @@ def printable(text: str, also: str = "") -> str:
 
 def shown(message: str) -> str:
     """Return a message as people may see it: a screen at most, no escapes, no secrets of URLs."""
-    if len(message) > 100_000:
-        message = f"{message[:50_000]} [...] {message[-50_000:]}"
     message = re.sub(r"(?<=://)[^\s/'\"]*@", "", message)
     # Each address as a whole: what looked for a `?` after every `://` would take the square of it.
     message = re.sub(r"(?<=://)[^\s'\"]+", lambda url: _QUERY.sub("", url[0]), message)
+    if len(message) > 100_000:  # secrets are gone, also those that began in what is cut
+        message = f"{message[:50_000]} [...] {message[-50_000:]}"
     message = _WORD.sub(r"\1...", message)  # first: the next two are slow on endless words
     message = _LIST.sub(lambda m: f"{m[1]}... {len(re.findall(_ITEM, m[2]))} more ..., ", message)
     message = _NUMBERS.sub(lambda m: f"{m[1]}... {len(m[2].split())} more ... ", message)

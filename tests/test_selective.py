@@ -346,6 +346,30 @@ def test_groups_come_from_a_list_or_a_csv(tmp_path: Path):
         group_scores(torch.zeros(51, 2), torch.zeros(51).long(), [str(i) for i in range(51)])
 
 
+def test_groups_stay_with_their_faces_where_classes_are_left_out(labelled):
+    """The list is one for each face that is given; what is left out takes its own along."""
+    faces = noise(140)
+    names = [f"g{int(k) % 3}" for k in range(len(faces))]
+    result = fer_zoo.evaluate(labelled, faces, groups=names, ignore=["happy"])
+    stay = faces.targets != LABELS.index("happy")
+    assert [one.n for one in result.groups] == [
+        sum(bool(s) and name == k for s, name in zip(stay, names, strict=True))
+        for k in ("g0", "g1", "g2")
+    ]
+    kept = [name for s, name in zip(stay, names, strict=True) if s]
+    right = result.scores.argmax(1) == result.targets
+    for one in result.groups:
+        own = torch.tensor([name == one.name for name in kept])
+        assert one.accuracy == pytest.approx(float(right[own].double().mean()))
+
+
+def test_torchs_part_of_a_data_set_chooses_thresholds(judged):
+    model, faces = judged
+    part = torch.utils.data.Subset(faces, range(len(faces)))
+    one, other = (choose_thresholds(model, data, precision=0.8) for data in (part, faces))
+    assert one.thresholds == other.thresholds
+
+
 def test_fer2013s_rows_are_matched_by_number(tmp_path: Path):
     data = noise(3)
     data.rows = torch.tensor([7, 9, 11])

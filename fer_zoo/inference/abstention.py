@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_zoo.data.faces import FaceDataset
+from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, LabelError, needing
 from fer_zoo.evidence import Faces
 from fer_zoo.factory import resolve
@@ -122,7 +122,7 @@ class Thresholds:
 
 def choose_thresholds(
     model: Classifier | str | os.PathLike[str],
-    data: FaceDataset,
+    data: FacesLike,
     *,
     precision: float,
     per_class: bool = False,
@@ -152,6 +152,7 @@ def choose_thresholds(
 
     Example:
         >>> import fer_zoo
+        >>> from fer_zoo.data import FaceDataset
         >>> model = fer_zoo.create("resnet18_025", weights="default")
         >>> images = torch.randint(0, 256, (60, 48, 48), dtype=torch.uint8)
         >>> targets = predict_scores(model, images).argmax(1)
@@ -162,7 +163,7 @@ def choose_thresholds(
     number = isinstance(precision, float | int) and not isinstance(precision, bool)
     if not number or not 0 < precision <= 1:
         raise ArgumentError(f"precision is a share above 0, 1 at most, got {precision!r:.80}")
-    network = resolve(model)
+    network, data = resolve(model), check_faces(data)
     targets = unseen_targets(network, data)
     if len(targets) < 2 * LEAST_LABELLED:
         raise ArgumentError(
