@@ -31,6 +31,7 @@ from fer_zoo._files import replacing
 from fer_zoo.data import FER2013, FaceDataset, FERPlus
 from fer_zoo.errors import DataError
 from fer_zoo.inference import fuse, member_scores
+from fer_zoo.models import Classifier
 from fer_zoo.training import read_history
 from fer_zoo.training.objective import write_answers
 from fer_zoo.weights.checkpoint import write_checkpoint
@@ -92,8 +93,17 @@ class Zoo:
         faces = self.faces(stage.data, "train")
         if stage.continues:
             go_on_from(self.runs / stage.continues / job.model / f"seed{job.seed}", job.folder)
+        model: str | Classifier = job.model
+        if stage.starts:
+            [before] = [
+                j for j in self.jobs(stage.starts) if (j.model, j.seed) == (model, job.seed)
+            ]
+            if not before.result:
+                raise DataError(f"{before.folder}, from which it starts, is not finished")
+            model = fer_zoo.load(before.network)
+            model.reset_classifier(len(faces.labels))
         fer_zoo.train(
-            job.model,
+            model,
             faces,
             validation=self.faces(stage.data, "public"),
             output=job.folder,
@@ -114,7 +124,8 @@ class Zoo:
             log.info("%s learns from %s", stage.name, ", ".join(map(str, networks)))
             load = [fer_zoo.load(network, device=self.options.device) for network in networks]
             mean = fer_zoo.create_ensemble(load)
-            scores = fuse(mean, member_scores(mean, faces.images, progress=True))
+            asked = member_scores(mean, faces.images, preset=stage.teacher_preset, progress=True)
+            scores = fuse(mean, asked)
             write_answers(path, scores, faces, mean.labels)
         return path
 
@@ -157,7 +168,7 @@ class Zoo:
         bundle_weights.pack(
             product.model,
             {
-                name: max(jobs, key=lambda job: accuracies(job)[-1]).network
+                name: max(jobs, key=lambda job: accuracies(job)[0]).network
                 for name, jobs in runs.items()
             },
             self.faces(self.stages[product.stages[0]].data, "public"),
@@ -165,9 +176,7 @@ class Zoo:
             tag=product.tag,
             dtype=storage_dtype(product.dtype),
             chosen={
-                name: f"; best of {len(jobs)} runs, ten views"
-                for name, jobs in runs.items()
-                if len(jobs) > 1
+                name: f"; best of {len(jobs)} runs" for name, jobs in runs.items() if len(jobs) > 1
             },
         )
 

@@ -21,6 +21,8 @@ class Stage:
     seeds: list[int] = field(default_factory=lambda: [0])
     data: str = "fer2013"
     teacher: list[str] = field(default_factory=list)
+    teacher_preset: str | None = None
+    starts: str = ""
     continues: str = ""
     changes: dict[str, Any] = field(default_factory=dict)
 
@@ -71,10 +73,11 @@ def read_plan(path: Path) -> tuple[list[Stage], list[Product]]:
     before: list[str] = []
     for stage in stages:
         stage.settings()
-        needed = [*stage.teacher, *([stage.continues] if stage.continues else [])]
+        same = [*stage.teacher, *filter(None, [stage.continues])]
+        needed = [*same, *filter(None, [stage.starts])]
         if stage.name in before or not set(needed) <= set(before):
             raise ArgumentError(f"{path}: {stage.name!r} stands twice, or before one of {needed}")
-        if others := {s.data for s in stages if s.name in needed} - {stage.data}:
+        if others := {s.data for s in stages if s.name in same} - {stage.data}:
             raise ArgumentError(f"{path}: {stage.name!r} learns of {stage.data} from {others}")
         before.append(stage.name)
     for product in products:
