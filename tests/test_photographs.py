@@ -20,7 +20,14 @@ import fer_zoo
 from conftest import ROOT, cli, in_this_process
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
-from fer_zoo.inference import Photo, crop_faces, crops, detector as detectors, photographs
+from fer_zoo.inference import (
+    Photo,
+    crop_faces,
+    crops,
+    detector as detectors,
+    photographs,
+    predictor,
+)
 from fer_zoo.transforms import to_gray
 
 FACES = ROOT / "examples/faces"
@@ -420,6 +427,32 @@ def test_what_is_read_ahead_is_bounded_by_pixels_and_by_number(monkeypatch):
     monkeypatch.setattr(photographs, "AHEAD", 150)
     assert len(list(predict.stream(images()))) == 12
     assert max(lead) == 1
+
+
+def test_what_is_large_is_read_alone_in_the_callers_thread(monkeypatch, tmp_path: Path):
+    """Faces and photographs; memory that one thread gave back is not all there for the others."""
+    for n in range(4):
+        photograph(("drawn_happy.png", 40, 60, 150)).save(tmp_path / f"{n}.png")
+    where = []
+
+    def noting(function):
+        def run(*args, **kwargs):
+            where.append(threading.current_thread() is threading.main_thread())
+            return function(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr(photographs, "read_pixels", noting(photographs.read_pixels))
+    monkeypatch.setattr(predictor, "to_gray", noting(predictor.to_gray))
+    pixels = 640 * 480
+    faces, photos = fer_zoo.Predictor(NAME), fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: [])
+    for most, alone in ((pixels, False), (pixels - 1, True)):
+        monkeypatch.setattr(photographs, "AHEAD", most)
+        monkeypatch.setattr(predictor, "LARGE", most)
+        for predict in (faces, photos):
+            where.clear()
+            assert [found.error for found in predict(tmp_path)] == [None] * 4
+            assert where == [alone] * 4
 
 
 def test_a_photograph_costs_what_the_comment_says(tmp_path: Path):
