@@ -446,7 +446,7 @@ def test_what_is_large_is_read_alone_in_the_callers_thread(monkeypatch, tmp_path
     monkeypatch.setattr(predictor, "to_gray", noting(predictor.to_gray))
     pixels = 640 * 480
     faces, photos = fer_zoo.Predictor(NAME), fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: [])
-    for most, alone in ((pixels, False), (pixels - 1, True)):
+    for most, alone in ((2 * pixels, False), (pixels - 1, True)):
         monkeypatch.setattr(photographs, "AHEAD", most)
         monkeypatch.setattr(predictor, "LARGE", most)
         for predict in (faces, photos):

@@ -228,6 +228,25 @@ def test_a_pil_image_that_is_not_decoded_has_the_same_bounds(tmp_path: Path, mon
         to_gray(Image.open(io.BytesIO(tiff(white_is_0, t262=0))))
 
 
+def test_a_file_of_more_bytes_than_an_image_has_is_not_opened(tmp_path: Path, monkeypatch):
+    """WebP and AVIF are read whole before they tell a size, and a sparse file costs its maker 0."""
+    Image.fromarray(GRAY).save(tmp_path / "a.webp")
+    size = (tmp_path / "a.webp").stat().st_size
+    (tmp_path / "bare").write_bytes((tmp_path / "a.webp").read_bytes())
+    data = (tmp_path / "a.webp").read_bytes()
+    assert inputs.is_image(tmp_path / "bare")
+    monkeypatch.setattr(inputs, "MOST_BYTES", size - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+        for image in (tmp_path / "a.webp", data, bytearray(data), io.BytesIO(data)):
+            for read in (to_gray, lambda image: crop_faces(image, lambda rgb: [])):
+                with pytest.raises(InputError, match=r"MB are more than .*raise .*MOST_BYTES"):
+                    read(image)
+        assert not inputs.is_image(tmp_path / "bare")
+    monkeypatch.setattr(inputs, "MOST_BYTES", size)
+    assert to_gray(tmp_path / "a.webp").shape == (1, 50, 60)
+
+
 @pytest.mark.parametrize("turn", range(10))
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
 def test_every_orientation_of_exif_is_pillows_own(mode, turn, tmp_path: Path):

@@ -22,6 +22,8 @@ MOST_PIXELS = 25_000_000
 
 Photographs have a bound of their own.
 """
+MOST_BYTES = 500_000_000
+"""Of an encoded image, face or photograph; some formats are read whole before they tell a size."""
 FACE = (
     "of a face, half of it with 16 bits: scale it down, take a fer_zoo.PhotoPredictor for "
     "photographs, or raise fer_zoo.transforms.inputs.MOST_PIXELS"
@@ -150,10 +152,18 @@ def _open(image: Any) -> Any:
         raise InputError(f"got {type(image).__name__}{pair}; expected {_EXPECTED}")
     try:
         if isinstance(image, BYTES):
-            image = io.BytesIO(image)
-        elif not (stat.S_ISREG(mode := os.stat(image).st_mode) or stat.S_ISDIR(mode)):
-            raise InputError("not a regular file")
-        return Image.open(image, formats=_formats())
+            size = memoryview(image).nbytes
+        else:
+            size, mode = (found := os.stat(image)).st_size, found.st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise InputError("not a regular file")
+        if size > MOST_BYTES:
+            raise InputError(
+                f"{size / 1e6:,.0f} MB are more than the {MOST_BYTES / 1e6:g} of an image: save it "
+                "smaller, or raise fer_zoo.transforms.inputs.MOST_BYTES"
+            )
+        given = io.BytesIO(image) if isinstance(image, BYTES) else image
+        return Image.open(given, formats=_formats())
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
@@ -191,6 +201,8 @@ def is_image(path: Path) -> bool:
     from PIL import Image
 
     try:
+        if os.path.getsize(path) > MOST_BYTES:
+            return False
         with Image.open(path, formats=[name for name in _formats() if name not in WEAK]):
             return True
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
