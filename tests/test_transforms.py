@@ -124,6 +124,34 @@ def test_sixteen_bits_that_may_be_fewer_are_refused(name, colours, tmp_path: Pat
     np.testing.assert_allclose(found[0].numpy(), pixels @ weights, atol=1.5 / 255)
 
 
+@pytest.mark.parametrize("colours", [1, 3])
+@pytest.mark.parametrize("hot", [16384, 65535])
+def test_hot_pixels_and_lines_make_no_sixteen_bits(hot, colours, tmp_path: Path):
+    """Nor would they in a photograph of several strips; what is bright and has a place does."""
+    path = tmp_path / "a.png"
+    spots = {
+        "pixel": (slice(7, 8), slice(9, 10)),
+        "line": (slice(None), slice(9, 10)),
+        "in the corner": (slice(0, 1), slice(0, 1)),
+        "at the end": (slice(-1, None), slice(-1, None)),
+    }
+    for place in spots.values():
+        pixels = RNG.integers(0, 2**12, (600, 300, colours)).astype(np.uint16)
+        pixels[place] = hot
+        cv2.imwrite(str(path), pixels)
+        says = "16 bits that go up to .*, but for single pixels, may be .* / 4095, or / 65535"
+        for read in (to_gray, lambda path: crop_faces(path, lambda rgb: [])):
+            with pytest.raises(InputError, match=says):
+                read(path)
+    for corner in ((0, 0), (255, 9), (597, 297)):  # a lamp at night, of 180,000 px
+        pixels[:] = np.minimum(pixels, 4095)
+        top, left = corner
+        pixels[top : top + 3, left : left + 3] = 40_000
+        cv2.imwrite(str(path), pixels)
+        assert to_gray(path).shape == (1, 600, 300)
+        assert crop_faces(path, lambda rgb: []) == []
+
+
 def tiff(pixels: np.ndarray, **tags: int) -> bytes:
     """Return an uncompressed TIFF of planes `(C, H, W)`, or one with a tile, as tags say."""
     count, height, width = pixels.shape

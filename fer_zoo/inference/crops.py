@@ -152,7 +152,7 @@ def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
     for top in range(0, shape[0], ROWS):
         levels[top : top + ROWS] = np.asarray(fromarray(rgb[top : top + ROWS]).convert("L"))
     if deep:
-        check_depth(257 * int(rgb.max()) - 128, where)
+        check_depth(rgb, where)
     return rgb, torch.from_numpy(levels)[None]
 
 

@@ -33,6 +33,7 @@ MOST_TILE = 2**24  # pixels of a tile of a TIFF
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
 """Standard deviation in gray levels under which an image shows nothing."""
+STRIP = 256  # rows whose depth is looked at together
 SHALLOW = (8, 10, 12, 14)  # bits that 16 may hold
 FORMATS = tuple("PNG JPEG BMP GIF TIFF WEBP AVIF JPEG2000 PPM DIB TGA".split())
 """What is opened, MPO as JPEG; of what Pillow knows more, some runs programs or decodes at once."""
@@ -267,13 +268,32 @@ def was_deep(image: Any) -> bool:
     return any(";16" in args or args.endswith(", 65535)") for args in told)  # the latter of PPM
 
 
-def check_depth(high: int, where: str) -> None:
-    """Raise where 16 bits, of which `high` is the highest value, may be fewer."""
+def check_depth(pixels: np.ndarray, where: str) -> None:
+    """Raise where pixels `(H, W, ...)` of 16 bits, or 8 cut from them, may be of fewer bits.
+
+    Counted is what 3x3 px reach together in some colour: bright parts of dark images do, however
+    small in a large one; pixels and lines that a sensor or a link has wrong do not.
+    """
+    high, single = 0, 0
+    for top in range(0, max(1, len(pixels) - 2), STRIP):
+        strip = pixels[top : top + STRIP + 2]
+        strip = strip.max(2) if strip.ndim == 3 else strip
+        single = max(single, int(strip.max()))
+        for _ in range(2):
+            if len(strip) > 2:
+                strip = np.minimum(np.minimum(strip[:-2], strip[1:-1]), strip[2:])
+            strip = strip.T
+        high = max(high, int(strip.max()))
+    if pixels.dtype == np.uint8:
+        high, single = (max(257 * value - 128, 0) for value in (high, single))  # cut, or rounded
     most = next((2**bits - 1 for bits in SHALLOW if high < 2**bits), None)
     if most is not None:
+        told, whole = f"{single}", ""
+        if single > most:
+            told, whole = f"{high}, but for single pixels,", ", or / 65535 if they are 16"
         raise InputError(
-            f"{where}: 16 bits that go up to {high} may be 8, 10, 12 or 14 bits: pass floats, "
-            f"the pixels / {most}, or 8 bits"
+            f"{where}: 16 bits that go up to {told} may be 8, 10, 12 or 14 bits: pass floats, "
+            f"the pixels / {most}{whole}, or 8 bits"
         )
 
 
@@ -294,16 +314,18 @@ def gray_of(image: Any, where: str) -> Tensor:
         if image.mode in ("P", "YCbCr"):  # the latter's Y is not quite the luma of its RGB
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         array = turned(np.array(image if is_deep(image) else image.convert("L")), turn)
-        brightest = max(most for _, most in image.convert("RGB").getextrema()) if cut else 255
+        colours = np.asarray(image.convert("RGB")) if cut else array
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
     if image.mode == "F" or not is_deep(image):
-        check_depth(257 * brightest - 128, where)  # cut or rounded to 8 bits
+        if cut:
+            check_depth(colours, where)
         return _from_numpy(array, where)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
     if low < 0 or high > 65535:
         raise InputError(f"{where}: pixels from {low} to {high}; scale them to 0 to 65535")
-    check_depth(high, where)
+    if array.size:
+        check_depth(array, where)
     return _from_numpy(array.astype(np.float32) / 65535, where)
 
 
