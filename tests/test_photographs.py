@@ -313,6 +313,28 @@ def test_a_box_that_is_none_is_the_error_of_its_photograph_alone(tmp_path: Path)
     ] * 3
 
 
+def test_a_detector_that_raises_ends_no_run(tmp_path: Path, caplog):
+    """Its own traceback is in the log of level INFO."""
+    files = [tmp_path / f"{n}.png" for n in range(3)]
+    for level, file in enumerate(files):
+        Image.new("L", (64, 48), level).save(file)
+
+    def detector(rgb):
+        if rgb[0, 0, 0] == 1:
+            raise ZeroDivisionError("no ground")
+        return []
+
+    predict = fer_zoo.PhotoPredictor(NAME, detector=detector)
+    with caplog.at_level("INFO", "fer_zoo.inference"):
+        errors = [photo.error for photo in predict(files)]
+    says = "the detector raised ZeroDivisionError: no ground"
+    assert errors == [None, f"{files[1]}: {says}", None]
+    assert "in detector" in caplog.text
+    with pytest.raises(InputError, match=f"1.png: {says}"):
+        predict(files[1])
+    assert [photo.error for photo in predict.stream([np.full((48, 64, 3), 1, np.uint8)])] == [says]
+
+
 def test_the_detector_is_called_in_order_in_the_callers_thread_never_twice_at_once():
     """So it may keep a state, need not bear threads, and the caller's `torch.no_grad` holds."""
     here, busy, order = threading.get_ident(), threading.Lock(), []
