@@ -374,6 +374,23 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path):
                 read(tmp_path / f"{name}.png")
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_all_over_shows_nothing(mode, tmp_path: Path):
+    """Whatever colours lie below; what is transparent in part is as before."""
+    for alpha, says in ((0, "shows nothing: it is transparent all over"), (1, None)):
+        below = Image.fromarray(RGB)
+        below.putalpha(Image.new("L", below.size, 0))
+        below.putpixel((5, 5), (200, 9, 9, alpha))
+        image = below.quantize(200) if mode == "P" else below.convert(mode)
+        image.save(tmp_path / "a.png")
+        for read in (to_gray, lambda path: crop_faces(path, lambda rgb: [])):
+            if says:
+                with pytest.raises(InputError, match=rf"a.png: {says}"):
+                    read(tmp_path / "a.png")
+            elif mode != "P":
+                read(tmp_path / "a.png")
+
+
 def test_files_palettes_and_rotation(tmp_path: Path):
     Image.fromarray(RGB).quantize(256).save(tmp_path / "p.png")
     via_pillow = np.asarray(Image.open(tmp_path / "p.png").convert("RGB").convert("L"))

@@ -17,11 +17,13 @@ from fer_zoo.transforms import to_gray
 from fer_zoo.transforms.inputs import (
     LEAST,
     ON_SIDE,
+    TRANSPARENT,
     Channels,
     check_aspect,
     check_depth,
     gray_of,
     is_deep,
+    opacity,
     open_image,
     orientation,
     said_of,
@@ -141,14 +143,17 @@ def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
     shape = (width, height) if turn in ON_SIDE else (height, width)
     rgb, levels = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
     # Turned as they are written: a turned copy of the image would be as large as both together.
-    lying = turned(rgb, {6: 8, 8: 6}.get(turn, turn))
+    lying, shows = turned(rgb, {6: 8, 8: 6}.get(turn, turn)), 0
     for top in range(0, height, ROWS):  # Pillow's own conversions would need three times the room
         rows = image.crop((0, top, width, min(top + ROWS, height)))
         if rows.mode == "P":
             rows = rows.convert("RGBA" if "transparency" in rows.info else "RGB")
+        shows = max(shows, opacity(rows))
         lying[top : top + ROWS] = np.asarray(rows.convert("RGB"))
     if not keep:
         image.close()
+    if not shows:
+        raise InputError(f"{where}: {TRANSPARENT}")
     for top in range(0, shape[0], ROWS):
         levels[top : top + ROWS] = np.asarray(fromarray(rgb[top : top + ROWS]).convert("L"))
     if deep:

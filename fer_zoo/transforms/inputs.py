@@ -34,6 +34,7 @@ LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
 """Standard deviation in gray levels under which an image shows nothing."""
 STRIP = 256  # rows whose depth is looked at together
+TRANSPARENT = "shows nothing: it is transparent all over"
 SHALLOW = (8, 10, 12, 14)  # bits that 16 may hold
 FORMATS = tuple("PNG JPEG BMP GIF TIFF WEBP AVIF JPEG2000 PPM DIB TGA".split())
 """What is opened, MPO as JPEG; of what Pillow knows more, some runs programs or decodes at once."""
@@ -297,6 +298,11 @@ def check_depth(pixels: np.ndarray, where: str) -> None:
         )
 
 
+def opacity(image: Any) -> int:
+    """Return the highest alpha of a PIL image, 255 where it has none."""
+    return int(image.getchannel("A").getextrema()[1]) if "A" in image.getbands() else 255
+
+
 def check_aspect(width: int, height: int, where: str) -> None:
     """Raise where one side is many times the other."""
     if max(width, height) > ASPECT * min(width, height):
@@ -313,10 +319,13 @@ def gray_of(image: Any, where: str) -> Tensor:
         turn = orientation(image)
         if image.mode in ("P", "YCbCr"):  # the latter's Y is not quite the luma of its RGB
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        shows = opacity(image)
         array = turned(np.array(image if is_deep(image) else image.convert("L")), turn)
         colours = np.asarray(image.convert("RGB")) if cut else array
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
+    if not shows:
+        raise InputError(f"{where}: {TRANSPARENT}")
     if image.mode == "F" or not is_deep(image):
         if cut:
             check_depth(colours, where)
