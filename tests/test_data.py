@@ -721,6 +721,14 @@ LAYOUTS = {
         ("anna/Joy", "anna", "ben/Joy"),
         r"folders of classes, \['Joy'\]: pass one, '.*anna'",
     ),
+    "splits in classes": (
+        ("happy/train", "happy/test", "sad/train"),
+        r"splits in its classes, \['test', 'train'\], .*'.*test/happy', and pass one, '.*test'",
+    ),
+    "splits in classes of one's own, below": (
+        ("calm/a/train", "calm/a/val", "tense/a/train"),
+        r"splits in its classes, \['train', 'val'\]",
+    ),
     "one too high": (("faces/calm", "faces/tense"), r"folders of classes, .*pass one, '.*faces'"),
 }
 
@@ -748,6 +756,28 @@ def test_folders_that_may_be_persons_are_told(tmp_path: Path, folders, caplog):
         (tmp_path / old).rename(tmp_path / new)
     assert ImageFolder(tmp_path).labels == ("happy", "sad")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("val", r"taken for classes are \['val'\], too"),
+        ("Un-labeled", r"taken for classes are \['Un-labeled'\], too"),
+        ("augmented/happy", r"taken for classes are \['augmented'\], too"),
+        ("more/sad", r"taken for classes are \['more'\], too"),
+        ("sad/test", "the faces in test are taken with those beside"),
+        ("bored", None),
+        ("sad/anna", None),
+    ],
+)
+def test_folders_beside_classes_that_are_probably_none_are_told(
+    tmp_path: Path, folder, says, caplog
+):
+    for name in ("happy", "sad", folder):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    ImageFolder(tmp_path)
+    assert re.search(says, caplog.text) if says else not caplog.text
 
 
 def test_official_names_count_among_official_classes_alone(tmp_path: Path):
