@@ -19,7 +19,7 @@ from PIL import Image
 
 import fer_zoo
 from conftest import run
-from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module
+from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module, ferplus
 from fer_zoo.data.files import walk
 from fer_zoo.errors import ArgumentError, DataError, InputError, LabelError, SplitError
 from fer_zoo.evidence import Faces
@@ -258,6 +258,26 @@ def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
         assert len(FER2013(path, "train")) == 16
 
 
+def test_a_column_that_comes_twice_is_refused(tmp_path: Path):
+    """One of the two would be taken, untold; in FER+'s votes, too."""
+    path = tmp_path / "fer2013.csv"
+    row = "1," + "0 " * 2304 + ",Training,2"
+    path.write_text(f"emotion,pixels,Usage, Emotion\n{row}\n")
+    with pytest.raises(DataError, match=r"twice: \['emotion'\]; keep one of each"):
+        FER2013(path, "train")
+    path.write_text(f"emotion,pixels,Usage,\n{row}\n")
+    with pytest.warns(UserWarning, match="not the official"):
+        assert FER2013(path, "train").targets.tolist() == [1]
+    votes = tmp_path / "votes.csv"
+    head = ",".join(("Usage", "Image name", *ferplus.COLUMNS))
+    votes.write_text(f"{head},happy\nTraining,,1,9,0,0,0,0,0,0,0,0,3\n")
+    with pytest.raises(DataError, match=r"twice: \['happy'\]"):
+        ferplus.read_votes(votes, np.array([0]))
+    votes.write_text(f"{head}\nTraining,,1,1_0,0,0,0,0,0,0,0,0\n")
+    with pytest.raises(DataError, match="digits alone"):
+        ferplus.read_votes(votes, np.array([0]))
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
@@ -267,6 +287,9 @@ def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
         ("1," + "-1 " * 2304 + ",Training", "0 to 255"),
         ("1,a b,Training", "cannot be read"),
         ("1," + "0 " * 2304 + ",Validation", "usage 'Validation'"),
+        ("1,1_28 " + "0 " * 2303 + ",Training", "digits alone, got '1_28"),
+        ("1,\u0661 " + "0 " * 2303 + ",Training", "digits alone"),
+        ("0_1," + "0 " * 2304 + ",Training", "digits alone, got '0_1"),
         ("1", "cannot be read"),
     ],
 )
@@ -405,6 +428,7 @@ def test_fingerprints_tell_faces_apart():
         assert other.fingerprint != a.fingerprint
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_what_is_no_dataset_is_refused():
     images, targets = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1])
     good = {"images": images, "targets": targets, "labels": ("a", "b"), "name": "x"}
@@ -419,6 +443,14 @@ def test_what_is_no_dataset_is_refused():
         {"targets": torch.tensor([0, 1, torch.inf])},
         {"targets": torch.tensor([0, 1, 1j])},
         {"targets": torch.tensor([0, -1, 1])},
+        {"targets": targets.to_sparse()},
+        {"targets": targets.to("meta")},
+        {"targets": torch.quantize_per_tensor(targets.float(), 1.0, 0, torch.quint8)},
+        {"images": torch.zeros(3, 48, 48, dtype=torch.uint8, device="meta")},
+        {"images": torch.zeros(3, 48, 48, dtype=torch.uint8).to_sparse()},
+        {"votes": torch.eye(2)[targets].to_sparse()},
+        {"votes": torch.eye(2)[targets].to("meta")},
+        {"votes": torch.eye(2)[targets] * 1j},
         {"votes": [[1, 0]] * 3},
         {"labels": 5},
         {"name": None},
