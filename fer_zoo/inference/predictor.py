@@ -271,7 +271,7 @@ class Predictor(Labeller[Prediction]):
                 raise InputError(f"{where}: {size} px; a face has {LEAST} px at least")
             return self.preset.square(gray[None])
 
-        def read(path: Any, most: float = math.inf) -> Tensor | partial[Tensor]:
+        def read(path: Any, most: float = math.inf) -> Any:  # a tensor, or the partial for later
             if os.path.isfile(path) and os.path.getsize(path) > 4 * most:
                 return partial(read, path)
             with open_face(path) as opened:
