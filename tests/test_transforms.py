@@ -263,7 +263,9 @@ def test_a_file_of_more_bytes_than_an_image_has_is_not_opened(tmp_path: Path, mo
     (tmp_path / "bare").write_bytes((tmp_path / "a.webp").read_bytes())
     data = (tmp_path / "a.webp").read_bytes()
     assert inputs.is_image(tmp_path / "bare")
-    monkeypatch.setattr(inputs, "MOST_BYTES", size - 1)
+    Image.fromarray(GRAY).save(tmp_path / "a.bmp")
+    monkeypatch.setattr(inputs, "MOST_BYTES", 5 * size - 1)
+    assert to_gray(tmp_path / "a.bmp").shape == (1, 50, 60)
     with monkeypatch.context() as patch:
         patch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
         for image in (tmp_path / "a.webp", data, bytearray(data), io.BytesIO(data)):
@@ -271,8 +273,11 @@ def test_a_file_of_more_bytes_than_an_image_has_is_not_opened(tmp_path: Path, mo
                 with pytest.raises(InputError, match=r"MB are more than .*raise .*MOST_BYTES"):
                     read(image)
         assert not inputs.is_image(tmp_path / "bare")
-    monkeypatch.setattr(inputs, "MOST_BYTES", size)
+    monkeypatch.setattr(inputs, "MOST_BYTES", 5 * size)
     assert to_gray(tmp_path / "a.webp").shape == (1, 50, 60)
+    monkeypatch.setattr(inputs, "MOST_BYTES", (tmp_path / "a.bmp").stat().st_size - 1)
+    with pytest.raises(InputError, match=r"a.bmp: .*raise .*MOST_BYTES"):
+        to_gray(tmp_path / "a.bmp")
 
 
 @pytest.mark.parametrize("turn", range(10))

@@ -144,7 +144,7 @@ class PhotoPredictor(Labeller[Photo]):
             except InputError as error:
                 return 0, partial(_fail, error)
             shape = opened.shape if isinstance(opened, np.ndarray | Tensor) else opened.size
-            # WebP and AVIF are in memory once they are open, a byte of the file a byte.
+            # WebP and AVIF are in memory once they are open, each byte at least once.
             held = os.path.getsize(image) // 8 if isinstance(image, str | os.PathLike) else 0
             return math.prod(shape) + held, partial(read_pixels, opened, image, channels)
 

@@ -23,7 +23,7 @@ MOST_PIXELS = 25_000_000
 Photographs have a bound of their own.
 """
 MOST_BYTES = 500_000_000
-"""Of an encoded image, face or photograph; some formats are read whole before they tell a size."""
+"""Of an encoded image; a fifth of it as WebP or AVIF, which are held twice to tell their size."""
 FACE = (
     "of a face, half of it with 16 bits: scale it down, take a fer_zoo.PhotoPredictor for "
     "photographs, or raise fer_zoo.transforms.inputs.MOST_PIXELS"
@@ -159,10 +159,11 @@ def _open(image: Any) -> Any:
             size, mode = (found := os.stat(image)).st_size, found.st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise InputError("not a regular file")
-        if size > MOST_BYTES:
+        if _is_too_long(image, size):
             raise InputError(
-                f"{size / 1e6:,.0f} MB are more than the {MOST_BYTES / 1e6:g} of an image: save it "
-                "smaller, or raise fer_zoo.transforms.inputs.MOST_BYTES"
+                f"{size / 1e6:,.0f} MB are more than the {MOST_BYTES / 1e6:g} of an image, a fifth "
+                "of it as WebP or AVIF: save it smaller, or raise "
+                "fer_zoo.transforms.inputs.MOST_BYTES"
             )
         given = io.BytesIO(image) if isinstance(image, BYTES) else image
         return Image.open(given, formats=_formats())
@@ -181,6 +182,15 @@ def _open(image: Any) -> Any:
         ) from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
+
+
+def _is_too_long(image: Any, size: int) -> bool:
+    """Whether the file or bytes of `size` bytes have more than an image may have."""
+    if size <= MOST_BYTES // 5 or size > MOST_BYTES:
+        return size > MOST_BYTES
+    with io.BytesIO(image) if isinstance(image, BYTES) else open(image, "rb") as file:
+        begin = file.read(12)
+    return begin[8:] == b"WEBP" or begin[4:8] == b"ftyp"  # the latter of AVIF
 
 
 def _check_tiff(image: Any, where: str) -> None:
@@ -203,7 +213,7 @@ def is_image(path: Path) -> bool:
     from PIL import Image
 
     try:
-        if os.path.getsize(path) > MOST_BYTES:
+        if _is_too_long(path, os.path.getsize(path)):
             return False
         with Image.open(path, formats=[name for name in _formats() if name not in WEAK]):
             return True
