@@ -16,8 +16,11 @@ from fer_zoo.transforms.inputs import luma, to_gray
 
 Views = Literal["plain", "center", "tencrop"]
 Average = Literal["logits", "probabilities"]
-LARGEST = 1024
-"""Side in px that a preset may scale a face to; one from a file may say anything."""
+LARGEST, MOST_PIXELS = 512, 10 * 256**2
+"""Side in px that a preset may scale a face to, and pixels of all its views of one face.
+
+A file brings its preset, and what a face costs grows with them.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,11 @@ class Preset:
             )
         if self.size > self.resize or (self.views == "plain" and self.size != self.resize):
             raise ArgumentError(f"no {self.views} views of {self.size} px in {self.resize} px")
+        if self.num_views * self.size**2 > MOST_PIXELS:
+            raise ArgumentError(
+                f"{self.num_views} views of {self.size} px are more than {MOST_PIXELS:,} pixels: "
+                'take fewer px, or views="center"'
+            )
         if not (is_number(self.mean) and is_number(self.std) and self.std > 0):
             raise ArgumentError(f"mean is a number, std above 0: {self.mean!r}, {self.std!r}")
         if not isinstance(self.training, Augmentation):
