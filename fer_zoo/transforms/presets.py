@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.errors import ArgumentError, InputError, UnknownNameError
 from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
@@ -191,7 +191,14 @@ class _Presets(Registry[Preset]):
         self.lent, self.disputed = set[str](), set[str]()
 
     def __getitem__(self, name: str) -> Preset:
-        return name.preset if isinstance(name, OfFile) else super().__getitem__(name)
+        if isinstance(name, OfFile):
+            return name.preset
+        if name not in self and name in self.disputed:
+            raise UnknownNameError(
+                f"two files bring different presets named {name!r}: fer_zoo.register_preset the one "
+                "that you mean"
+            )
+        return super().__getitem__(name)
 
     def register(self, name: str, entry: Preset) -> Preset:
         """Add a preset under its name, in place of one of a file."""
