@@ -195,8 +195,7 @@ class _Presets(Registry[Preset]):
             return name.preset
         if name not in self and name in self.disputed:
             raise UnknownNameError(
-                f"two files bring different presets named {name!r}: fer_zoo.register_preset the one "
-                "that you mean"
+                f"two files bring different presets named {name!r}: fer_zoo.register_preset yours"
             )
         return super().__getitem__(name)
 
