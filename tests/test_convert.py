@@ -213,6 +213,16 @@ def test_a_pickle_that_takes_hours_is_refused(tmp_path: Path, kind, legacy):
     assert time.process_time() - began < 10
 
 
+def test_an_ordered_dict_of_python_2_is_read(tmp_path: Path):
+    """As a call with lists of a name and a value."""
+    content = b"\x80\2ccollections\nOrderedDict\n(](](U\5epochK\1eetR."
+    head = (torch.serialization.MAGIC_NUMBER, 1001, {"little_endian": True})
+    parts = [*(pickle.dumps(part, 2) for part in head), content, pickle.dumps([], 2)]
+    (tmp_path / "a.t7").write_bytes(b"".join(parts))
+    with pytest.raises(CheckpointError, match=r"holds no state dict.*\['epoch'\]"):
+        fer_zoo.convert(tmp_path / "a.t7", "test_tiny")
+
+
 def test_a_whole_training_state_converts(tmp_path: Path):
     """Shared tuples, numbers as keys, Counters and histories are in it, in both forms of files."""
     model = fer_zoo.create("test_tiny")

@@ -12,7 +12,8 @@ from typing import IO, Any
 MOST = 3_000_000
 """Parts of a pickle, each counted in everything that it is in: a state dict has some thousands."""
 NAMES = re.compile(
-    r"collections (OrderedDict|Counter)|torch(\.storage)? \w+Storage|torch (Size|device|[a-z]\w*)"
+    r"collections (OrderedDict|Counter)|torch(\.storage|\.cuda)? \w+Storage"
+    r"|torch (Size|device|[a-z]\w*)|torch\.nn\.parameter Parameter"
     r"|torch\._utils _rebuild_(tensor(_v[23])?|parameter(_with_state)?|meta_tensor_no_storage)"
 )
 """What state dicts name."""
