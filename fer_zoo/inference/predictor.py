@@ -37,7 +37,7 @@ from fer_zoo.transforms.presets import get_preset
 
 log = logging.getLogger("fer_zoo.inference")
 NO_NUMBER = "the model's answer is no number (NaN): its weights are no good, load others"
-LARGE = 10 * 64**2  # pixels of a face's views
+LARGE_VIEWS = 10 * 64**2  # pixels of a face's views
 DECODERS = 4  # threads that read image files
 LARGE = 5_000_000  # pixels of a face, or a quarter of its bytes, over which no thread reads it
 
@@ -331,7 +331,7 @@ def read_ahead(
 def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
     """Return a model in an engine, or in torch as it is where folding gives other answers."""
     # A file says how large its faces are: where that is large, one view of one is example enough.
-    large = preset.num_views * preset.size**2 > LARGE
+    large = preset.num_views * preset.size**2 > LARGE_VIEWS
     lean = replace(preset, views="center") if large and engine == "torch" else preset
     try:
         fast = optimize(model, engine=engine, preset=lean, example=smooth_faces(1 if large else 2))

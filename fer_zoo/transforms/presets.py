@@ -193,7 +193,7 @@ class _Presets(Registry[Preset]):
     def __getitem__(self, name: str) -> Preset:
         if isinstance(name, OfFile):
             return name.preset
-        if name not in self and name in self.disputed:
+        if isinstance(name, str) and name not in self and name in self.disputed:
             raise UnknownNameError(
                 f"two files bring different presets named {name!r}: fer_zoo.register_preset yours"
             )
