@@ -8,9 +8,13 @@ from fer_zoo.errors import printable
 
 
 def safe(text: str) -> str:
-    """Return text that others wrote as one line of Markdown without HTML or links."""
+    """Return text that others wrote as one line of Markdown without HTML or links.
+
+    An address of mail stays one, of which GitHub makes a link.
+    """
     text = html.escape(printable(text.replace("\n", " ")), quote=False)
-    return re.sub(r"\](?=[(\[:])", r"]\\", text)
+    text = re.sub(r"\](?=[(\[:])", r"]\\", text)
+    return re.sub(r"(?i)(?=://)|(?<=www)(?=\.)", r"\\", text)  # GitHub makes links of addresses
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

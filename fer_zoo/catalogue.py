@@ -76,7 +76,8 @@ def register_model(spec: ModelSpec) -> ModelSpec:
 def register_preset(preset: Preset) -> Preset:
     """Make a preset available by name.
 
-    One that is equal to the registered one, as where a file with it was loaded before, is that.
+    One that is equal to the registered one is that. What files brought makes room: their models
+    keep their own.
 
     Raises:
         DuplicateNameError: the name is taken by another preset.
@@ -88,4 +89,5 @@ def register_preset(preset: Preset) -> Preset:
     if not isinstance(preset, Preset):
         raise ArgumentError(f"expected a fer_zoo.transforms.Preset, got {preset!r:.80}")
     known = PRESETS.get(preset.name)
-    return known if known is not None and known == preset else PRESETS.register(preset.name, preset)
+    same = known == preset and preset.name not in PRESETS.lent
+    return known if known and same else PRESETS.register(preset.name, preset)

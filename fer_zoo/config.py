@@ -14,7 +14,7 @@ from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
-from fer_zoo.transforms.presets import restore
+from fer_zoo.transforms.presets import name_of, restore
 
 DRAWS = ("normal_", "uniform_")
 """How the names end of what fills a fresh parameter with random numbers."""
@@ -134,7 +134,7 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
     model.name = config["name"]
     if isinstance(model, Ensemble):
         _check_name(model)
-    model.preset = restore(config["preset"]).name
+    model.preset = name_of(restore(config["preset"]))
     model._hold(read_evidence(config))
     return model
 

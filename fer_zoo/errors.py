@@ -39,7 +39,8 @@ _ITEM = r"""(?:'[^'\n]*'|"[^"\n]*"|[^\s,'"()\[\]]+)"""
 _LIST = re.compile(rf"((?:{_ITEM}, ){{20}})((?:{_ITEM}, ){{10,}})")
 _NUMBERS = re.compile(r"((?:-?\d+\.? +){20})((?:-?\d+\.? +){10,})")
 _WORD = re.compile(r"(\S{100})\S{300,}")
-_QUERY = re.compile(r"\?[^)>]*")
+_ADDRESS = re.compile(r"(?<=://)\S+|(?<=url: )/\S+")  # the second is how urllib3 says it
+_CLOSING = ")]}>'\",.;:"
 
 
 def printable(text: str, also: str = "") -> str:
@@ -52,15 +53,21 @@ def printable(text: str, also: str = "") -> str:
 
 def shown(message: str) -> str:
     """Return a message as people may see it: a screen at most, no escapes, no secrets of URLs."""
-    message = re.sub(r"(?<=://)[^\s/'\"]*@", "", message)
-    # Each address as a whole: what looked for a `?` after every `://` would take the square of it.
-    message = re.sub(r"(?<=://)[^\s'\"]+", lambda url: _QUERY.sub("", url[0]), message)
+    message = re.sub(r"(?<=://)[^\s/]*@", "", message)
+    message = _ADDRESS.sub(_without_query, message)
     if len(message) > 100_000:  # secrets are gone, also those that began in what is cut
         message = f"{message[:50_000]} [...] {message[-50_000:]}"
     message = _WORD.sub(r"\1...", message)  # first: the next two are slow on endless words
     message = _LIST.sub(lambda m: f"{m[1]}... {len(re.findall(_ITEM, m[2]))} more ..., ", message)
     message = _NUMBERS.sub(lambda m: f"{m[1]}... {len(m[2].split())} more ... ", message)
     return _cut(printable(_cut(message), "\n"))
+
+
+def _without_query(address: re.Match[str]) -> str:
+    """Return an address up to its `?` or `#`, and what closes quotes and brackets after it."""
+    word = address[0]
+    kept = re.split("[?#]", word, maxsplit=1)[0]
+    return kept if kept == word else kept + word[len(word.rstrip(_CLOSING)) :]
 
 
 def _cut(text: str) -> str:

@@ -14,6 +14,7 @@ from fer_zoo.models.ensemble import assemble, with_fusion
 from fer_zoo.models.zoo import build_network
 from fer_zoo.saving import load, load_address, load_record
 from fer_zoo.transforms import PRESETS, Preset, Transform
+from fer_zoo.transforms.presets import arithmetic
 from fer_zoo.weights.address import Address, is_address, parse_address
 from fer_zoo.weights.imagenet import download_imagenet
 from fer_zoo.weights.reading import PICKLES, refuse_pickle
@@ -254,7 +255,7 @@ def create_ensemble(
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
     model = assemble(built, fusion)
     presets = {m.preset for m in built}
-    if preset is None and len(presets) > 1:
+    if preset is None and len({arithmetic(PRESETS[m.preset]) for m in built}) > 1:
         raise ArgumentError(
             f"the members were made for different presets {sorted(presets)}; "
             "pass preset= to say which one all of them shall see"

@@ -90,7 +90,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return float(value)
     if is_dataclass(kind) and isinstance(value, Mapping):
         return _read_fields(cast(Any, kind), value, where)
-    if kind in (int, str, bool) and type(value) is kind:
+    if (kind in (int, bool) and type(value) is kind) or (kind is str and isinstance(value, str)):
         return value
     return _refuse(where, getattr(origin or kind, "__name__", str(kind)), value)
 

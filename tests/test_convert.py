@@ -176,6 +176,73 @@ def test_long_names_take_no_time(tmp_path: Path):
     assert len(str(caught.value)) < 2000
 
 
+TUPLES = b")q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40)) + b"h\x28"
+LISTS = b"]q\0(" + b"K\1" * 20_000 + b"e" + b"ccollections\nCounter\nq\1" + b"h\1h\0\x85R" * 20_000
+ENDLESS = {  # pickles of hours, of up to a megabyte
+    "a tuple of 2**40 as key": b"}" + TUPLES + b"K\1s",
+    "and in a call": b"ctorch\ndevice\n" + TUPLES + b"\x85R",
+    "a list as key of ordered pairs": b"ccollections\nOrderedDict\n](" + TUPLES + b"K\1\x86e\x85R",
+    "depth": b"}" + b")" + b"\x85" * 100_000 + b"K\1s",
+    "a list that is in itself": b"]q\0h\0a",
+    "a list counted often": b"](" + LISTS + b"e",
+    "bytes without end": b"cbuiltins\nset\n(cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85Rt\x85R",
+    "storages as arguments": (
+        b"ccollections\nOrderedDict\n((X\7\0\0\0storagectorch\nByteStorage\nX\1\0\0\0aX\3\0\0\0cpu"
+        b"J\xff\xff\xff\x7fNtQtR"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_pickle_that_takes_hours_is_refused(tmp_path: Path, kind, legacy):
+    """Before torch reads it: it could not be stopped any more."""
+    path, content = tmp_path / "a.pth", b"\x80\2" + ENDLESS[kind] + b"."
+    assert len(content) < 1_500_000
+    if legacy:
+        magic = torch.serialization.MAGIC_NUMBER
+        head, tail = (magic, 1001, {"little_endian": True}), pickle.dumps([], 2)
+        path.write_bytes(b"".join(pickle.dumps(part, 2) for part in head) + content + tail)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a/data.pkl", content)
+            archive.writestr("a/version", "3\n")
+    began = time.process_time()
+    with pytest.raises(CheckpointError, match="not a pickle of tensors"):
+        fer_zoo.convert(path, "test_tiny")
+    assert time.process_time() - began < 10
+
+
+def test_an_ordered_dict_of_python_2_is_read(tmp_path: Path):
+    """As a call with lists of a name and a value."""
+    content = b"\x80\2ccollections\nOrderedDict\n(](](U\5epochK\1eetR."
+    head = (torch.serialization.MAGIC_NUMBER, 1001, {"little_endian": True})
+    parts = [*(pickle.dumps(part, 2) for part in head), content, pickle.dumps([], 2)]
+    (tmp_path / "a.t7").write_bytes(b"".join(parts))
+    with pytest.raises(CheckpointError, match=r"holds no state dict.*\['epoch'\]"):
+        fer_zoo.convert(tmp_path / "a.t7", "test_tiny")
+
+
+def test_a_whole_training_state_converts(tmp_path: Path):
+    """Shared tuples, numbers as keys, Counters and histories are in it, in both forms of files."""
+    model = fer_zoo.create("test_tiny")
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(2, 1, 40, 40)).sum().backward()
+    optimizer.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 9])
+    held = {
+        "state_dict": {k: torch.nn.Parameter(v, False) for k, v in model.state_dict().items()},
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "seed": torch.initial_seed(),
+        "history": [0.5] * 100_000,
+    }
+    for new in (True, False):
+        torch.save(held, tmp_path / "a.pth", _use_new_zipfile_serialization=new)
+        found = fer_zoo.convert(tmp_path / "a.pth", "test_tiny").model
+        assert found.state == model.state
+
+
 def test_what_torch_says_of_a_pickle_is_not_told_by_half(tmp_path: Path):
     torch.save({"fc.weight": Evil()}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError) as caught:

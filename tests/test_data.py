@@ -19,7 +19,7 @@ from PIL import Image
 
 import fer_zoo
 from conftest import run
-from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module
+from fer_zoo.data import FER2013, FaceDataset, FERPlus, ImageFolder, fer2013 as module, ferplus
 from fer_zoo.data.files import walk
 from fer_zoo.errors import ArgumentError, DataError, InputError, LabelError, SplitError
 from fer_zoo.evidence import Faces
@@ -258,6 +258,26 @@ def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
         assert len(FER2013(path, "train")) == 16
 
 
+def test_a_column_that_comes_twice_is_refused(tmp_path: Path):
+    """One of the two would be taken, untold; in FER+'s votes, too."""
+    path = tmp_path / "fer2013.csv"
+    row = "1," + "0 " * 2304 + ",Training,2"
+    path.write_text(f"emotion,pixels,Usage, Emotion\n{row}\n")
+    with pytest.raises(DataError, match=r"twice: \['emotion'\]; keep one of each"):
+        FER2013(path, "train")
+    path.write_text(f"emotion,pixels,Usage,\n{row}\n")
+    with pytest.warns(UserWarning, match="not the official"):
+        assert FER2013(path, "train").targets.tolist() == [1]
+    votes = tmp_path / "votes.csv"
+    head = ",".join(("Usage", "Image name", *ferplus.COLUMNS))
+    votes.write_text(f"{head},happy\nTraining,,1,9,0,0,0,0,0,0,0,0,3\n")
+    with pytest.raises(DataError, match=r"twice: \['happy'\]"):
+        ferplus.read_votes(votes, np.array([0]))
+    votes.write_text(f"{head}\nTraining,,1,1_0,0,0,0,0,0,0,0,0\n")
+    with pytest.raises(DataError, match="digits alone"):
+        ferplus.read_votes(votes, np.array([0]))
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
@@ -267,6 +287,9 @@ def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
         ("1," + "-1 " * 2304 + ",Training", "0 to 255"),
         ("1,a b,Training", "cannot be read"),
         ("1," + "0 " * 2304 + ",Validation", "usage 'Validation'"),
+        ("1,1_28 " + "0 " * 2303 + ",Training", "digits alone, got '1_28"),
+        ("1,\u0661 " + "0 " * 2303 + ",Training", "digits alone"),
+        ("0_1," + "0 " * 2304 + ",Training", "digits alone, got '0_1"),
         ("1", "cannot be read"),
     ],
 )
@@ -405,6 +428,7 @@ def test_fingerprints_tell_faces_apart():
         assert other.fingerprint != a.fingerprint
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_what_is_no_dataset_is_refused():
     images, targets = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1])
     good = {"images": images, "targets": targets, "labels": ("a", "b"), "name": "x"}
@@ -419,6 +443,14 @@ def test_what_is_no_dataset_is_refused():
         {"targets": torch.tensor([0, 1, torch.inf])},
         {"targets": torch.tensor([0, 1, 1j])},
         {"targets": torch.tensor([0, -1, 1])},
+        {"targets": targets.to_sparse()},
+        {"targets": targets.to("meta")},
+        {"targets": torch.quantize_per_tensor(targets.float(), 1.0, 0, torch.quint8)},
+        {"images": torch.zeros(3, 48, 48, dtype=torch.uint8, device="meta")},
+        {"images": torch.zeros(3, 48, 48, dtype=torch.uint8).to_sparse()},
+        {"votes": torch.eye(2)[targets].to_sparse()},
+        {"votes": torch.eye(2)[targets].to("meta")},
+        {"votes": torch.eye(2)[targets] * 1j},
         {"votes": [[1, 0]] * 3},
         {"labels": 5},
         {"name": None},
@@ -721,6 +753,14 @@ LAYOUTS = {
         ("anna/Joy", "anna", "ben/Joy"),
         r"folders of classes, \['Joy'\]: pass one, '.*anna'",
     ),
+    "splits in classes": (
+        ("happy/train", "happy/test", "sad/train"),
+        r"splits in its classes, \['test', 'train'\], .*'.*test/happy', and pass one, '.*test'",
+    ),
+    "splits in classes of one's own, below": (
+        ("calm/a/train", "calm/a/val", "tense/a/train"),
+        r"splits in its classes, \['train', 'val'\]",
+    ),
     "one too high": (("faces/calm", "faces/tense"), r"folders of classes, .*pass one, '.*faces'"),
 }
 
@@ -748,6 +788,28 @@ def test_folders_that_may_be_persons_are_told(tmp_path: Path, folders, caplog):
         (tmp_path / old).rename(tmp_path / new)
     assert ImageFolder(tmp_path).labels == ("happy", "sad")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("val", r"taken for classes are \['val'\], too"),
+        ("Un-labeled", r"taken for classes are \['Un-labeled'\], too"),
+        ("augmented/happy", r"taken for classes are \['augmented'\], too"),
+        ("more/sad", r"taken for classes are \['more'\], too"),
+        ("sad/test", "the faces in test are taken with those beside"),
+        ("bored", None),
+        ("sad/anna", None),
+    ],
+)
+def test_folders_beside_classes_that_are_probably_none_are_told(
+    tmp_path: Path, folder, says, caplog
+):
+    for name in ("happy", "sad", folder):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    ImageFolder(tmp_path)
+    assert re.search(says, caplog.text) if says else not caplog.text
 
 
 def test_official_names_count_among_official_classes_alone(tmp_path: Path):

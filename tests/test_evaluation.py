@@ -410,7 +410,7 @@ def test_every_figure_has_one_name_and_one_form():
 def test_what_is_piped_is_as_wide_as_its_content(arguments):
     """Whole, no line folded, and no blanks at the ends of lines."""
     shown = run(*arguments).stdout
-    assert len(shown) < 8000
+    assert len(shown) < 20_000  # other tests register models, too
     assert all(line == line.rstrip() for line in shown.splitlines())
     if arguments[0] == "info":
         record = fer_zoo.weights.get_weights("resnet18_025")

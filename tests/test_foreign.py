@@ -1,5 +1,6 @@
 """Text, numbers and files of others: shown as what they are, never obeyed, never written over."""
 
+import io
 import json
 import logging
 import os
@@ -16,12 +17,15 @@ import fer_zoo
 from conftest import ramp, run
 from fer_zoo._files import alone_in, replacing
 from fer_zoo._tables import markdown, safe
+from fer_zoo.cli import commands
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import LONGEST, ArgumentError, InputError, UnknownNameError
 from fer_zoo.evaluation import measure, write_comparison, write_report
 from fer_zoo.evaluation.card import REPORT
 from fer_zoo.evaluation.model_card import make_model_card
 from fer_zoo.evidence import Evidence, Faces, Storage, Training
+from fer_zoo.inference import Prediction
+from fer_zoo.inference.prediction import CROP_COLUMNS
 
 EVIL = "<script>alert(1)</script>[x](javascript:y)\n\n# \x1b[31m|`$\\frac{$" + os.fsdecode(b"\xff")
 LABELS = (EVIL, "x" * 5000, "_", "<b>", "$a$", "&lt;", "neutral")
@@ -34,19 +38,29 @@ LABELS = (EVIL, "x" * 5000, "_", "<b>", "$a$", "&lt;", "neutral")
 def test_a_message_is_a_screen_without_escapes_and_secrets(kind):
     text = "a: https://me:p%2Fw@host/a?sig=SECRET, \x1b[2J" + "\0" * 3_000_000
     said = str(kind(text + "\n type 'https://me:pw@host?token=SECRET'"))
-    assert said.startswith(r"a: https://host/a \x1b[2J\x00")
+    assert said.startswith(r"a: https://host/a, \x1b[2J\x00")
     assert said.endswith("\n type 'https://host'")
     assert len(said) < LONGEST + 100
     assert not {"SECRET", "pw", "\x1b"} & {
         word for word in ("SECRET", "pw", "\x1b") if word in said
     }
     assert str(kind("short: http://host/a b")) == "short: http://host/a b"
+    for secret in (
+        "https://u:p'SECRET@host/a",
+        "https://host/a?a=b)SECRET'SECRET",
+        "https://host/a#access_token=SECRET",
+        "https://host/a?a=https://host/SECRET",
+    ):
+        assert str(kind(f"in ('{secret}'), told")) == "in ('https://host/a'), told"
+    assert str(kind("(url: /a?token=SECRET)")) == "(url: /a)"
+    assert "SECRET" not in str(kind("x" * 49_990 + " https://host/?a=" + "SECRET" * 10_000))
 
 
 def test_a_message_of_many_addresses_takes_no_time():
     """Labels of a file come into messages; the time was the square of how many `://` they hold."""
     began = time.monotonic()
-    assert "SECRET" not in str(ArgumentError("://" * 100_000 + "a?SECRET"))
+    for text in ("://" * 100_000, "@://" * 100_000, "?" * 300_000):
+        assert "SECRET" not in str(ArgumentError(f"://{text}a?SECRET" + ")'" * 100_000 + "SECRET"))
     told = str(ArgumentError("x " * 40_000 + f"https://h/?{'s=' * 30_000}SECRET"))
     assert told.endswith("https://h/")
     assert time.monotonic() - began < 5
@@ -85,6 +99,7 @@ def test_the_command_logs_ours_only():
 
 def test_what_others_wrote_is_one_line_of_text():
     assert safe("<b>[a](b)&\n# c") == "&lt;b&gt;[a]\\(b)&amp; # c"
+    assert safe("https://a.b WWW.c.d w.e") == r"https\://a.b WWW\.c.d w.e"
     table = markdown([["a|b", "<i>"], ["[c][d]", "\x1b\udcff"]])
     assert table == "| a\\|b | &lt;i&gt; |\n| --- | --- |\n| [c]\\[d] | \\x1b\\udcff |"
 
@@ -166,6 +181,19 @@ def test_an_answer_that_is_no_number_is_an_error(overflowing, tmp_path: Path, ca
     )
     with pytest.raises(ArgumentError, match="answers 7 of 7 faces with what is no number"):
         fer_zoo.evaluate(overflowing, faces)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_table_obeys_no_name_on_a_terminal(monkeypatch, terminal):
+    """In a file or a pipe names are as they are."""
+    to = io.StringIO()
+    to.isatty = lambda: terminal
+    monkeypatch.setattr(sys, "stdout", to)
+    tell = commands._csv_teller([*CROP_COLUMNS], ("a\x1b[2J",))
+    tell(Prediction(source="\x1b[31m.png", error="none"))
+    assert ("\x1b" in to.getvalue()) is not terminal
+    assert (r"\x1b[31m.png" in to.getvalue()) is terminal
+    assert len(to.getvalue().splitlines()) == 2
 
 
 @pytest.mark.parametrize("how", [(), ("--json",), ("--csv",)])

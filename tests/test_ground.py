@@ -1,6 +1,7 @@
 """The ground floor: names, files, presets from other processes."""
 
 import contextlib
+import copy
 import inspect
 import os
 import pickle
@@ -18,6 +19,7 @@ from fer_zoo._files import replacing
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import (
     ArgumentError,
+    CheckpointError,
     DuplicateNameError,
     LabelError,
     StateDictError,
@@ -28,7 +30,7 @@ from fer_zoo.models import MODELS
 from fer_zoo.plain import to_plain
 from fer_zoo.training import get_recipe, read_history
 from fer_zoo.transforms import PRESETS, Augmentation, Preset
-from fer_zoo.transforms.presets import restore
+from fer_zoo.transforms.presets import OfFile, restore
 from fer_zoo.weights.checkpoint import load_state_dict
 
 
@@ -128,6 +130,37 @@ print(fer_zoo.Predictor(model)(torch.eye(48)).label)
     for wrong in ({"resize": 10**9}, {"size": "40"}, {"what": 1}, {"training": {"spin": 1}}):
         with pytest.raises(ArgumentError):
             restore(known | wrong)
+
+
+@pytest.mark.parametrize(
+    "copied", [lambda m: m, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_a_preset_of_a_file_yields_to_the_users(tmp_path: Path, copied):
+    """Whoever wrote the file took the name for the whole process, and the user's was refused."""
+    theirs = Preset(name="yielding_test", resize=60, size=48, views="center")
+    mine, model = replace(theirs, mean=0.5), fer_zoo.create("test_tiny")
+    for preset in (mine, theirs):
+        model.preset = OfFile(preset)
+        fer_zoo.save(model, tmp_path / f"{preset.mean}.safetensors")
+    PRESETS.disputed.clear()  # saving has read them back
+    stranger = copied(fer_zoo.load(tmp_path / "0.0.safetensors"))
+    assert PRESETS["yielding_test"] == PRESETS[stranger.preset] == theirs  # as long as it is free
+    own = copied(fer_zoo.load(tmp_path / "0.5.safetensors"))
+    with pytest.raises(UnknownNameError, match=r"two files bring .*fer_zoo.register_preset"):
+        PRESETS["yielding_test"]  # which of the two?
+    assert (PRESETS[own.preset], PRESETS[stranger.preset]) == (mine, theirs)
+    with pytest.raises(ArgumentError, match="different presets"):
+        fer_zoo.create_ensemble([own, stranger])
+    try:
+        assert fer_zoo.register_preset(mine) is PRESETS["yielding_test"]
+        assert (PRESETS[own.preset], PRESETS[stranger.preset]) == (mine, theirs)
+        assert fer_zoo.create_transform(stranger).preset == theirs
+        with pytest.raises(CheckpointError, match=r"'yielding_test' is .* here"):
+            fer_zoo.load(tmp_path / "0.0.safetensors")
+        assert fer_zoo.load(tmp_path / "0.5.safetensors").preset == "yielding_test"
+    finally:
+        del PRESETS._entries["yielding_test"]
+        PRESETS.disputed.clear()
 
 
 def test_labels_are_names():

@@ -24,6 +24,7 @@ from fer_zoo.data import FER2013, FaceDataset
 from fer_zoo.errors import ArgumentError, InputError, LabelError
 from fer_zoo.factory import resolve
 from fer_zoo.inference import images, predict_scores
+from fer_zoo.transforms import Preset
 
 FACE = np.random.default_rng(0).integers(0, 256, (48, 48), dtype=np.uint8)
 
@@ -555,6 +556,25 @@ def test_cli_errors_are_one_line(tmp_path: Path):
     (tmp_path / "x.csv").write_text("")
     no_split = run("evaluate", "resnet18_025", "--data", tmp_path / "x.csv", code=2)
     assert "say which split" in no_split.stderr
+
+
+def test_a_preset_of_a_file_makes_no_predictor_slow(monkeypatch):
+    """Sixty views of 256 px took 39 s before the first face was there; larger ones are refused."""
+    seen, plain = [], Preset.evaluation_views
+    monkeypatch.setattr(
+        Preset, "evaluation_views", lambda *a: seen.append((out := plain(*a)).shape[:2]) or out
+    )
+    for wrong in ({"resize": 600}, {"size": 260}):
+        with pytest.raises(ArgumentError, match=r"up to 512|more than 655,360 pixels"):
+            Preset(name="large", views="tencrop", **{"resize": 300, "size": 96} | wrong)
+    preset = Preset(name="large", resize=112, size=96, views="tencrop")
+    face, model = stripes(1).images[0], fer_zoo.create("test_tiny", num_classes=2).eval()
+    model.labels = ("happy", "sad")
+    predict = fer_zoo.Predictor(model, preset=preset)
+    assert max(n * views for n, views in seen) == 1
+    expected = predict_scores(model, face[None], preset=preset).softmax(1)
+    found = predict(face)
+    assert [*found.probabilities.values()] == pytest.approx(expected[0].tolist(), abs=1e-5)
 
 
 def test_cli_list_info_recipes():

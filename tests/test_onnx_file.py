@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from conftest import ROOT, ramp
 from fer_zoo.errors import CheckpointError, FerZooError
 from fer_zoo.inference import onnx_file
 from fer_zoo.inference.onnx_file import look_through
+from fer_zoo.inference.programs import Session
 from fer_zoo.plain import to_plain
 from fer_zoo.transforms import PRESETS
 
@@ -111,6 +114,14 @@ def test_a_small_file_is_opened_at_once(tmp_path: Path):
         assert size < 200e6
 
 
+@pytest.mark.parametrize(("kind", "inputs"), [("Mish", 1), ("HardSwish", 1), ("Sum", 3)])
+def test_as_many_nodes_as_there_may_be_are_opened_within_seconds(kind, inputs):
+    content = many_nodes(kind, onnx_file.MOST_NODES - 10, inputs).SerializeToString()
+    began = time.process_time()
+    Session(partial(bytes, content))
+    assert time.process_time() - began < 5
+
+
 def test_a_file_that_says_what_it_is_runs(tmp_path: Path):
     """The stand-in of the other tests is good; its answers are not: they are no probabilities."""
     path = tmp_path / "m.onnx"
@@ -148,9 +159,9 @@ def external() -> Any:
     return program(helper.make_node("Identity", ["c"], ["d"]), constants=[tensor])
 
 
-def many_nodes(kind: str, n: int) -> Any:
-    names = ["zero", *(f"x{i}" for i in range(n))]
-    nodes = [helper.make_node(kind, [a, a], [b]) for a, b in pairwise(names)]
+def many_nodes(kind: str, n: int, inputs: int = 2) -> Any:
+    names = ["zero", *(f"x{i}" for i in range(n - 1)), "c"]
+    nodes = [helper.make_node(kind, [a] * inputs, [b]) for a, b in pairwise(names)]
     return program(*nodes, constants=[constant([0.0], "zero", np.float32)])
 
 
@@ -183,8 +194,12 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: changed(lambda m: m.opset_import.add(domain="ai.onnx.ml", version=1)),
         "operators of",
     ),
-    "nodes without end": (lambda: many_nodes("Add", 5001), "more than 5,000 nodes"),
-    "costly nodes": (lambda: many_nodes("GroupNormalization", 260), "more than 5,000 nodes"),
+    "nodes without end": (lambda: many_nodes("Add", 3001), "more than 3,000 nodes"),
+    "costly nodes": (lambda: many_nodes("GroupNormalization", 160), "more than 3,000 nodes"),
+    "inputs without end": (
+        lambda: many_nodes("Sum", 250, 60),
+        "more than 15,000 inputs and outputs",
+    ),
     "tensors without end": (lambda: many_tensors(10_001), "more than 10,000 tensors"),
     "a sparse tensor": (
         lambda: changed(lambda m: m.graph.sparse_initializer.add()),

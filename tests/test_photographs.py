@@ -20,7 +20,14 @@ import fer_zoo
 from conftest import ROOT, cli, in_this_process
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
-from fer_zoo.inference import Photo, crop_faces, crops, detector as detectors, photographs
+from fer_zoo.inference import (
+    Photo,
+    crop_faces,
+    crops,
+    detector as detectors,
+    photographs,
+    predictor,
+)
 from fer_zoo.transforms import to_gray
 
 FACES = ROOT / "examples/faces"
@@ -306,6 +313,28 @@ def test_a_box_that_is_none_is_the_error_of_its_photograph_alone(tmp_path: Path)
     ] * 3
 
 
+def test_a_detector_that_raises_ends_no_run(tmp_path: Path, caplog):
+    """Its own traceback is in the log of level INFO."""
+    files = [tmp_path / f"{n}.png" for n in range(3)]
+    for level, file in enumerate(files):
+        Image.new("L", (64, 48), level).save(file)
+
+    def detector(rgb):
+        if rgb[0, 0, 0] == 1:
+            raise ZeroDivisionError("no ground")
+        return []
+
+    predict = fer_zoo.PhotoPredictor(NAME, detector=detector)
+    with caplog.at_level("INFO", "fer_zoo.inference"):
+        errors = [photo.error for photo in predict(files)]
+    says = "the detector raised ZeroDivisionError: no ground"
+    assert errors == [None, f"{files[1]}: {says}", None]
+    assert "in detector" in caplog.text
+    with pytest.raises(InputError, match=f"1.png: {says}"):
+        predict(files[1])
+    assert [photo.error for photo in predict.stream([np.full((48, 64, 3), 1, np.uint8)])] == [says]
+
+
 def test_the_detector_is_called_in_order_in_the_callers_thread_never_twice_at_once():
     """So it may keep a state, need not bear threads, and the caller's `torch.no_grad` holds."""
     here, busy, order = threading.get_ident(), threading.Lock(), []
@@ -420,6 +449,32 @@ def test_what_is_read_ahead_is_bounded_by_pixels_and_by_number(monkeypatch):
     monkeypatch.setattr(photographs, "AHEAD", 150)
     assert len(list(predict.stream(images()))) == 12
     assert max(lead) == 1
+
+
+def test_what_is_large_is_read_alone_in_the_callers_thread(monkeypatch, tmp_path: Path):
+    """Faces and photographs; memory that one thread gave back is not all there for the others."""
+    for n in range(4):
+        photograph(("drawn_happy.png", 40, 60, 150)).save(tmp_path / f"{n}.png")
+    where = []
+
+    def noting(function):
+        def run(*args, **kwargs):
+            where.append(threading.current_thread() is threading.main_thread())
+            return function(*args, **kwargs)
+
+        return run
+
+    monkeypatch.setattr(photographs, "read_pixels", noting(photographs.read_pixels))
+    monkeypatch.setattr(predictor, "to_gray", noting(predictor.to_gray))
+    pixels = 640 * 480
+    faces, photos = fer_zoo.Predictor(NAME), fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: [])
+    for most, alone in ((2 * pixels, False), (pixels - 1, True)):
+        monkeypatch.setattr(photographs, "AHEAD", most)
+        monkeypatch.setattr(predictor, "LARGE", most)
+        for predict in (faces, photos):
+            where.clear()
+            assert [found.error for found in predict(tmp_path)] == [None] * 4
+            assert where == [alone] * 4
 
 
 def test_a_photograph_costs_what_the_comment_says(tmp_path: Path):

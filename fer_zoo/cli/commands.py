@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -167,7 +168,10 @@ def _tell_json(answer: Prediction | Photo) -> None:
 
 
 def _csv_teller(columns: list[str], labels: Sequence[str]) -> Callable[[Prediction | Photo], None]:
-    writer = csv.DictWriter(sys.stdout, columns + class_columns(labels), lineterminator="\n")
+    to: Any = sys.stdout  # in a file or a pipe names are as they are
+    if sys.stdout.isatty():
+        to = SimpleNamespace(write=lambda text: sys.stdout.write(printable(text, "\n")))
+    writer = csv.DictWriter(to, columns + class_columns(labels), lineterminator="\n")
     writer.writeheader()
 
     def tell(answer: Prediction | Photo) -> None:

@@ -70,7 +70,15 @@ class FaceDataset(Dataset[Any]):
         tensors = [images, targets] if votes is None else [images, targets, votes]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise DataError(f"images, targets and votes are tensors, got {[*map(type, tensors)]}")
-        fitting = targets.shape == images.shape[:1] and not targets.is_complex()
+        for tensor in tensors:
+            odd = tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex()
+            if odd or tensor.is_meta:
+                raise DataError(
+                    f"images, targets and votes are plain tensors, got one of {tensor.dtype}, "
+                    f"{tensor.layout}, on {tensor.device}: pass what .to_dense(), .dequantize() or "
+                    ".real gives"
+                )
+        fitting = targets.shape == images.shape[:1]
         if images.dtype != torch.uint8 or images.ndim != 3 or not fitting:
             one_hot = " (of one-hot rows pass targets.argmax(1))" if targets.ndim == 2 else ""
             raise DataError(

@@ -204,6 +204,19 @@ def _open_csv(path: Path) -> Iterator[io.TextIOBase]:
             yield text
 
 
+def check_columns(path: Path, header: Sequence[str]) -> None:
+    """Raise where a csv has a column twice, of which one would be taken."""
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise DataError(f"{path}: columns that come twice: {twice[:5]}; keep one of each")
+
+
+def check_digits(text: str) -> None:
+    """Raise where numbers have more than digits and signs: to Python 1_28 is one."""
+    if "_" in text or not text.isascii():
+        odd = next(word for word in text.split() if "_" in word or not word.isascii())
+        raise ValueError(f"numbers are digits alone, got {odd!r:.40}")
+
+
 def _read_csv(path: Path, classes: int = 7) -> Arrays:
     images, targets, usage = bytearray(), bytearray(), bytearray()
     line = 0
@@ -220,9 +233,11 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
                     f"{path}: {told}; FER2013's first line is emotion,pixels,Usage: put it there, "
                     "the columns in its order"
                 )
+            check_columns(path, header)
             for row in reader:
                 line = reader.line_num
                 emotion, pixels, use = (row[name] or "" for name in ("emotion", "pixels", "usage"))
+                check_digits(f"{emotion} {pixels}")
                 values = np.array(pixels.split(), dtype=np.int64)
                 target, code = int(emotion), USAGE.get(use.strip().lower(), -1)
                 usable = values.shape == (2304,) and 0 <= values.min() <= values.max() <= 255

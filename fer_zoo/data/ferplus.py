@@ -13,7 +13,15 @@ import torch
 
 from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.data.fer2013 import FER2013, USAGE, Split, find_csv, load_arrays
+from fer_zoo.data.fer2013 import (
+    FER2013,
+    USAGE,
+    Split,
+    check_columns,
+    check_digits,
+    find_csv,
+    load_arrays,
+)
 from fer_zoo.data.listed import check_split, find, read_faces
 from fer_zoo.errors import DataError
 from fer_zoo.labels import FERPLUS as LABELS, canonical
@@ -109,6 +117,7 @@ def read_labels(path: Path) -> tuple[list[Path], np.ndarray]:
             continue
         try:
             int(row[0].removeprefix("fer").partition(".")[0])
+            check_digits(" ".join(row[2:]))
             votes.append([int(text) for _, text in zip(COLUMNS, row[2:], strict=True)])
         except ValueError:
             raise DataError(f"{path}, line {line}: needs fer0000000.png, a box, 10 votes") from None
@@ -135,9 +144,11 @@ def read_votes(path: Path, own: np.ndarray) -> np.ndarray | None:
             reader.fieldnames = [canonical(name) for name in reader.fieldnames or ()]
             if missing := {"usage", *COLUMNS} - {*reader.fieldnames}:
                 raise DataError(f"{path}: no columns {sorted(missing)}, as FER+ has them")
+            check_columns(path, reader.fieldnames)
             rows, usage = [], []
             for row in reader:
                 line = reader.line_num
+                check_digits(" ".join(row[c] for c in COLUMNS))
                 rows.append([int(row[c]) for c in COLUMNS])
                 usage.append(USAGE[row["usage"].strip().lower()])
     except (TypeError, ValueError, KeyError, csv.Error) as error:

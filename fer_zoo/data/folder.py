@@ -20,6 +20,12 @@ SPLIT = re.compile(
     r"(set|data|class|faces|images)?"
 )
 
+NO_CLASS = re.compile(
+    r"(un|not)(labell?ed|sorted|used|annotated|tagged)|augment(ed|ations?)?|aug|raw|originals?|"
+    r"backup|trash|deleted|misc|others?|todo|new|tmp|temp|images?|faces?|all|data"
+)
+"""What people call folders beside those of classes."""
+
 
 class ImageFolder(FaceDataset):
     """Faces in `root/CLASS/*.png` (or jpg, ...), labelled by the names of the folders.
@@ -96,7 +102,7 @@ def _check_layout(base: Path, names: dict[str, str], files: list[tuple[str, ...]
         names: its folders, and what they are called.
         files: where the images are, as parts of their paths.
     """
-    splits = [name for name in names if SPLIT.fullmatch(re.sub(r"[^a-z]", "", name.lower()))]
+    splits = [name for name in names if _named(SPLIT, name)]
     direct = {parts[0] for parts in files if len(parts) == 2}
     deep = {parts[0] for parts in files} - direct
     below = {as_label(parts[1]) for parts in files if len(parts) > 2}
@@ -106,7 +112,9 @@ def _check_layout(base: Path, names: dict[str, str], files: list[tuple[str, ...]
         if not {*splits} & deep:
             advice = "each class needs a folder of its own in them"
         raise DataError(f"{base} holds splits, {sorted(splits)[:3]}, not classes: {advice}")
+    _check_inside(base, files)
     known = {*map(canonical, below)} & KNOWN
+    _tell_odd(base, names, files)
     if {*map(canonical, names.values())} & KNOWN or not (known or (deep and not direct)):
         return
     if known or len(names) == 1:
@@ -118,3 +126,43 @@ def _check_layout(base: Path, names: dict[str, str], files: list[tuple[str, ...]
         "%s: each of its folders holds folders, and they are the classes: %s; if they are persons "
         "or splits, pass one, %r", base, sorted(names.values())[:3], str(one)
     )  # fmt: skip
+
+
+def _named(pattern: re.Pattern[str], name: str) -> bool:
+    return pattern.fullmatch(re.sub(r"[^a-z]", "", name.lower())) is not None
+
+
+def _check_inside(base: Path, files: list[tuple[str, ...]]) -> None:
+    """Raise where classes hold several splits, which would be merged; tell where they may."""
+    inside = {part for parts in files for part in parts[1:-1] if _named(SPLIT, part)}
+    if len(inside) > 1:
+        one = next(parts for parts in files if inside & {*parts[1:-1]})
+        split = next(part for part in one[1:] if part in inside)
+        raise DataError(
+            f"{base} holds splits in its classes, {sorted(inside)[:3]}, which would be one set: "
+            f"let the classes be in them, {str(base / split / one[0])!r}, and pass one, "
+            f"{str(base / split)!r}"
+        )
+    if inside and any(not inside & {*parts[1:-1]} for parts in files):
+        log.warning(
+            "%s: the faces in %s are taken with those beside; if they are a split, move them out",
+            base, sorted(inside)[0]
+        )  # fmt: skip
+
+
+def _tell_odd(base: Path, names: dict[str, str], files: list[tuple[str, ...]]) -> None:
+    """Tell of folders beside expressions that are probably no classes."""
+    known = {canonical(label) for label in names.values()}
+    if not known & KNOWN:
+        return
+    holding = {p[0] for p in files if len(p) > 2 and canonical(as_label(p[1])) in known}
+    odd = [
+        name
+        for name, label in names.items()
+        if canonical(label) not in KNOWN
+        and (name in holding or _named(SPLIT, name) or _named(NO_CLASS, name))
+    ]
+    if odd:
+        log.warning(
+            "%s: taken for classes are %s, too; move them out of it if they are none", base, odd[:5]
+        )

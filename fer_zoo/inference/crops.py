@@ -16,19 +16,27 @@ from fer_zoo.inference.detector import Detector
 from fer_zoo.transforms import to_gray
 from fer_zoo.transforms.inputs import (
     LEAST,
+    ON_SIDE,
+    TRANSPARENT,
     Channels,
     check_aspect,
     check_depth,
     gray_of,
     is_deep,
+    opacity,
     open_image,
+    orientation,
     said_of,
-    upright,
+    turned,
     was_deep,
 )
 
 MOST_PIXELS = 110_000_000
 """Of an encoded photograph, half of it with 16 bits; set it higher to read larger ones."""
+PHOTOGRAPH = (
+    "of a photograph, half of it with 16 bits: scale it down, or raise "
+    "fer_zoo.inference.crops.MOST_PIXELS"
+)
 ROWS = 256  # of a photograph, converted at a time
 EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
 
@@ -89,23 +97,14 @@ def check_detector(detector: Any) -> None:
 
 def open_photograph(image: Any) -> Any:
     """Return the PIL image, its pixels not yet decoded, of what is encoded; else what is given."""
-    from PIL.Image import DecompressionBombWarning, Image
+    from PIL.Image import DecompressionBombWarning
 
-    if isinstance(image, np.ndarray | Tensor | Image):
+    if isinstance(image, np.ndarray | Tensor):
         return image
     with warnings.catch_warnings():
         # Large photographs are welcome, up to the bound below and to where Pillow refuses them.
         warnings.simplefilter("ignore", DecompressionBombWarning)
-        opened = open_image(image)
-    width, height = opened.size
-    if width * height * (2 if is_deep(opened) else 1) > MOST_PIXELS:
-        opened.close()
-        raise InputError(
-            f"{said_of(image)}: {width}x{height} px are more than the {MOST_PIXELS / 1e6:g} "
-            "megapixels of a photograph, half of it with 16 bits: scale it down, or raise "
-            "fer_zoo.inference.crops.MOST_PIXELS"
-        )
-    return opened
+        return open_image(image, MOST_PIXELS, PHOTOGRAPH)
 
 
 def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
@@ -133,23 +132,32 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
 
 def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
     """Return the pixels of a PIL image, upright; one that is not the caller's is closed early."""
-    deep, turned = was_deep(image), upright(image)
-    if not (keep or turned is image):
-        image.close()
-    width, height = turned.size
+    from PIL.Image import fromarray
+
+    deep, turn = was_deep(image), orientation(image)
+    width, height = image.size
     check_aspect(width, height, where)
-    if is_deep(turned) or not width * height:
-        gray = gray_of(turned, where)
+    if is_deep(image) or not width * height:
+        gray = gray_of(image, where)
         return _rgb(gray), gray
-    rgb, levels = np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
+    shape = (width, height) if turn in ON_SIDE else (height, width)
+    rgb, levels = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+    # Turned as they are written: a turned copy of the image would be as large as both together.
+    lying, shows = turned(rgb, {6: 8, 8: 6}.get(turn, turn)), 0
     for top in range(0, height, ROWS):  # Pillow's own conversions would need three times the room
-        rows = turned.crop((0, top, width, min(top + ROWS, height)))
+        rows = image.crop((0, top, width, min(top + ROWS, height)))
         if rows.mode == "P":
             rows = rows.convert("RGBA" if "transparency" in rows.info else "RGB")
-        rgb[top : top + ROWS] = np.asarray(rows.convert("RGB"))
-        levels[top : top + ROWS] = np.asarray(rows.convert("L"))
+        shows = max(shows, opacity(rows))
+        lying[top : top + ROWS] = np.asarray(rows.convert("RGB"))
+    if not keep:
+        image.close()
+    if not shows:
+        raise InputError(f"{where}: {TRANSPARENT}")
+    for top in range(0, shape[0], ROWS):
+        levels[top : top + ROWS] = np.asarray(fromarray(rgb[top : top + ROWS]).convert("L"))
     if deep:
-        check_depth(257 * int(rgb.max()) - 128, where)
+        check_depth(rgb, where)
     return rgb, torch.from_numpy(levels)[None]
 
 

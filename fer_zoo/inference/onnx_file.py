@@ -13,10 +13,11 @@ from fer_zoo.errors import CheckpointError
 
 MOST_BYTES = 2**31 - 1
 """Of a file: what protocol buffers can hold."""
-MOST_FIELDS, MOST_NODES, MOST_TENSORS = 300_000, 5_000, 10_000
-"""In a file, each at least three times what networks of timm's have.
+MOST_FIELDS, MOST_NODES, MOST_TENSORS, MOST_EDGES = 300_000, 3_000, 10_000, 15_000
+"""In a file; an edge is what goes into a node or out of it.
 
-onnxruntime takes 2 s to open 5,000 nodes or 10,000 tensors, and four times that for twice as many.
+onnxruntime takes 1 s to open 3,000 nodes of its slowest operators (Mish, Conv, Sum), 2 s for 10,000
+tensors, and four times that for twice as many.
 """
 COSTLY = {"GroupNormalization": 20, "MeanVarianceNormalization": 20}
 """Operators that it replaces by some others, each of which is a node."""
@@ -61,6 +62,7 @@ def look_through(content: bytes, where: str) -> Facts:
 
 class _Reader:
     left, nodes_left, tensors_left = MOST_FIELDS, MOST_NODES, MOST_TENSORS
+    edges_left = MOST_EDGES
 
     def fields(self, message: Any, known: set[int], what: str) -> Iterator[tuple[int, Any]]:
         """Yield the number and the value of each field: a number, or bytes."""
@@ -119,6 +121,10 @@ class _Reader:
         for number, value in self.fields(message, NODE, "node"):
             if number == 7 and _text(value):
                 raise ValueError(f"operators of {_text(value)!r:.80}")
+            if number in (1, 2):
+                self.edges_left -= 1
+                if self.edges_left < 0:
+                    raise ValueError(f"more than {MOST_EDGES:,} inputs and outputs of nodes")
             if number == 4:
                 self.nodes_left -= COSTLY.get(_text(value), 1)
                 if self.nodes_left < 0:

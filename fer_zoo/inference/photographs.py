@@ -1,5 +1,6 @@
 """Whole photographs: the faces that a detector finds, each with its prediction."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset
 from fer_zoo.transforms.inputs import Channels
 
+log = logging.getLogger("fer_zoo.inference")
 TOGETHER = 8  # photographs whose faces are labelled together
 AHEAD = 50_000_000  # pixels read ahead at most, 8 bytes each while they are decoded
 
@@ -108,7 +110,7 @@ class PhotoPredictor(Labeller[Photo]):
 
         Returns:
             A `Photo` for one; for many `Photos` in the same order, where one that cannot be used,
-            or of which the detector did not return boxes, has its `error` set.
+            or of which the detector did not return boxes, or raised, has its `error` set.
 
         Raises:
             InputError: the one photograph cannot be used, for these same reasons.
@@ -142,18 +144,24 @@ class PhotoPredictor(Labeller[Photo]):
             except InputError as error:
                 return 0, partial(_fail, error)
             shape = opened.shape if isinstance(opened, np.ndarray | Tensor) else opened.size
-            return math.prod(shape), partial(read_pixels, opened, image, channels)
+            # WebP and AVIF are in memory once they are open, each byte at least once.
+            held = os.path.getsize(image) // 8 if isinstance(image, str | os.PathLike) else 0
+            return math.prod(shape) + held, partial(read_pixels, opened, image, channels)
 
         for source, pixels, error in read_ahead(images, begin, most=DECODERS, room=AHEAD):
             crops = []
             if pixels is not None:
                 rgb, gray = pixels
                 # Not in a thread: the detector may not bear that, or keep a state, as trackers do.
-                found = self.detector(rgb)
                 try:
-                    crops = cut_faces(gray, found, self.margin)
+                    crops = cut_faces(gray, self.detector(rgb), self.margin)
                 except ArgumentError as wrong:
-                    error = str(wrong) if source is None else f"{source}: {wrong}"
+                    error = str(wrong)
+                except Exception as wrong:  # a detector is anybody's code
+                    log.info("the detector raised", exc_info=True)
+                    error = f"the detector raised {type(wrong).__name__}: {wrong!s:.500}"
+                if error and source is not None:
+                    error = f"{source}: {error}"
                 del rgb, gray
             # Scaled down at once: faces that wait must not take the room of photographs.
             del pixels

@@ -32,12 +32,14 @@ from fer_zoo.labels import regroup
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import PRESETS, Preset, to_gray
-from fer_zoo.transforms.inputs import BLANK, LEAST, Channels, said_of
+from fer_zoo.transforms.inputs import BLANK, LEAST, Channels, open_face, pixels_of, said_of
 from fer_zoo.transforms.presets import get_preset
 
 log = logging.getLogger("fer_zoo.inference")
 NO_NUMBER = "the model's answer is no number (NaN): its weights are no good, load others"
+LARGE_VIEWS = 10 * 64**2  # pixels of a face's views
 DECODERS = 4  # threads that read image files
+LARGE = 5_000_000  # pixels of a face, or a quarter of its bytes, over which no thread reads it
 
 A = TypeVar("A", bound=Prediction | Photo)
 T = TypeVar("T")
@@ -263,15 +265,24 @@ class Predictor(Labeller[Prediction]):
         return self._stream(images, channels)
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
-        def read(image: Any) -> Tensor:
+        def face(image: Any, where: str) -> Tensor:
             gray = to_gray(image, channels=channels)
             if min(gray.shape[1:]) < LEAST:
                 size = "x".join(map(str, gray.shape[:0:-1]))
-                raise InputError(f"{said_of(image)}: {size} px; a face has {LEAST} px at least")
+                raise InputError(f"{where}: {size} px; a face has {LEAST} px at least")
             return self.preset.square(gray[None])
 
-        def begin(image: Any) -> tuple[int, Callable[[], Tensor]]:
-            return 0, partial(read, image)
+        def read(path: Any, most: float = math.inf) -> Any:  # a tensor, or the partial for later
+            if os.path.isfile(path) and os.path.getsize(path) > 4 * most:
+                return partial(read, path)
+            with open_face(path) as opened:
+                large = pixels_of(opened) > most
+                return partial(read, path) if large else face(opened, said_of(path))
+
+        def begin(image: Any) -> tuple[int, Callable[[], Any]]:
+            if isinstance(image, str | os.PathLike):
+                return 0, partial(read, image, LARGE)
+            return 0, partial(face, image, said_of(image))
 
         for source, square, error in read_ahead(images, begin, most=self._together):
             yield source, [] if square is None else [(None, square)], error
@@ -289,13 +300,17 @@ def read_ahead(
     most: int,
     room: float = math.inf,
 ) -> Iterator[tuple[str | None, T | None, str | None]]:
-    """Yield path, what is read, and error, in order; files are read ahead in threads."""
+    """Yield path, what is read, and error, in order; files are read ahead in threads.
+
+    What turns out large there is returned as a `partial`, which reads it in its turn.
+    """
     ahead: deque[tuple[int, str | None, Callable[[], T]]] = deque()
 
     def first() -> tuple[str | None, T | None, str | None]:
         _, source, read = ahead.popleft()
         try:
-            return source, read(), None
+            found = read()
+            return source, found() if isinstance(found, partial) else found, None
         except InputError as error:
             return source, None, str(error)
 
@@ -305,16 +320,23 @@ def read_ahead(
             size, read = begin(image)
             while ahead and (len(ahead) >= most or sum(n for n, *_ in ahead) + size > room):
                 yield first()
-            # What is no path is read in its turn: one PIL image must not be decoded twice at once.
-            ahead.append((size, source, read if source is None else threads.submit(read).result))
+            # In its turn is read what is no path, for one PIL image must not be decoded twice at
+            # once, and what is large: memory that threads gave back is not all there for others.
+            alone = source is None or size > room
+            ahead.append((size, source, read if alone else threads.submit(read).result))
         while ahead:
             yield first()
 
 
 def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
     """Return a model in an engine, or in torch as it is where folding gives other answers."""
+    # A file says how large its faces are: where that is large, one view of one is example enough.
+    large = preset.num_views * preset.size**2 > LARGE_VIEWS
+    lean = replace(preset, views="center") if large and engine == "torch" else preset
     try:
-        return optimize(model, engine=engine, preset=preset, example=smooth_faces(2))
+        fast = optimize(model, engine=engine, preset=lean, example=smooth_faces(1 if large else 2))
+        fast.preset = preset
+        return fast
     except OptimizeError as error:
         if engine != "torch":
             raise

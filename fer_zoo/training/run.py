@@ -26,6 +26,7 @@ from fer_zoo.training import state
 from fer_zoo.training.history import Epoch, describe_epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
+from fer_zoo.transforms.presets import name_of
 from fer_zoo.weights.address import is_address
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
@@ -98,7 +99,7 @@ class Run:
         self.objective = Objective(recipe, data, self.labels, device, teacher)
         self.validation, self.val_targets = validation, validation.targets_for(self.labels)
         self.start = model.evidence
-        model.preset, model.labels = self.preset.name, self.labels
+        model.preset, model.labels = name_of(self.preset), self.labels
         self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.images = data.images.to(device)
         self.precision = state.resolve_precision(recipe, device)

@@ -22,14 +22,23 @@ MOST_PIXELS = 25_000_000
 
 Photographs have a bound of their own.
 """
+MOST_BYTES = 500_000_000
+"""Of an encoded image; a fifth of it as WebP or AVIF, which are held twice to tell their size."""
+FACE = (
+    "of a face, half of it with 16 bits: scale it down, take a fer_zoo.PhotoPredictor for "
+    "photographs, or raise fer_zoo.transforms.inputs.MOST_PIXELS"
+)
 ASPECT = 20  # sides in another proportion are no face's, and no photograph's
 MOST_TILE = 2**24  # pixels of a tile of a TIFF
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
 """Standard deviation in gray levels under which an image shows nothing."""
+STRIP = 256  # rows whose depth is looked at together
+TRANSPARENT = "shows nothing: it is transparent all over"
 SHALLOW = (8, 10, 12, 14)  # bits that 16 may hold
 FORMATS = tuple("PNG JPEG BMP GIF TIFF WEBP AVIF JPEG2000 PPM DIB TGA".split())
 """What is opened, MPO as JPEG; of what Pillow knows more, some runs programs or decodes at once."""
+ON_SIDE = (5, 6, 7, 8)  # orientations of EXIF under which rows are columns
 WEAK = ("DIB", "TGA")  # whose files do not begin as no others do
 IMAGE_SUFFIXES = frozenset(
     ".png .jpg .jpeg .jpe .jfif .bmp .dib .gif .tif .tiff .webp .avif .jp2 .j2k .tga "
@@ -72,20 +81,17 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         if image.ndim != 3:
             raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
         return luma((image.flip(0) if channels == "bgr" else image)[None])[0]
-    from PIL import Image
+    opened = open_face(image)
+    try:
+        return gray_of(opened, said_of(image))
+    finally:
+        if opened is not image:
+            opened.close()
 
-    where = said_of(image)
-    if isinstance(image, Image.Image):
-        return gray_of(image, where)
-    with open_image(image) as opened:
-        width, height = opened.size
-        if width * height * (2 if is_deep(opened) else 1) > MOST_PIXELS:
-            raise InputError(
-                f"{where}: {width}x{height} px are more than the {MOST_PIXELS / 1e6:g} megapixels "
-                "of a face, half of it with 16 bits: scale it down, take a fer_zoo.PhotoPredictor "
-                "for photographs, or raise fer_zoo.transforms.inputs.MOST_PIXELS"
-            )
-        return gray_of(opened, where)
+
+def open_face(image: Any) -> Any:
+    """Return the PIL image of a face, of anything but an array or a tensor."""
+    return open_image(image, MOST_PIXELS, FACE)
 
 
 def said_of(image: Any) -> str:
@@ -96,13 +102,50 @@ def said_of(image: Any) -> str:
         return "the array" if isinstance(image, np.ndarray) else "the tensor"
     if isinstance(image, BYTES):
         return "the bytes"
-    return "the file" if hasattr(image, "read") else "the PIL image"
+    if hasattr(image, "read"):
+        return "the file"
+    return getattr(image, "filename", "") or "the PIL image"
 
 
-def open_image(image: Any) -> Any:
-    """Return the PIL image, its pixels not yet decoded, of a path, an open file or bytes."""
+def open_image(image: Any, most: int, what: str) -> Any:
+    """Return the PIL image, not decoded unless it was, of a path, an open file, bytes or itself.
+
+    Args:
+        image: what was given.
+        most: pixels that it may have.
+        what: what messages say of that bound.
+    """
+    opened, where = _open(image), said_of(image)
+    try:
+        _check_tiff(opened, where)
+        if not is_decoded(opened) and pixels_of(opened) > most:
+            width, height = opened.size
+            raise InputError(
+                f"{where}: {width}x{height} px are more than the {most / 1e6:g} megapixels {what}"
+            )
+    except InputError:
+        if opened is not image:
+            opened.close()
+        raise
+    return opened
+
+
+def is_decoded(image: Any) -> bool:
+    """Whether the pixels of a PIL image are in memory."""
+    return vars(image).get("_im", vars(image).get("im")) is not None  # older Pillows: im
+
+
+def pixels_of(image: Any) -> int:
+    """Return how many pixels a PIL image has; one of more than 8 bits counts twice."""
+    width, height = image.size
+    return int(width * height) * (2 if is_deep(image) or was_deep(image) else 1)
+
+
+def _open(image: Any) -> Any:
     from PIL import Image
 
+    if isinstance(image, Image.Image):
+        return image
     where = said_of(image)
     if hasattr(image, "read"):
         image = _read(image)
@@ -111,10 +154,19 @@ def open_image(image: Any) -> Any:
         raise InputError(f"got {type(image).__name__}{pair}; expected {_EXPECTED}")
     try:
         if isinstance(image, BYTES):
-            image = io.BytesIO(image)
-        elif not (stat.S_ISREG(mode := os.stat(image).st_mode) or stat.S_ISDIR(mode)):
-            raise InputError("not a regular file")
-        return _checked(Image.open(image, formats=_formats()))
+            size = memoryview(image).nbytes
+        else:
+            size, mode = (found := os.stat(image)).st_size, found.st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise InputError("not a regular file")
+        if _is_too_long(image, size):
+            raise InputError(
+                f"{size / 1e6:,.0f} MB are more than the {MOST_BYTES / 1e6:g} of an image, a fifth "
+                "of it as WebP or AVIF: save it smaller, or raise "
+                "fer_zoo.transforms.inputs.MOST_BYTES"
+            )
+        given = io.BytesIO(image) if isinstance(image, BYTES) else image
+        return Image.open(given, formats=_formats())
     except FileNotFoundError:
         raise InputError(f"{where}: no such file") from None
     except IsADirectoryError:
@@ -132,8 +184,17 @@ def open_image(image: Any) -> Any:
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
 
 
-def _checked(image: Any) -> Any:
-    """Return a PIL image, unless it is a TIFF that would be decoded wrongly, or into far more."""
+def _is_too_long(image: Any, size: int) -> bool:
+    """Whether the file or bytes of `size` bytes have more than an image may have."""
+    if size <= MOST_BYTES // 5 or size > MOST_BYTES:
+        return size > MOST_BYTES
+    with io.BytesIO(image) if isinstance(image, BYTES) else open(image, "rb") as file:
+        begin = file.read(12)
+    return begin[8:] == b"WEBP" or begin[4:8] == b"ftyp"  # the latter of AVIF
+
+
+def _check_tiff(image: Any, where: str) -> None:
+    """Raise where a PIL image is a TIFF that is decoded wrongly, or into far more."""
     tags = getattr(image, "tag_v2", None) or {}
     tile = [tags.get(322, 0), tags.get(323, 0)]  # which may be larger than the image
     problem = ""
@@ -144,9 +205,7 @@ def _checked(image: Any) -> Any:
     elif tags.get(284) == 2 and tags.get(259, 1) == 1 and max(tags.get(258, (8,))) > 8:
         problem = "uncompressed planes of more than 8 bits, which Pillow takes for 8"
     if problem:
-        image.close()
-        raise InputError(f"a TIFF with {problem}: save it as PNG")
-    return image
+        raise InputError(f"{where}: a TIFF with {problem}: save it as PNG")
 
 
 def is_image(path: Path) -> bool:
@@ -154,6 +213,8 @@ def is_image(path: Path) -> bool:
     from PIL import Image
 
     try:
+        if _is_too_long(path, os.path.getsize(path)):
+            return False
         with Image.open(path, formats=[name for name in _formats() if name not in WEAK]):
             return True
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -188,30 +249,23 @@ def _read(file: Any) -> bytes:
     return bytes(data)
 
 
-def upright(image: Any) -> Any:
-    """Return a PIL image turned as its EXIF says, or itself; broken EXIF says nothing."""
+def orientation(image: Any) -> int:
+    """Decode a PIL image and return how its EXIF says that it lies; broken EXIF says nothing."""
     from PIL.ExifTags import Base
-    from PIL.Image import Transpose
 
     image.load()
     try:
-        orientation = image.getexif().get(Base.Orientation)
+        found = image.getexif().get(Base.Orientation)
     except Exception:  # its parsers raise whatever they like
-        orientation = None
-    methods = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    if orientation not in methods:
-        return image
-    turned = image.transpose(methods[orientation])
-    turned.info = {k: v for k, v in turned.info.items() if k == "transparency"}  # turned once
-    return turned
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
+    """Return a view of the pixels `(H, W, ...)` of a file, turned as its EXIF says."""
+    rows, columns = turn in (3, 4, 6, 7), turn in (2, 3, 7, 8)
+    pixels = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
+    return pixels.swapaxes(0, 1) if turn in ON_SIDE else pixels
 
 
 def is_deep(image: Any) -> bool:
@@ -225,14 +279,38 @@ def was_deep(image: Any) -> bool:
     return any(";16" in args or args.endswith(", 65535)") for args in told)  # the latter of PPM
 
 
-def check_depth(high: int, where: str) -> None:
-    """Raise where 16 bits, of which `high` is the highest value, may be fewer."""
+def check_depth(pixels: np.ndarray, where: str) -> None:
+    """Raise where pixels `(H, W, ...)` of 16 bits, or 8 cut from them, may be of fewer bits.
+
+    Counted is what 3x3 px reach together in some colour: bright parts of dark images do, however
+    small in a large one; pixels and lines that a sensor or a link has wrong do not.
+    """
+    high, single = 0, 0
+    for top in range(0, max(1, len(pixels) - 2), STRIP):
+        strip = pixels[top : top + STRIP + 2]
+        strip = strip.max(2) if strip.ndim == 3 else strip
+        single = max(single, int(strip.max()))
+        for _ in range(2):
+            if len(strip) > 2:
+                strip = np.minimum(np.minimum(strip[:-2], strip[1:-1]), strip[2:])
+            strip = strip.T
+        high = max(high, int(strip.max()))
+    if pixels.dtype == np.uint8:
+        high, single = (max(257 * value - 128, 0) for value in (high, single))  # cut, or rounded
     most = next((2**bits - 1 for bits in SHALLOW if high < 2**bits), None)
     if most is not None:
+        told, whole = f"{single}", ""
+        if single > most:
+            told, whole = f"{high}, but for single pixels,", ", or / 65535 if they are 16"
         raise InputError(
-            f"{where}: 16 bits that go up to {high} may be 8, 10, 12 or 14 bits: pass floats, "
-            f"the pixels / {most}, or 8 bits"
+            f"{where}: 16 bits that go up to {told} may be 8, 10, 12 or 14 bits: pass floats, "
+            f"the pixels / {most}{whole}, or 8 bits"
         )
+
+
+def opacity(image: Any) -> int:
+    """Return the highest alpha of a PIL image, 255 where it has none."""
+    return int(image.getchannel("A").getextrema()[1]) if "A" in image.getbands() else 255
 
 
 def check_aspect(width: int, height: int, where: str) -> None:
@@ -248,20 +326,25 @@ def gray_of(image: Any, where: str) -> Tensor:
     """Return a PIL image, which messages call `where`, as `to_gray` returns it."""
     cut = was_deep(image) and not is_deep(image)
     try:
-        image = upright(image)
-        if image.mode == "P":
+        turn = orientation(image)
+        if image.mode in ("P", "YCbCr"):  # the latter's Y is not quite the luma of its RGB
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        array = np.array(image if is_deep(image) else image.convert("L"))
-        brightest = max(most for _, most in image.convert("RGB").getextrema()) if cut else 255
+        shows = opacity(image)
+        array = turned(np.array(image if is_deep(image) else image.convert("L")), turn)
+        colours = np.asarray(image.convert("RGB")) if cut else array
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
+    if not shows:
+        raise InputError(f"{where}: {TRANSPARENT}")
     if image.mode == "F" or not is_deep(image):
-        check_depth(257 * brightest - 128, where)  # cut or rounded to 8 bits
+        if cut:
+            check_depth(colours, where)
         return _from_numpy(array, where)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
     if low < 0 or high > 65535:
         raise InputError(f"{where}: pixels from {low} to {high}; scale them to 0 to 65535")
-    check_depth(high, where)
+    if array.size:
+        check_depth(array, where)
     return _from_numpy(array.astype(np.float32) / 65535, where)
 
 

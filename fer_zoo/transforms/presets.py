@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.errors import ArgumentError, InputError, UnknownNameError
 from fer_zoo.plain import from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
@@ -16,8 +16,11 @@ from fer_zoo.transforms.inputs import luma, to_gray
 
 Views = Literal["plain", "center", "tencrop"]
 Average = Literal["logits", "probabilities"]
-LARGEST = 1024
-"""Side in px that a preset may scale a face to; one from a file may say anything."""
+LARGEST, MOST_PIXELS = 512, 10 * 256**2
+"""Side in px that a preset may scale a face to, and pixels of all its views of one face.
+
+A file brings its preset, and what a face costs grows with them.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,11 @@ class Preset:
             )
         if self.size > self.resize or (self.views == "plain" and self.size != self.resize):
             raise ArgumentError(f"no {self.views} views of {self.size} px in {self.resize} px")
+        if self.num_views * self.size**2 > MOST_PIXELS:
+            raise ArgumentError(
+                f"{self.num_views} views of {self.size} px are more than {MOST_PIXELS:,} pixels: "
+                'take fewer px, or views="center"'
+            )
         if not (is_number(self.mean) and is_number(self.std) and self.std > 0):
             raise ArgumentError(f"mean is a number, std above 0: {self.mean!r}, {self.std!r}")
         if not isinstance(self.training, Augmentation):
@@ -157,7 +165,64 @@ def _center(x: Tensor, size: int) -> Tensor:
     return x[..., top : top + size, left : left + size]
 
 
-PRESETS: Registry[Preset] = Registry("preset", "fer_zoo.list_presets()")
+class OfFile(str):
+    """The name of the preset that came with a model's file; whoever registers it, it is that one's.
+
+    Example:
+        >>> PRESETS[OfFile(Preset(name="mine", resize=48, size=40, views="center"))].resize
+        48
+    """
+
+    preset: Preset
+
+    def __new__(cls, preset: Preset | str) -> "OfFile":
+        """Return the name of a preset with it; a copy gets the preset afterwards."""
+        made = super().__new__(cls, getattr(preset, "name", preset))
+        if isinstance(preset, Preset):
+            made.preset = preset
+        return made
+
+
+class _Presets(Registry[Preset]):
+    """Presets by name; names that only files gave are lent, and yield to whoever registers one."""
+
+    def __init__(self) -> None:
+        super().__init__("preset", "fer_zoo.list_presets()")
+        self.lent, self.disputed = set[str](), set[str]()
+
+    def __getitem__(self, name: str) -> Preset:
+        if isinstance(name, OfFile):
+            return name.preset
+        if isinstance(name, str) and name not in self and name in self.disputed:
+            raise UnknownNameError(
+                f"two files bring different presets named {name!r}: fer_zoo.register_preset yours"
+            )
+        return super().__getitem__(name)
+
+    def register(self, name: str, entry: Preset) -> Preset:
+        """Add a preset under its name, in place of one of a file."""
+        self._take_back(name)
+        return super().register(name, entry)
+
+    def lend(self, preset: Preset) -> None:
+        """Give a name to the preset of a file, if it is free; of two that differ neither has it."""
+        name = preset.name
+        if self.get(name) == preset or name in self.disputed:
+            return
+        if name in self.lent:
+            self._take_back(name)
+            self.disputed.add(name)
+        else:
+            super().register(name, preset)
+            self.lent.add(name)
+
+    def _take_back(self, name: str) -> None:
+        if name in self.lent:
+            self.lent.remove(name)
+            del self._entries[name]
+
+
+PRESETS = _Presets()
 
 for _preset in (
     Preset(
@@ -206,15 +271,30 @@ def get_preset(preset: Preset | str) -> Preset:
     return preset if isinstance(preset, Preset) else PRESETS[preset]
 
 
+def arithmetic(preset: Preset) -> Preset:
+    """Return a preset without what makes no difference to a face that is evaluated."""
+    return replace(preset, training=Augmentation(), description="")
+
+
+def name_of(preset: Preset) -> str:
+    """Return what a model has as its `preset`: its name, with itself if it is not registered."""
+    registered = preset.name not in PRESETS.lent and PRESETS.get(preset.name) is preset
+    return preset.name if registered else OfFile(preset)
+
+
 def restore(fields: Any) -> Preset:
-    """Return the preset that a file describes or names, registered here if its name is free."""
+    """Return the preset that a file describes or names, unless another is registered here.
+
+    Where its name is free, it has it until somebody registers one.
+    """
     if isinstance(fields, str):
         return PRESETS[fields]
     preset = from_plain(Preset, fields, "preset")
     known = PRESETS.get(preset.name)
-    if known is None:
-        return PRESETS.register(preset.name, preset)
-    there, here = (replace(p, training=Augmentation(), description="") for p in (preset, known))
+    if known is None or preset.name in PRESETS.lent:
+        PRESETS.lend(preset)
+        return preset
+    there, here = arithmetic(preset), arithmetic(known)
     if there != here:
         raise ArgumentError(f"the preset {preset.name!r} is {here} here, and {there} in the file")
     return known

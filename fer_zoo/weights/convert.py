@@ -1,6 +1,7 @@
 """Pickled state dicts of others, read without running what is in them."""
 
 import hashlib
+import io
 import os
 import re
 import zipfile
@@ -18,6 +19,7 @@ from fer_zoo.models import Classifier, ResNet, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.checkpoint import load_state_dict
+from fer_zoo.weights.pickles import look_through
 from fer_zoo.weights.reading import DTYPES, open_regular
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
@@ -130,7 +132,7 @@ def _unpickled(file: Any, path: Path) -> Any:
     """Return what a pickle holds, if that is tensors and plain containers."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if file.read(2) == b"PK":
+    if zipped := file.read(2) == b"PK":
         file.seek(0)
         try:
             with zipfile.ZipFile(file) as archive:
@@ -142,6 +144,12 @@ def _unpickled(file: Any, path: Path) -> Any:
             raise CheckpointError(f"{path}: {size:,} bytes that would unpack to {whole:,}")
     file.seek(0)
     try:
+        if zipped:
+            look_through(io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
+        else:
+            for _ in range(5):  # what the file says of itself, the state dict, and its storages
+                look_through(file)
+        file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what a hostile pickle raises is its own choice
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
