@@ -261,14 +261,16 @@ def warmed_average(model: nn.Module, decay: float) -> AveragedModel:
     """Return an exponential average whose decay of update t is at most (1 + t) / (10 + t)."""
 
     @torch.no_grad()
-    def update(averaged: Any, current: Any, done: Any) -> None:
+    def update(averaged: Any, current: Any, _: Any) -> None:
         if not averaged[0].is_floating_point():  # the batches that batch norm has counted
             torch._foreach_copy_(averaged, current)
             return
-        share = 1 - min(decay, (1 + int(done)) / (10 + int(done)))
+        done = int(average.n_averaged)  # what is passed is on the device: each step would wait
+        share = 1 - min(decay, (1 + done) / (10 + done))
         torch._foreach_lerp_(averaged, current, share)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return average
 
 
 def pack(
