@@ -19,13 +19,13 @@ README = Path(__file__).parent.parent / "README.md"
 QUOTED = tomllib.loads((Path(__file__).parent / "results" / "quoted.toml").read_text())
 
 
-def table() -> str:
-    """Return the Markdown table of all records."""
+def table(tag: str) -> str:
+    """Return the Markdown table of all records of one training."""
     head = ["weights", "fusion", "one view %", "ten views %"]
     head += [f"{what}, one view / ten views %" for what in ("held out", "ECE held out")]
     lines = []
-    for address, record in WEIGHTS.items():
-        for fusion, known in record.evidence.items():
+    for record in WEIGHTS.values():
+        for fusion, known in record.evidence.items() if record.tag == tag else ():
             cells, one_and_ten = [], sorted(known.scores, key=lambda score: score.views)
             for score in one_and_ten:
                 low, high = (100 * x for x in score.interval)
@@ -33,7 +33,7 @@ def table() -> str:
             held = [score.cross_validated_accuracy for score in one_and_ten]
             cells.append(" / ".join(f"{100 * h:.2f}" for h in held if h) or "as measured")
             cells.append(" / ".join(f"{100 * s.cross_validated_ece:.1f}" for s in one_and_ten))
-            lines.append([f"`{address}`", fusion or "single network", *cells])
+            lines.append([f"`{record.model}`", fusion or "single network", *cells])
     return markdown(head, lines)
 
 
@@ -47,19 +47,29 @@ def peer() -> str:
     )
 
 
-def figures() -> str:
-    """Return the table with the words around it, wrapped as Markdown."""
-    new = QUOTED["new_faces"]
-    record = get_weights(new["model"])
-    (whole,) = {score.n for weights in WEIGHTS.values() for score in weights.scores}
-    members = [get_weights(address) for address in record.members]
+def trained(width: str, ensemble: str) -> str:
+    """Return how the networks of an ensemble were trained, as half a sentence."""
+    members = [get_weights(address) for address in get_weights(ensemble).members]
     recipes = [member.evidence[""].training.recipe for member in members]
-    (recipe,) = {(recipe["name"], recipe["epochs"]) for recipe in recipes}
+    epochs = " and ".join(sorted({str(recipe["epochs"]) for recipe in recipes}, reverse=True))
     with torch.device("meta"):
         sizes = [count_parameters(fer_zoo.create(member.model)) for member in members]
     parameters = " and ".join(f"{size / 1e6:.2f}" for size in sizes)
+    return f"those of {width} width ({parameters} million parameters) for {epochs} epochs"
+
+
+def figures() -> str:
+    """Return the tables with the words around them, wrapped as Markdown."""
+    new = QUOTED["new_faces"]
+    record = get_weights(new["model"])
+    (whole,) = {score.n for w in WEIGHTS.values() for score in w.scores if w.tag == record.tag}
+    (plus,) = {score.n for w in WEIGHTS.values() for score in w.scores if w.tag == "ferplus"}
     before = f"On FER2013's PublicTest (n = {whole:,}), by `benchmarks/bundle_weights.py` from the "
     before += "bundled bytes:"
+    between = (
+        f'On PublicTest under FER+\'s labels (`weights="ferplus"`: eight classes, the {plus:,} faces '
+        "on one of which most of ten people agree):"
+    )
     after = [
         "PublicTest also chose the epoch, and the fitted fusions were fitted on it: for those, "
         "*held out* is five-fold cross-validation of heads fitted on one view, as the stored ones "
@@ -67,15 +77,18 @@ def figures() -> str:
         "temperature, and a fitted fusion, are cross-validated too. None of it was measured on "
         "PrivateTest.",
         f"Of the {whole:,} faces {whole - new['n']:,} are in Training too, exactly or nearly; of "
-        f"the other {new['n']:,} the ensemble ({new['fusion']}, one view) labels "
-        f"{100 * new['accuracy']:.2f} % right ([how it was counted](docs/data.md)). The two "
-        f"networks have {parameters} million parameters and were trained for {recipe[1]} epochs "
-        f"each by the recipe `{recipe[0]}` on two CPU cores. {peer()}",
+        f"the other {new['n']:,} `{new['model']}` (one view) labels {100 * new['accuracy']:.2f} % "
+        "right ([how it was counted](docs/data.md)). The networks were trained by the recipe "
+        f"`strong`: {trained('full', 'ensemble_r18_vgg19')}, on one H100, as students of four others, "
+        f"{trained('a quarter of the', 'ensemble_r18_vgg19_025')}, on two CPU cores ([the "
+        f"plan](benchmarks/zoo.toml), [all that was tried](benchmarks/results/training-log.md)). "
+        f"{peer()}",
     ]
     wrapped = [
-        textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False) for text in after
+        textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+        for text in (between, *after)
     ]
-    return "\n\n".join([before, table(), *wrapped])
+    return "\n\n".join([before, table("fer2013"), wrapped[0], table("ferplus"), *wrapped[1:]])
 
 
 def updated(text: str) -> str:

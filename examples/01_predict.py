@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fer_zoo
 
-predict = fer_zoo.Predictor("ensemble_r18_vgg19_025")
+predict = fer_zoo.Predictor("resnet18")
 faces = sorted(Path("faces").glob("*.png"))
 predict(faces)
 
@@ -27,7 +27,7 @@ for prediction in predict(["faces/eileen_collins.png", "faces/no_such_file.png"]
 # FER models want a cropped face. A ``PhotoPredictor`` finds the faces first and cuts them as
 # FER2013 was cut; any function from an RGB array to boxes will do as its ``detector``.
 
-find = fer_zoo.PhotoPredictor("ensemble_r18_vgg19_025")
+find = fer_zoo.PhotoPredictor("resnet18")
 photos = find(sorted(Path("photographs").glob("*.jpg")))
 photos
 

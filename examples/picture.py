@@ -1,4 +1,4 @@
-"""Draw faces beside what the ensemble says of them: `python examples/picture.py FOLDER OUT.png`."""
+"""Draw faces beside what `resnet18` says of them: `python examples/picture.py FOLDER OUT.png`."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from fer_zoo.data import image_files
 
 def picture(files: list[Path]) -> Figure:
     """Return a figure with one face and its probabilities per column."""
-    predictions = fer_zoo.Predictor("ensemble_r18_vgg19_025")(files)
+    predictions = fer_zoo.Predictor("resnet18")(files)
     figure = Figure(figsize=(1.75 * len(files), 3.9), layout="constrained")
     faces, bars = figure.subplots(2, len(files), squeeze=False, height_ratios=[1.15, 1])
     for i, (file, prediction) in enumerate(zip(files, predictions, strict=True)):

@@ -246,11 +246,15 @@ def test_an_unregistered_network_cannot_be_saved(tmp_path: Path):
         fer_zoo.save(fer_zoo.models.ResNet(num_classes=3, width=4), tmp_path / "m.safetensors")
 
 
+TAGS = {"fer2013": (fer_zoo.labels.FER2013, 3589), "ferplus": (fer_zoo.labels.FERPLUS, 3199)}
+
+
 @pytest.mark.parametrize("address", fer_zoo.list_weights())
 def test_bundled_weights_are_the_recorded_ones(address):
     record = fer_zoo.weights.get_weights(*address.rsplit(".", 1))
     model = fer_zoo.create(record.model, weights=record.tag)
-    assert model.labels == record.labels == fer_zoo.labels.FER2013
+    labels, n = TAGS[record.tag]
+    assert model.labels == record.labels == labels
     assert model.preset == record.preset
     assert not model.training
     assert model.evidence.weights == address
@@ -258,7 +262,7 @@ def test_bundled_weights_are_the_recorded_ones(address):
     for known in record.evidence.values():
         assert known.licence
     for score in record.scores:
-        assert (score.split, score.n) == ("public", 3589)
+        assert (score.split, score.n) == ("public", n)
         assert score.interval[0] < score.accuracy < score.interval[1]
         assert score.selection
 
@@ -293,7 +297,7 @@ def test_other_bytes_than_recorded_are_refused(tmp_path: Path, monkeypatch):
 def test_weights_that_do_not_exist():
     with pytest.raises(WeightsError, match=r"list_models\(trained=True\)"):
         fer_zoo.create("test_tiny", weights="default")
-    with pytest.raises(UnknownNameError, match=r"only \['fer2013'\]"):
+    with pytest.raises(UnknownNameError, match=r"only \['fer2013', 'ferplus'\]"):
         fer_zoo.create("resnet18_025", weights="fer2014")
     fer_zoo.register_fusion("unfitted_for_test")(
         type("Other", (fer_zoo.fusion.Stacked,), {"__doc__": "x"})

@@ -124,8 +124,7 @@ def test_the_accuracy_on_new_faces(fer2013_root: Path):
     for code in re.findall(r"```{testcode}\n(.*?)```", page, re.DOTALL):
         exec(code, names)
     faces = names["new_faces"](fer2013_root)
-    model = fer_zoo.create(quoted["model"], weights="default", fusion=quoted["fusion"])
-    found = fer_zoo.evaluate(model, faces)
+    found = fer_zoo.evaluate(fer_zoo.create(quoted["model"], weights="default"), faces)
     assert (found.n, found.views) == (quoted["n"], quoted["views"])
     assert found.accuracy == pytest.approx(quoted["accuracy"], abs=1e-3)  # three faces
 
@@ -166,21 +165,25 @@ def test_the_table_of_the_zoo_is_made_from_the_records(monkeypatch):
     assert {name.split()[0] for name in shown} == {
         name for name in fer_zoo.list_models(exclude="test_*")
     }
-    (mine,) = (line for name, line in shown.items() if name.startswith("resnet18_025 "))
+    (mine, _) = (line for name, line in shown.items() if name.startswith("resnet18_025 "))
     record = fer_zoo.weights.get_weights("resnet18_025")
     assert f"{100 * record.scores[0].accuracy:.2f}<br>" in mine[3]
     assert mine[1] == "0.70"
     assert mine[2] == "0.11"  # 0.055 G multiplications with an addition each
     assert mine[7] == "100 / 6,400"
     assert "a chip, 2 cores" in table
-    (fitted,) = (line for name, line in shown.items() if "stacked" in name)
+    (fitted,) = (
+        line
+        for name, line in shown.items()
+        if name.startswith("ensemble_r18_vgg19_025 ") and "fer2013, stacked" in name
+    )
     assert "held out; fitted" in fitted[3]
     ensemble = fer_zoo.weights.get_weights("ensemble_r18_vgg19_025")
     (stacked,) = (score for score in ensemble.evidence["stacked"].scores if score.views == 1)
     shown_ece = fitted[list(zoo_table.HEAD).index("ECE held out %")]
     assert shown_ece == f"{100 * stacked.cross_validated_ece:.1f}"
     assert shown_ece != f"{100 * stacked.ece:.1f}"
-    (row,) = re.findall(r"`ensemble_r18_vgg19_025.*stacked \|.*", README)
+    row = re.findall(r"`ensemble_r18_vgg19_025.*stacked \|.*", README)[0]  # FER+'s is the second
     assert row.split("|")[-2].strip().startswith(f"{shown_ece} / ")  # the README has the same
     assert "| ECE held out, one view" in README
 
@@ -196,7 +199,7 @@ def test_the_commands_print_what_the_zoo_page_says(capsys):
     name = "ensemble_r18_vgg19_025"
     record = fer_zoo.weights.get_weights(name)
     (row,) = (row for row in printed("list")["models"] if row["name"] == name)
-    assert row["weights"] == [record.address]
+    assert row["weights"] == [record.address, f"{name}.ferplus"]
     found = printed("info", name)
     assert found["weights"][record.address] == record.to_dict()
     assert found["parameters"] == count_parameters(fer_zoo.create(name))

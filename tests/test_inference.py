@@ -536,8 +536,16 @@ def test_cli_predict(folder: Path):
     table = run("predict", folder, "--csv").stdout
     told = [*csv.DictReader(io.StringIO(table))]
     assert [float(r["p_happy"]) for r in told] == [r["probabilities"]["happy"] for r in rows]
-    other = run("predict", folder / "0.png", "--json", "--fusion", "stacked")
-    assert json.loads(other.stdout)["probabilities"] != rows[0]["probabilities"]
+    pair = ("--model", "ensemble_r18_vgg19_025", "--json")
+    average, stacked = (
+        json.loads(run("predict", folder / "0.png", *pair, "--fusion", name).stdout)[
+            "probabilities"
+        ]
+        for name in ("average", "stacked")
+    )
+    assert average != stacked
+    alone = run("predict", folder / "0.png", "--fusion", "stacked", code=2)
+    assert "'resnet18' is a single network and has no fusion" in alone.stderr
 
 
 def test_cli_errors_are_one_line(tmp_path: Path):

@@ -71,7 +71,7 @@ def test_a_model_stays_as_it_is(labelled):
     [
         ("resnt18", UnknownNameError, r"Did you mean 'resnet18'"),
         ("resnet34", UnknownNameError, r"timm knows it: 'timm/resnet34' builds it"),
-        ("resnet18", WeightsError, r"the nearest name that has is 'resnet18_025'"),
+        ("resnet18_7x7", WeightsError, r"the nearest name that has is 'resnet18'"),
         ("timm/resnet34", WeightsError, r"has no trained weights here"),
         ("no/folder", CheckpointError, r"no such folder"),
         ("empty", CheckpointError, r"empty"),

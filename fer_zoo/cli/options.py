@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 import fer_zoo
 
-DEFAULT_MODEL = "ensemble_r18_vgg19_025"
+DEFAULT_MODEL = "resnet18"
 
 
 class Name(click.types.StringParamType):

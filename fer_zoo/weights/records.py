@@ -135,7 +135,7 @@ def list_weights(model: str = "*") -> list[str]:
 
     Example:
         >>> list_weights("resnet18_025")
-        ['resnet18_025.fer2013']
+        ['resnet18_025.fer2013', 'resnet18_025.ferplus']
     """
     return WEIGHTS.names(f"{model}.*")
 
