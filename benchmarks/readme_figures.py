@@ -67,8 +67,8 @@ def figures() -> str:
     before = f"On FER2013's PublicTest (n = {whole:,}), by `benchmarks/bundle_weights.py` from the "
     before += "bundled bytes:"
     between = (
-        f'On PublicTest under FER+\'s labels (`weights="ferplus"`: eight classes, the {plus:,} faces '
-        "on one of which most of ten people agree):"
+        'On PublicTest under FER+\'s labels (`weights="ferplus"`: eight classes, the '
+        f"{plus:,} faces on one of which most of ten people agree):"
     )
     after = [
         "PublicTest also chose the epoch, and the fitted fusions were fitted on it: for those, "
@@ -79,8 +79,8 @@ def figures() -> str:
         f"Of the {whole:,} faces {whole - new['n']:,} are in Training too, exactly or nearly; of "
         f"the other {new['n']:,} `{new['model']}` (one view) labels {100 * new['accuracy']:.2f} % "
         "right ([how it was counted](docs/data.md)). The networks were trained by the recipe "
-        f"`strong`: {trained('full', 'ensemble_r18_vgg19')}, on one H100, as students of four others, "
-        f"{trained('a quarter of the', 'ensemble_r18_vgg19_025')}, on two CPU cores ([the "
+        f"`strong`: {trained('full', 'ensemble_r18_vgg19')}, on one H100, as students of four "
+        f"others, {trained('a quarter of the', 'ensemble_r18_vgg19_025')}, on two CPU cores ([the "
         f"plan](benchmarks/zoo.toml), [all that was tried](benchmarks/results/training-log.md)). "
         f"{peer()}",
     ]
