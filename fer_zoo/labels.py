@@ -79,6 +79,10 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise LabelError(f"labels must be a sequence of names, no single string: {names!r:.80}")
+    if isinstance(names, set | frozenset):
+        raise LabelError(
+            f"a set has no order, and labels are by index: pass a list, got {names!r:.80}"
+        )
     labels = tuple(names)
     if not labels or not all(isinstance(n, str) and n.strip() for n in labels):
         raise LabelError(f"labels must be non-empty names, got {labels!r}")

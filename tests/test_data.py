@@ -156,6 +156,30 @@ def test_votes_that_are_no_shares_are_refused():
     for votes in (torch.full((2, 2), torch.nan), torch.full((2, 2), 5.0), -torch.ones(2, 2)):
         with pytest.raises(DataError, match="votes are shares from 0 to 1"):
             FaceDataset(images, targets, labels=("a", "b"), name="x", votes=votes)
+    for votes in (torch.ones(2, 2), torch.zeros(2, 2)):
+        with pytest.raises(DataError, match="shares that sum to 1"):
+            FaceDataset(images, targets, labels=("a", "b"), name="x", votes=votes)
+
+
+def test_labels_without_an_order_are_refused(tmp_path: Path):
+    """Another process would number the classes otherwise."""
+    model = fer_zoo.create("test_tiny")
+    with pytest.raises(LabelError, match="a set has no order"):
+        model.labels = {f"c{k}" for k in range(7)}
+    with pytest.raises(LabelError, match="a set has no order"):
+        FaceDataset(torch.zeros(2, 48, 48).byte(), torch.arange(2), labels={"a", "b"}, name="x")
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    for labels in ({*"abcdefg"}, "abcdefg"):
+        with pytest.raises(LabelError, match=r"a set has no order|no single string"):
+            fer_zoo.convert(tmp_path / "m.pth", "test_tiny", labels=labels)
+
+
+def test_an_archive_of_endless_lines_ends(tmp_path: Path):
+    """29 kB of line ends took 25 s."""
+    with gzip.open(tmp_path / "a.csv.gz", "wb") as file:
+        file.write(b"emotion,pixels,Usage\n" + b"\n" * 300_000)
+    with pytest.raises(DataError, match="more than 200,000 lines"):
+        FER2013(tmp_path / "a.csv.gz")
 
 
 def test_a_folder_whose_files_may_not_be_opened_is_closed(tmp_path: Path, monkeypatch):

@@ -20,7 +20,7 @@ from safetensors.torch import load as to_tensors
 
 import fer_zoo
 from conftest import ROOT, cli, in_this_process
-from fer_zoo.errors import CheckpointError, HubError, WeightsError
+from fer_zoo.errors import ArgumentError, CheckpointError, HubError, WeightsError
 from fer_zoo.evidence import Evidence
 from fer_zoo.weights import hub as hub_module
 from fer_zoo.weights.reading import MAX_HEADER
@@ -313,6 +313,22 @@ def test_a_server_that_stays_busy_ends_in_our_words(
     assert weights_in(cache) == []
     hub.failures.clear()
     assert same(load(hub), tiny)
+
+
+def test_what_the_environment_says_wrongly_is_told_without_secrets(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://user:s3/cret@127.0.0.1:9")
+    with pytest.raises(ArgumentError, match="HF_ENDPOINT is no address") as told:
+        fer_zoo.load("hf-hub:me/tiny")
+    assert "s3" not in str(told.value)
+    error = ImportError("Using SOCKS proxy, but the 'socksio' package is not installed.")
+    monkeypatch.delenv("HF_ENDPOINT")
+    monkeypatch.setattr("fer_zoo.weights.hub.Repository._in_time", lambda *_: raising(error))
+    with pytest.raises(HubError, match="hf-hub:me/tiny: Using SOCKS proxy, but the 'socksio'"):
+        fer_zoo.load("hf-hub:me/tiny")
+
+
+def raising(error: Exception) -> None:
+    raise error
 
 
 def test_no_server(tiny, no_sleep):

@@ -16,7 +16,8 @@ import fer_zoo
 from conftest import cli, in_this_process
 from fer_zoo.cli import main
 from fer_zoo.cli.data import OWN
-from fer_zoo.data import FER2013, report as module
+from fer_zoo.data import FER2013, near, report as module
+from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.ferplus import COLUMNS
 from fer_zoo.data.report import Face, data_report
 from fer_zoo.errors import ArgumentError, DataError, MissingDependencyError
@@ -184,7 +185,7 @@ def test_pairs_do_not_depend_on_the_order_of_comparison():
     images[[300, 699], 0, 0] = [0, 255]
     hashes = np.random.default_rng(0).integers(0, 2**64, 700, dtype=np.uint64)
     hashes[[1, 300, 699]] = hashes[0] ^ np.uint64(0b11)
-    i, j, bits, alike = module._near_pairs(images, hashes, 8, False)
+    i, j, bits, alike = near.near_pairs(images, hashes, 8, False)
     assert list(zip(i.tolist(), j.tolist(), strict=True)) == [
         (0, 1), (0, 300), (0, 699), (1, 300), (1, 699), (300, 699)
     ]  # fmt: skip
@@ -192,6 +193,24 @@ def test_pairs_do_not_depend_on_the_order_of_comparison():
     core = slice(3, -3)
     expected = np.corrcoef(images[0, core, core].ravel(), images[1, core, core].ravel())[0, 1]
     assert alike[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_frames_of_a_film_are_one_group_after_few_pairs(monkeypatch):
+    """500 took over 100 s: all pairs were compared."""
+    rng, compared, plain = np.random.default_rng(0), [], near._likeness
+    monkeypatch.setattr(near, "_likeness", lambda *a: compared.append(len(a[1])) or plain(*a))
+    film = np.clip(
+        pictures(1)[:, :48, :48].astype(int) + rng.integers(-3, 4, (400, 48, 48)), 0, 255
+    )
+    data = FaceDataset(
+        torch.from_numpy(film.astype(np.uint8)),
+        torch.zeros(400).long(),
+        labels=("calm", "tense"),
+        name="film",
+    )
+    found = data_report(data, progress=False)
+    assert [len(group.faces) for group in found.near] == [400]
+    assert sum(compared) < 25 * 400  # of 79,800 pairs
 
 
 def test_votes_of_other_rows_are_left_out_and_told(root: Path):

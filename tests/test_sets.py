@@ -251,7 +251,8 @@ def test_affectnets_annotations_are_never_unpickled(tmp_path: Path):
     with pytest.raises(DataError, match=r"3_exp.npy: no annotation of AffectNet.*allow_pickle"):
         AffectNet(tmp_path, "validation")
     assert not (tmp_path / "exploded").exists()
-    for value in (11, -1, "x", [1, 2]):
+    odd = (3.7, np.inf, 1j, np.datetime64("2026"), [b"x" * 5000])
+    for value in (11, -1, "x", [1, 2], *odd):
         np.save(path, value)
         with pytest.raises(DataError, match=r"3_exp.npy"):
             AffectNet(tmp_path, "validation")
@@ -340,6 +341,19 @@ def test_ferplus_as_its_script_writes_it(tmp_path: Path):
     path = tmp_path / "data/FER2013Valid/label.csv"
     path.write_text(f'{path.read_text()}fer0028641.png,"(0, 0, 48, 48)",1,2\n')
     with pytest.raises(DataError, match=r"label.csv, line 4: needs fer0000000.png, a box, 10"):
+        FERPlus(tmp_path, "public")
+    good = "fer0000000.png,box,1,1,1,1,1,1,1,1,1,1\n"
+    for odd in (
+        good.replace(",1,", ",40000,").encode(),
+        good.encode("utf-16"),
+        b"\xff" + good.encode(),
+        good.replace("box", "b" * 200_000).encode(),
+    ):
+        path.write_bytes(odd)
+        with pytest.raises(DataError, match=r"label.csv, line 1: needs"):
+            FERPlus(tmp_path, "public")
+    path.write_text(good.replace("fer", "f" * 5000))
+    with pytest.raises(DataError, match=r"label.csv"):
         FERPlus(tmp_path, "public")
 
 

@@ -16,6 +16,7 @@ from fer_zoo.data.cutting import group_ids, part_of, places
 from fer_zoo.errors import ArgumentError, DataError
 from fer_zoo.evidence import Faces
 from fer_zoo.labels import check_labels, index_map, regroup
+from fer_zoo.transforms.inputs import check_plain
 
 log = logging.getLogger("fer_zoo.data")
 OFFICIAL_SPLITS = ("private", "test", "train", "public", "validation")
@@ -71,13 +72,7 @@ class FaceDataset(Dataset[Any]):
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise DataError(f"images, targets and votes are tensors, got {[*map(type, tensors)]}")
         for tensor in tensors:
-            odd = tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex()
-            if odd or tensor.is_meta:
-                raise DataError(
-                    f"images, targets and votes are plain tensors, got one of {tensor.dtype}, "
-                    f"{tensor.layout}, on {tensor.device}: pass what .to_dense(), .dequantize() or "
-                    ".real gives"
-                )
+            check_plain(tensor, "one of images, targets and votes", DataError)
         fitting = targets.shape == images.shape[:1]
         if images.dtype != torch.uint8 or images.ndim != 3 or not fitting:
             one_hot = " (of one-hot rows pass targets.argmax(1))" if targets.ndim == 2 else ""
@@ -100,6 +95,10 @@ class FaceDataset(Dataset[Any]):
             raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")
         if votes is not None and not bool(((votes >= 0) & (votes <= 1.001)).all()):
             raise DataError("votes are shares from 0 to 1: divide each row by its sum")
+        if votes is not None and bool(((votes.double().sum(1) - 1).abs() > 0.01).any()):
+            raise DataError(
+                "the votes of a face are shares that sum to 1: divide each row by its sum"
+            )
         self.images, self.targets = images.cpu(), targets.cpu().long()
         self.name, self.official_split = name, split
         self.votes = None if votes is None else votes.cpu()

@@ -16,6 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import IO, Literal
 
@@ -43,6 +44,7 @@ USAGE = {"training": 0, "publictest": 1, "privatetest": 2}
 _CSV_NAMES = ("fer2013.csv", "icml_face_data.csv")
 _PACKED = ("fer2013.csv.gz", "fer2013.csv.zip", "fer2013.tar.gz", "icml_face_data.csv.zip")
 LONGEST = 100_000  # characters of a line
+MOST_LINES = 200_000  # a small archive unpacks to any number of them
 _DAMAGED = (
     *(OSError, EOFError, RuntimeError, zipfile.BadZipFile),
     *(tarfile.TarError, zlib.error, lzma.LZMAError),
@@ -224,7 +226,7 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
         size = path.stat().st_size if path.suffix == ".csv" else None
         bar = tqdm(total=size, desc=f"reading {path.name}", unit="B", unit_scale=True, disable=None)
         with _open_csv(path) as file, bar:
-            reader = csv.DictReader(iter(lambda: file.readline(LONGEST), ""))
+            reader = csv.DictReader(islice(iter(lambda: file.readline(LONGEST), ""), MOST_LINES))
             header = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
             if not {"emotion", "pixels", "usage"} <= {*header}:
                 told = f"has {len(header)} columns, {[n[:20] for n in header[:5]]}"
@@ -250,6 +252,8 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
                 targets.append(target)
                 usage.append(code)
                 bar.update(len(pixels) + 20)
+            if file.readline(1):
+                raise ValueError(f"there are more than {MOST_LINES:,} lines, FER2013 has 35,888")
     except UnicodeDecodeError:
         told = "neither UTF-8 nor a whole gz, zip or tar of it: pass fer2013.csv itself"
         raise DataError(f"{path}, line {line or 1}: {told}") from None

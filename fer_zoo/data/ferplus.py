@@ -28,6 +28,7 @@ from fer_zoo.labels import FERPLUS as LABELS, canonical
 
 FOLDERS = {"train": "FER2013Train", "public": "FER2013Valid", "private": "FER2013Test"}
 VOTES_FILE = "fer2013new.csv"
+MOST_VOTES = 1000  # for one class; ten people voted
 COLUMNS = (*LABELS, "unknown", "nf")
 """The votes for each class, for none of them, and for no face; the file says `happiness`, `NF`."""
 
@@ -83,7 +84,7 @@ class FERPlus(FaceDataset):
                 )
             files, table = read_labels(listed)
             images = read_faces(files, size=48, name="FER+")
-            rows = torch.tensor([int(path.stem.removeprefix("fer")) for path in files])
+            rows = torch.tensor([_row_of(path.name) for path in files])
         else:
             arrays = load_arrays(base)
             path = source.parent / VOTES_FILE if votes is None else as_path(votes)
@@ -111,20 +112,35 @@ class FERPlus(FaceDataset):
 
 def read_labels(path: Path) -> tuple[list[Path], np.ndarray]:
     """Return the images that a label.csv of FER+'s repository lists, and their votes (N, 10)."""
-    files, votes = [], []
-    for line, row in enumerate(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()), 1):
-        if not row:
-            continue
-        try:
-            int(row[0].removeprefix("fer").partition(".")[0])
-            check_digits(" ".join(row[2:]))
-            votes.append([int(text) for _, text in zip(COLUMNS, row[2:], strict=True)])
-        except ValueError:
-            raise DataError(f"{path}, line {line}: needs fer0000000.png, a box, 10 votes") from None
-        files.append(path.parent / row[0])
-    if missing := [file for file in files if not file.is_file()]:
+    files, votes, line = [], [], 0
+    try:
+        for row in csv.reader(path.read_text(encoding="utf-8-sig").splitlines()):
+            line += 1
+            if row:
+                _row_of(row[0])
+                votes.append(_counts([vote for _, vote in zip(COLUMNS, row[2:], strict=True)]))
+                files.append(path.parent / row[0])
+    except (ValueError, csv.Error):
+        raise DataError(
+            f"{path}, line {line or 1}: needs fer0000000.png, a box, 10 votes"
+        ) from None
+    if missing := [file for file in files if not os.path.isfile(file)]:
         raise DataError(f"{len(missing):,} images of {path} are missing, the first is {missing[0]}")
     return files, np.array(votes, np.int16).reshape(-1, len(COLUMNS))
+
+
+def _row_of(name: str) -> int:
+    """Return the number in the name of an image, `fer0000000.png`."""
+    return int(name.removeprefix("fer").partition(".")[0])
+
+
+def _counts(texts: list[str]) -> list[int]:
+    """Return the votes of a face."""
+    check_digits(" ".join(texts))
+    votes = [int(text) for text in texts]
+    if max(votes) > MOST_VOTES:
+        raise ValueError(f"{max(votes)} votes of one face")
+    return votes
 
 
 def majority(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,8 +164,7 @@ def read_votes(path: Path, own: np.ndarray) -> np.ndarray | None:
             rows, usage = [], []
             for row in reader:
                 line = reader.line_num
-                check_digits(" ".join(row[c] for c in COLUMNS))
-                rows.append([int(row[c]) for c in COLUMNS])
+                rows.append(_counts([row[c] for c in COLUMNS]))
                 usage.append(USAGE[row["usage"].strip().lower()])
     except (TypeError, ValueError, KeyError, csv.Error) as error:
         raise DataError(f"{path}, line {line}: cannot be read ({error!r})") from None

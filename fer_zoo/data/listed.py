@@ -48,7 +48,7 @@ class Listed(FaceDataset):
     ) -> None:
         if not entries:
             raise DataError(f"{root} holds no faces of {name}{(split and f', {split!r}') or ''}")
-        missing = [entry.path for entry in entries if not entry.path.is_file()]
+        missing = [entry.path for entry in entries if not os.path.isfile(entry.path)]
         if missing:
             raise DataError(
                 f"{root}: {len(missing):,} of {len(entries):,} files that {name} lists are not "

@@ -19,6 +19,7 @@ from fer_zoo.data.faces import FaceDataset, FacesLike, as_dataset
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
 from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
 from fer_zoo.data.folder import ImageFolder
+from fer_zoo.data.near import near_pairs
 from fer_zoo.data.sets import parse_dataset
 from fer_zoo.errors import ArgumentError, DataError, needing
 from fer_zoo.labels import FER2013 as LABELS
@@ -26,10 +27,6 @@ from fer_zoo.transforms.inputs import BLANK
 
 NEAR_BITS = 8
 """Bits of 64 in which the hashes of near duplicates may differ; docs/data.md says why."""
-CORRELATION = 0.9
-"""Correlation of pixels, after the best shift, that near duplicates have at least."""
-SHIFT = 3
-"""Largest shift in px, in each direction, that is tried between two crops of one photograph."""
 USAGES = (*SPLITS, "test")
 SHOWN = 20
 
@@ -228,7 +225,7 @@ def data_report(
     shown = progress_bar(images[firsts], desc="hashing", unit="face", show=progress)
     phashes = [imagehash.phash(Image.fromarray(image)).hash.ravel() for image in shown]
     hashes = np.packbits(np.array(phashes, bool).reshape(-1, 64), axis=1).view(np.uint64).ravel()
-    i, j, bits, likeness = _near_pairs(images[firsts], hashes, near_bits, progress)
+    i, j, bits, likeness = near_pairs(images[firsts], hashes, near_bits, progress)
     linked = scipy.sparse.csr_array((np.ones(len(i)), (i, j)), shape=(len(firsts),) * 2)
     member = scipy.sparse.csgraph.connected_components(linked, directed=False)[1]
     families: dict[int, list[list[int]]] = {}
@@ -326,44 +323,6 @@ def _votes(root: Path, faces: list[Face], notes: list[str]) -> Sequence[tuple[Fa
     none, winner = COLUMNS.index("nf"), majority(table)[1]
     kinds = winner == none, table[:, none] > 0
     return [tuple(faces[row] for row in np.flatnonzero(kind)) for kind in kinds]
-
-
-def _near_pairs(
-    images: np.ndarray, hashes: np.ndarray, near_bits: int, progress: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the pairs i < j of near duplicates, with their distance and correlation."""
-    found = [np.empty((4, 0))]
-    size = 256  # 64 MB of distances for 32,000 faces
-    starts = range(0, len(hashes), size)
-    for start in progress_bar(starts, desc="comparing", show=progress):
-        apart = np.bitwise_count(hashes[start : start + size, None] ^ hashes[None, start:])
-        i, j = np.nonzero(apart <= near_bits)
-        i, j = i[i < j], j[i < j]
-        alike = _likeness(images, i + start, j + start)
-        found.append(np.stack([i + start, j + start, apart[i, j], alike])[:, alike >= CORRELATION])
-    *whole, alike = np.concatenate(found, 1)
-    i, j, bits = np.array(whole, dtype=np.int64)
-    return i, j, bits, alike
-
-
-def _likeness(images: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the correlation of the first's core with the second at the best shift."""
-    height, width = (side - 2 * SHIFT for side in images.shape[1:])
-    best = np.full(len(first), -1.0)
-    for start in range(0, len(first), 1024):
-        part = slice(start, start + 1024)
-        core = _standardised(images[first[part], SHIFT:-SHIFT, SHIFT:-SHIFT])
-        for y, x in np.ndindex(2 * SHIFT + 1, 2 * SHIFT + 1):
-            other = _standardised(images[second[part], y : y + height, x : x + width])
-            best[part] = np.maximum(best[part], np.einsum("np,np->n", core, other))
-    return best
-
-
-def _standardised(images: np.ndarray) -> np.ndarray:
-    flat = images.reshape(len(images), -1).astype(np.float32)
-    flat -= flat.mean(1, keepdims=True)
-    unit: np.ndarray = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    return unit
 
 
 def _groups(faces: list[Face], found: list[list[int]]) -> tuple[Group, ...]:

@@ -14,6 +14,7 @@ from fer_zoo.data.listed import Entry, Listed, check_split, existing, find, need
 from fer_zoo.errors import DataError
 from fer_zoo.labels import FER2013
 
+MOST_BYTES = 4096  # of an annotation of one number
 RAFDB_LABELS = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
 """The order of RAF-DB's codes, from 1."""
 RAFDB_COUNTS = {
@@ -200,10 +201,14 @@ def _affectnet_arrays(folder: Path) -> list[Entry]:
     for image in walk(folder.parent / "images").images:
         path = folder / f"{image.stem}_exp.npy"
         try:
-            code = int(np.load(path, allow_pickle=False).item())
+            if path.stat().st_size > MOST_BYTES:
+                raise ValueError(f"more than {MOST_BYTES:,} bytes")
+            value = np.load(path, allow_pickle=False).item()
+            if (code := int(value)) != float(value):
+                raise ValueError(f"{value} is no whole number")
         except FileNotFoundError:
             raise DataError(f"{path} is not there, the annotation of {image}") from None
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # numpy raises whatever it likes on damaged files
             raise DataError(f"{path}: no annotation of AffectNet ({error})") from None
         found.append(_affectnet_entry(image, code, None, str(path)))
     return found

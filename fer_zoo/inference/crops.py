@@ -10,25 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.inference.detector import Detector
 from fer_zoo.transforms import to_gray
+from fer_zoo.transforms.depth import check_depth, is_deep, was_deep
 from fer_zoo.transforms.inputs import (
     LEAST,
     ON_SIDE,
     TRANSPARENT,
     Channels,
     check_aspect,
-    check_depth,
     gray_of,
-    is_deep,
     opacity,
     open_image,
     orientation,
     said_of,
     turned,
-    was_deep,
 )
 
 MOST_PIXELS = 110_000_000
@@ -38,6 +37,7 @@ PHOTOGRAPH = (
     "fer_zoo.inference.crops.MOST_PIXELS"
 )
 ROWS = 256  # of a photograph, converted at a time
+UPRIGHT = 1024  # px of the side to which a larger face is scaled before it is turned
 EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
 
 Pixels = tuple[np.ndarray, Tensor]
@@ -114,7 +114,8 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
     if not isinstance(image, Image):
         gray = to_gray(given, channels=channels)
         if isinstance(image, Tensor):
-            image = image.permute(1, 2, 0).cpu().numpy() if image.ndim == 3 else None
+            ready = image.ndim == 3 and image.dtype == torch.uint8
+            image = image.permute(1, 2, 0).cpu().numpy() if ready else None
         if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
             return _rgb(gray), gray
         return np.array(image[..., ::-1] if channels == "bgr" else image, order="C"), gray
@@ -235,6 +236,10 @@ def _upright(gray: Tensor, box: tuple[int, int, int, int], roll: float) -> Tenso
     side = right - left
     more = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
     wide = _cut(gray, (left - more, top - more, right + more, bottom + more))
+    if side > UPRIGHT:  # turning needs 13 bytes a pixel, and no network sees as many
+        scale, side = UPRIGHT / side, UPRIGHT
+        size = [round(scale * n) for n in wide.shape[-2:]]
+        wide = F.interpolate(wide[None], size, mode="bilinear", antialias=True)[0]
     turned = rotate(wide.float(), roll, interpolation=InterpolationMode.BILINEAR)
     cut: Tensor = center_crop(turned, [side, side])
     return cut.round().clamp(0, 255).byte() if gray.dtype == torch.uint8 else cut.clamp(0, 1)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.errors import ArgumentError, FerZooError, InputError
+from fer_zoo.transforms.depth import check_depth, is_deep, was_deep
 
 Channels = Literal["rgb", "bgr"]
 BYTES = (bytes, bytearray, memoryview)
@@ -33,9 +34,7 @@ MOST_TILE = 2**24  # pixels of a tile of a TIFF
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
 """Standard deviation in gray levels under which an image shows nothing."""
-STRIP = 256  # rows whose depth is looked at together
 TRANSPARENT = "shows nothing: it is transparent all over"
-SHALLOW = (8, 10, 12, 14)  # bits that 16 may hold
 FORMATS = tuple("PNG JPEG BMP GIF TIFF WEBP AVIF JPEG2000 PPM DIB TGA".split())
 """What is opened, MPO as JPEG; of what Pillow knows more, some runs programs or decodes at once."""
 ON_SIDE = (5, 6, 7, 8)  # orientations of EXIF under which rows are columns
@@ -77,6 +76,7 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         is_bgr = channels == "bgr" and image.shape[2:] == (3,)
         return _from_numpy(image[..., ::-1] if is_bgr else image)
     if isinstance(image, Tensor):
+        check_plain(image, "the tensor")
         image = image[None] if image.ndim == 2 else image
         if image.ndim != 3:
             raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
@@ -268,46 +268,6 @@ def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
     return pixels.swapaxes(0, 1) if turn in ON_SIDE else pixels
 
 
-def is_deep(image: Any) -> bool:
-    """Whether the pixels of a PIL image have more than 8 bits."""
-    return image.mode in ("F", "I") or image.mode.startswith("I;16")
-
-
-def was_deep(image: Any) -> bool:
-    """Whether a PIL image that is not yet decoded has 16 bits, which Pillow may cut to 8."""
-    told = [str(args) for *_, args in getattr(image, "tile", ())]
-    return any(";16" in args or args.endswith(", 65535)") for args in told)  # the latter of PPM
-
-
-def check_depth(pixels: np.ndarray, where: str) -> None:
-    """Raise where pixels `(H, W, ...)` of 16 bits, or 8 cut from them, may be of fewer bits.
-
-    Counted is what 3x3 px reach together in some colour: bright parts of dark images do, however
-    small in a large one; pixels and lines that a sensor or a link has wrong do not.
-    """
-    high, single = 0, 0
-    for top in range(0, max(1, len(pixels) - 2), STRIP):
-        strip = pixels[top : top + STRIP + 2]
-        strip = strip.max(2) if strip.ndim == 3 else strip
-        single = max(single, int(strip.max()))
-        for _ in range(2):
-            if len(strip) > 2:
-                strip = np.minimum(np.minimum(strip[:-2], strip[1:-1]), strip[2:])
-            strip = strip.T
-        high = max(high, int(strip.max()))
-    if pixels.dtype == np.uint8:
-        high, single = (max(257 * value - 128, 0) for value in (high, single))  # cut, or rounded
-    most = next((2**bits - 1 for bits in SHALLOW if high < 2**bits), None)
-    if most is not None:
-        told, whole = f"{single}", ""
-        if single > most:
-            told, whole = f"{high}, but for single pixels,", ", or / 65535 if they are 16"
-        raise InputError(
-            f"{where}: 16 bits that go up to {told} may be 8, 10, 12 or 14 bits: pass floats, "
-            f"the pixels / {most}{whole}, or 8 bits"
-        )
-
-
 def opacity(image: Any) -> int:
     """Return the highest alpha of a PIL image, 255 where it has none."""
     return int(image.getchannel("A").getextrema()[1]) if "A" in image.getbands() else 255
@@ -368,6 +328,7 @@ def luma(images: Tensor, where: str = "the tensor") -> Tensor:
         raise InputError(
             f"{where} has {images.shape[1]} channels (of shape (C, H, W)); expected 1 or 3{alpha}"
         )
+    check_plain(images, where)
     images = _check(images, where)
     check_aspect(images.shape[-1], images.shape[-2], where)
     if images.shape[1] == 1:
@@ -377,6 +338,16 @@ def luma(images: Tensor, where: str = "the tensor") -> Tensor:
         return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).byte()[:, None]
     r, g, b = images.unbind(1)
     return (0.299 * r + 0.587 * g + 0.114 * b)[:, None].clamp(0, 1)
+
+
+def check_plain(images: Tensor, where: str, error: type[FerZooError] = InputError) -> None:
+    """Raise unless a tensor holds its values one by one."""
+    odd = images.is_nested or images.layout != torch.strided or images.is_quantized
+    if odd or images.is_complex() or images.is_meta:
+        raise error(
+            f"{where} is no plain tensor, but one of {images.dtype}, {images.layout}, on "
+            f"{images.device}: pass what .to_dense(), .dequantize() or .real gives"
+        )
 
 
 def _check(images: Tensor, where: str) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, CheckpointError, StateDictError
 from fer_zoo.evidence import Evidence
+from fer_zoo.labels import check_labels
 from fer_zoo.models import Classifier, ResNet, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.transforms import PRESETS
@@ -108,7 +109,7 @@ def convert(
         raise StateDictError(f"{path}: {error}\n{hint}") from None
     if labels is None:
         notes.append("no labels: predictions need them (labels=, --labels)")
-    found.labels = None if labels is None else tuple(labels)
+    found.labels = None if labels is None else check_labels(labels)
     if preset is None:
         notes.append(
             f"no preset: the usual one of {model} is taken, {found.preset} (preset=, --preset)"

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 from fer_zoo.errors import ArgumentError, CheckpointError, HubError, WeightsError
 from fer_zoo.weights.address import HUB, Address
@@ -200,13 +201,21 @@ def upload(
 
 def client(endpoint: str | None, token: str | None) -> Any:
     """Return the client; the environment is asked now, not when its package was imported."""
+    endpoint = endpoint or os.environ.get("HF_ENDPOINT")
+    try:
+        _ = urlsplit(endpoint or "").port
+    except ValueError:  # which would tell half of a password
+        raise ArgumentError(
+            "endpoint= or HF_ENDPOINT is no address such as https://host: write what stands in a "
+            "password by its %-codes"
+        ) from None
     from huggingface_hub import HfApi
 
     if token is not None:
         token = token.strip() if isinstance(token, str) else ""
         if not re.fullmatch(r"[!-~]+", token):
             raise ArgumentError("token= is none of the Hub: one line of letters and digits, hf_...")
-    return HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), token=token)
+    return HfApi(endpoint=endpoint, token=token)
 
 
 @contextmanager
@@ -218,7 +227,7 @@ def _explained(where: str) -> Iterator[None]:
     transport: Any = HfHubHTTPError.__mro__[1]
     try:
         yield
-    except (transport, OSError, ValueError, RuntimeError) as error:
+    except (transport, OSError, ValueError, RuntimeError, ImportError) as error:
         raise HubError(explain(error, where)) from None
 
 
@@ -229,6 +238,8 @@ def explain(error: BaseException, where: str) -> str:
     # The client's "not in the cache either" and "while uploading" have the reason behind them.
     wrapped = isinstance(error, e.LocalEntryNotFoundError | RuntimeError)
     cause: Any = error.__cause__ if wrapped and error.__cause__ is not None else error
+    if isinstance(cause, ImportError):  # of a proxy by SOCKS, which the client finds out late
+        return f"{where}: {cause}"
     response: Any = getattr(cause, "response", None)
     status = None if response is None else response.status_code
     login = "log in with `hf auth login`, set HF_TOKEN, or pass token="
