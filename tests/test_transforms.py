@@ -124,7 +124,8 @@ def test_sixteen_bits_that_may_be_fewer_are_refused(name, colours, tmp_path: Pat
     expected, found = pixels @ weights, found[0].numpy()
     if path.suffix == ".jp2":  # it loses noise
         expected, found = expected.mean(), found.mean()
-    np.testing.assert_allclose(found, expected, atol=1.5 / 255)
+    atol = 5 / 255 if path.suffix == ".jp2" else 1.5 / 255
+    np.testing.assert_allclose(found, expected, atol=atol)
 
 
 @pytest.mark.parametrize("colours", [1, 3])

@@ -112,6 +112,7 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
     from PIL.Image import Image
 
     if not isinstance(image, Image):
+        given = given.detach() if isinstance(given, Tensor) else given
         gray = to_gray(given, channels=channels)
         if isinstance(image, Tensor):
             ready = image.ndim == 3 and image.dtype == torch.uint8

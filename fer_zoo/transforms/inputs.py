@@ -360,7 +360,7 @@ def _check(images: Tensor, where: str) -> Tensor:
     images = images.float()
     if not bool(torch.isfinite(images).all()):
         raise InputError(f"{where} holds NaN or infinity; expected float between 0 and 1")
-    low, high = float(images.min()), float(images.max())
+    low, high = (float(x) for x in images.detach().aminmax())
     if low < 0 or high > 1:
         raise InputError(
             f"{where} holds float values from {low:g} to {high:g}; expected 0 to 1 "
