@@ -289,8 +289,8 @@ def test_exit_codes(arguments, code):
     ("arguments", "said"),
     [
         (("info", "resnet81"), "or 'resnet18_025'? `fer-zoo list` lists all."),
-        (("predict", FACES, "--model", "resnet18"), "`fer-zoo list --trained` lists the models"),
-        (("list", "resnet18", "--trained"), "no model has weights and matches 'resnet18'"),
+        (("predict", FACES, "--model", "vgg19_fc"), "`fer-zoo list --trained` lists the models"),
+        (("list", "vgg19_fc", "--trained"), "no model has weights and matches 'vgg19_fc'"),
     ],
 )
 def test_errors_name_the_commands(arguments, said):

@@ -147,7 +147,8 @@ def test_records_are_whole(address):
         cost = costs["int8", preset]
         faces, against = STORED[record.tag, "_025" in record.model]
         assert (cost.faces.split, cost.faces.n, cost.against) == ("public", faces, against)
-        assert cost.accuracy - scores[preset] == pytest.approx(cost.gain, abs=2e-5)
+        gain = 0 if storage.dtype == "int8" else cost.gain
+        assert cost.accuracy - scores[preset] == pytest.approx(gain, abs=2e-5)
 
 
 def test_what_is_unknown_is_said():
