@@ -79,6 +79,11 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise LabelError(f"labels must be a sequence of names, no single string: {names!r:.80}")
+    if isinstance(names, Mapping) and any(isinstance(i, int) for i in names.values()):
+        raise LabelError(
+            "labels are names in the order of the classes, got indices by name, "
+            f"{names!r:.80}: pass sorted(labels, key=labels.get)"
+        )
     if isinstance(names, set | frozenset):
         raise LabelError(
             f"a set has no order, and labels are by index: pass a list, got {names!r:.80}"

@@ -166,6 +166,8 @@ def test_labels_without_an_order_are_refused(tmp_path: Path):
     model = fer_zoo.create("test_tiny")
     with pytest.raises(LabelError, match="a set has no order"):
         model.labels = {f"c{k}" for k in range(7)}
+    with pytest.raises(LabelError, match="names in the order of the classes"):
+        model.labels = {"c": 2, "b": 1, "a": 0}
     with pytest.raises(LabelError, match="a set has no order"):
         FaceDataset(torch.zeros(2, 48, 48).byte(), torch.arange(2), labels={"a", "b"}, name="x")
     torch.save(model.state_dict(), tmp_path / "m.pth")

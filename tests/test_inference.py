@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -293,6 +294,31 @@ def test_predictions_match_the_model_and_the_transform(labelled):
             expected = labelled(views).softmax(1).mean(0)
         found = torch.tensor(list(prediction.probabilities.values()))
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_faces_outside_of_their_range_are_refused(labelled, fast):
+    """All white they would be, or half black, with a label."""
+    run = fer_zoo.optimize(labelled) if fast else partial(predict_scores, labelled)
+    faces = torch.randint(0, 256, (2, 48, 48), dtype=torch.uint8)
+    same = run(faces.float() / 255) - run(faces)
+    assert float(same.abs().max()) < 1e-4
+    odd = (faces.float(), faces.long(), faces > 100, faces / 127.5 - 1, faces * torch.nan)
+    for wrong in odd:
+        with pytest.raises(InputError, match="the tensor"):
+            run(wrong)
+
+
+def test_what_no_view_shows_is_blank(labelled):
+    """The network sees 40 of 48 px: a frame around nothing had a label."""
+    framed = np.zeros((48, 48), np.uint8)
+    framed[:3], framed[:, -1] = 255, 255
+    (found,) = fer_zoo.Predictor(labelled)([framed])
+    assert "shows nothing" in found.error
+    (found,) = fer_zoo.Predictor(labelled, preset="fer40_tencrop")([framed])
+    assert found.error is None
+    framed[24, 20:30] = 200
+    assert fer_zoo.Predictor(labelled)(framed).error is None
 
 
 def test_an_untrained_model_is_refused():

@@ -207,3 +207,16 @@ def test_trained_weights_lose_under_corruption(real_public: FER2013):
     assert found.clean.accuracy > 0.55
     assert found.accuracy["blur"][0] > found.clean.accuracy - 0.1
     assert all(high < found.clean.accuracy - 0.1 for _, high in found.accuracy.values())
+
+
+def test_a_corruption_that_is_none_is_told(labelled, monkeypatch):
+    images = torch.randint(0, 256, (7, 48, 48), dtype=torch.uint8)
+    faces = FaceDataset(images, torch.arange(7), labels=labelled.labels, name="noise")
+    kept = images.clone()
+    for wrong in (lambda x, _: x[:1], lambda x, _: x.float(), lambda x, _: None):
+        monkeypatch.setitem(CORRUPTIONS._entries, "wrong", wrong)
+        with pytest.raises(ArgumentError, match="'wrong' must return uint8"):
+            fer_zoo.robustness(labelled, faces, corruptions=["wrong"], severities=[1])
+    monkeypatch.setitem(CORRUPTIONS._entries, "in place", lambda x, _: x.mul_(0))
+    fer_zoo.robustness(labelled, faces, corruptions=["in place"], severities=[1])
+    assert torch.equal(faces.images, kept)

@@ -116,10 +116,10 @@ def official_split(path: Path) -> Split | None:
 
 def find_csv(root: Path) -> Path | None:
     """Return the csv file at or in `root`, if there is one."""
-    if root.is_file():
+    if os.path.isfile(root):
         return root
     places = (p for name in _CSV_NAMES + _PACKED for p in (root / name, root / "fer2013" / name))
-    return next(filter(Path.is_file, places), None)
+    return next(filter(os.path.isfile, places), None)
 
 
 def load_arrays(root: Path) -> Arrays:
@@ -130,10 +130,10 @@ def load_arrays(root: Path) -> Arrays:
     from safetensors import SafetensorError, safe_open
     from safetensors.numpy import save_file
 
-    if not root.exists():
+    if not os.path.exists(root):
         raise DataError(f"{root} does not exist: give fer2013.csv or a folder that holds it")
     source = find_csv(root)
-    if source is None and not (root / "train").is_dir():
+    if source is None and not os.path.isdir(root / "train"):
         raise DataError(
             f"{root} holds neither {' nor '.join(_CSV_NAMES)} nor the folders train/ and test/"
         )
@@ -270,7 +270,7 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
 
 def _folder_files(root: Path, *, tell: bool = False) -> list[Path]:
     parts = (root / part for part in ("train", "test", "validation"))
-    found = walk(*filter(Path.is_dir, parts))
+    found = walk(*filter(os.path.isdir, parts))
     if tell and (told := found.left_out()):
         log.warning("%s: %s", root, told)
     return found.images

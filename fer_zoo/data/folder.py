@@ -57,7 +57,7 @@ class ImageFolder(FaceDataset):
 
     def __init__(self, root: str | os.PathLike[str], *, size: int = 48) -> None:
         base = as_path(root)
-        if not base.is_dir():
+        if not os.path.isdir(base):
             raise DataError(f"{base} does not exist or is not a folder")
         found = walk(base)
         if base in found.closed:

@@ -106,7 +106,7 @@ def read_faces(
 def existing(root: str | os.PathLike[str]) -> Path:
     """Return where a data set is, if there is anything."""
     path = as_path(root)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{path} does not exist")
     return path
 

@@ -93,7 +93,7 @@ class CKPlus(FaceDataset):
 
 
 def _ck_csv(base: Path) -> Path | None:
-    return base if base.is_file() else find(base, "ckextended.csv", "ck_extended.csv")
+    return base if os.path.isfile(base) else find(base, "ckextended.csv", "ck_extended.csv")
 
 
 def _ck_48(path: Path, named: re.Match[str]) -> Entry | None:

@@ -290,7 +290,7 @@ def _read_data(
 def _read(root: Path) -> tuple[str, tuple[str, ...], np.ndarray, list[Face], list[str]]:
     """Return the data's name, its classes, its images, where each is found, and notes."""
     source = find_csv(root)
-    if source is None and not (root / "train").is_dir():
+    if source is None and not os.path.isdir(root / "train"):
         return _read_data([ImageFolder(root)], root)
     arrays = load_arrays(root)
     if not len(arrays["images"]):
@@ -314,7 +314,7 @@ def _votes(root: Path, faces: list[Face], notes: list[str]) -> Sequence[tuple[Fa
     """Return the faces that most voters, and that any voter, call none; None without votes."""
     source = find_csv(root)
     path = source.parent / VOTES_FILE if source else None
-    if path is None or not path.is_file():
+    if path is None or not os.path.isfile(path):
         return None, None
     table = read_votes(path, np.array([USAGES.index(face.split) for face in faces]))
     if table is None:

@@ -268,12 +268,25 @@ def robustness(
     accuracy: dict[str, tuple[float, ...]] = dict.fromkeys(chosen, ())
     pairs = list(product(chosen, listed))
     for name, severity in progress_bar(pairs, desc="corruptions", show=progress):
-        images = chosen[name](task.faces.images, severity)
+        images = _corrupted(chosen[name], name, task.faces.images, severity)
         members = member_scores(network, images, preset=preset, batch_size=batch_size)
         answers = task.answers(fuse(network, members), clean.temperature)
         right = answers.argmax(1) == clean.targets
         accuracy[name] += (float(right.double().mean()),)
     return Robustness(clean=clean, severities=tuple(listed), accuracy=accuracy)
+
+
+def _corrupted(corruption: Corruption, name: str, images: Tensor, severity: int) -> Tensor:
+    """Return corrupted images of the same shape; whoever works in place has a copy."""
+    found = corruption(images.clone(), severity)
+    if not isinstance(found, Tensor) or (found.shape, found.dtype) != (images.shape, images.dtype):
+        got = (
+            f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else f"{found!r:.80}"
+        )
+        raise ArgumentError(
+            f"the corruption {name!r} must return uint8 {tuple(images.shape)}, as it got, not {got}"
+        )
+    return found
 
 
 def _chosen(names: str | Sequence[str] | None) -> dict[str, Corruption]:

@@ -129,12 +129,18 @@ class Labeller(ABC, Generic[A]):
         many = many_of(images)
         return self._answers([images] if many is None else many, channels)
 
+    def _is_blank(self, square: Tensor) -> bool:
+        """Whether no view of a square `(1, 1, R, R)` has what the data report calls something."""
+        views = self.preset.evaluation_views(square)[0].flatten(1).double()
+        levels = views.mul(self.preset.std).add(self.preset.mean).mul(255).round()
+        return float(levels.std(1, correction=0).max()) < BLANK
+
     def _label(
         self, faces: Sequence[tuple[str | None, Box | None, Tensor]]
     ) -> Iterator[Prediction]:
         """Yield what the networks say of each square that shows something."""
         pixels = [square[0, 0].mul(255).round().byte().cpu() for *_, square in faces]
-        blank = [float(face.double().std(correction=0)) < BLANK for face in pixels]
+        blank = [self._is_blank(square) for *_, square in faces]
         squares = [square for (*_, square), no in zip(faces, blank, strict=True) if not no]
         rows: Iterator[tuple[int, list[float]]] = iter(())
         if squares:

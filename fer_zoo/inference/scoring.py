@@ -17,6 +17,7 @@ from fer_zoo.labels import align
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.models.base import check_count
 from fer_zoo.transforms import Preset
+from fer_zoo.transforms.inputs import check_values
 from fer_zoo.transforms.presets import get_preset
 
 M = TypeVar("M", bound=nn.Module)
@@ -120,7 +121,7 @@ def in_parts(
 
 
 def as_faces(images: Tensor) -> Tensor:
-    """Return gray images as `(N, 1, H, W)`."""
+    """Return gray images, uint8 or in [0, 1], as `(N, 1, H, W)`."""
     is_tensor = isinstance(images, Tensor)
     faces = images[:, None] if is_tensor and images.ndim == 3 else images
     if not is_tensor or faces.ndim != 4 or faces.shape[1] != 1:
@@ -129,7 +130,7 @@ def as_faces(images: Tensor) -> Tensor:
             f"faces are gray, a tensor (N, H, W) or (N, 1, H, W), got {got}; "
             "fer_zoo.Predictor takes anything else"
         )
-    return faces
+    return check_values(faces, "the tensor") if len(faces) else faces
 
 
 def fuse(model: Classifier, member_scores: Tensor) -> Tensor:

@@ -329,7 +329,7 @@ def luma(images: Tensor, where: str = "the tensor") -> Tensor:
             f"{where} has {images.shape[1]} channels (of shape (C, H, W)); expected 1 or 3{alpha}"
         )
     check_plain(images, where)
-    images = _check(images, where)
+    images = check_values(images, where)
     check_aspect(images.shape[-1], images.shape[-2], where)
     if images.shape[1] == 1:
         return images
@@ -350,7 +350,8 @@ def check_plain(images: Tensor, where: str, error: type[FerZooError] = InputErro
         )
 
 
-def _check(images: Tensor, where: str) -> Tensor:
+def check_values(images: Tensor, where: str) -> Tensor:
+    """Return images as they are in uint8, else as float32 in [0, 1], or raise `InputError`."""
     if images.numel() == 0:
         raise InputError(f"{where} is empty: shape {tuple(images.shape)}")
     if images.dtype == torch.uint8:
