@@ -176,6 +176,42 @@ def test_labels_without_an_order_are_refused(tmp_path: Path):
             fer_zoo.convert(tmp_path / "m.pth", "test_tiny", labels=labels)
 
 
+@pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+def test_votes_beside_a_csv_of_another_order_are_refused(tmp_path: Path):
+    """Two thirds of FER2013's labels win their votes, a seventh or so those of another face."""
+    names = [str(n) for n in fer_zoo.labels.FER2013]
+    rows, votes = [], []
+    for i in range(1050):
+        winner = names[i % 7] if i % 3 else names[(i + 1) % 7]
+        counts = ["10" if name == winner else "0" for name in ferplus.COLUMNS]
+        rows.append(f"{i % 7},{' '.join(['9'] * 2303)} {i % 251},Training")
+        votes.append(f"Training,,{','.join(counts)}")
+    head = ",".join(("Usage", "Image name", *ferplus.COLUMNS))
+    (tmp_path / "fer2013new.csv").write_text("\n".join([head, *votes]) + "\n")
+    for order, fits in ((rows, True), (sorted(rows), False)):
+        (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *order]) + "\n")
+        if fits:
+            assert len(FERPlus(tmp_path, "train")) == 1050
+        else:
+            with pytest.raises(DataError, match=r"fits the emotions of .* in another order"):
+                FERPlus(tmp_path, "train")
+
+
+@pytest.mark.parametrize("call", [ImageFolder, FER2013, FERPlus])
+def test_places_that_may_not_be_looked_at_are_told(tmp_path: Path, monkeypatch, call):
+    """On Python 3.11 `Path.is_dir` raises where a parent is closed, or a name too long."""
+
+    def closed(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.stat", closed)
+    with pytest.raises(DataError):
+        call(tmp_path / "a")
+    monkeypatch.undo()
+    with pytest.raises(DataError):
+        call(tmp_path / ("a" * 300))
+
+
 def test_an_archive_of_endless_lines_ends(tmp_path: Path):
     """29 kB of line ends took 25 s."""
     with gzip.open(tmp_path / "a.csv.gz", "wb") as file:

@@ -113,7 +113,7 @@ def existing(root: str | os.PathLike[str]) -> Path:
 
 def find(root: Path, *names: str) -> Path | None:
     """Return the first of `names` that is in a folder, or up to two folders below."""
-    for above in ("", "*/", "*/*/"):
+    for above in ("", "*/", "*/*/") if os.path.isdir(root) else ():
         for name in names:
             if found := sorted(root.glob(above + name)):
                 return found[0]
