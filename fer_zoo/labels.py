@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import LabelError
+from fer_zoo.errors import ArgumentError, LabelError
 
 FER2013: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The order of FER2013's csv files, where class 0 is angry and class 6 neutral."""
@@ -79,10 +79,10 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
     """
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise LabelError(f"labels must be a sequence of names, no single string: {names!r:.80}")
-    if isinstance(names, Mapping) and any(isinstance(i, int) for i in names.values()):
+    if isinstance(names, Mapping):
         raise LabelError(
-            "labels are names in the order of the classes, got indices by name, "
-            f"{names!r:.80}: pass sorted(labels, key=labels.get)"
+            f"labels are names in the order of the classes, got a mapping {names!r:.80}: of "
+            "indices by name pass sorted(labels, key=labels.get)"
         )
     if isinstance(names, set | frozenset):
         raise LabelError(
@@ -121,6 +121,26 @@ def index_map(source: Sequence[str], target: Sequence[str]) -> list[int]:
     return [a.index(name) for name in b]
 
 
+def names_to_ignore(ignore: Iterable[str]) -> list[str]:
+    """Return the classes to leave out, one or several, as a list."""
+    if isinstance(ignore, str):
+        return [ignore]
+    if not isinstance(ignore, Iterable):
+        raise LabelError(f"ignore is the names of classes to leave out, got {ignore!r:.80}")
+    return [*ignore]
+
+
+def check_targets(targets: Tensor, num_classes: int) -> Tensor:
+    """Return class indices `(N,)` as int64 on the CPU, or raise `ArgumentError`."""
+    found = targets.detach().cpu().double()
+    wrong = found[(found != found.trunc()) | ~((found >= 0) & (found < num_classes))]
+    if len(wrong):
+        raise ArgumentError(
+            f"targets must be whole numbers, 0 to {num_classes - 1}, got {wrong[0]:g}"
+        )
+    return found.long()
+
+
 def regroup(
     source: Sequence[str],
     labels: Mapping[str, Sequence[str]] | None = None,
@@ -151,7 +171,9 @@ def regroup(
             f"labels map new classes to those they are made of, {{'good': ['happy']}}, got "
             f"{labels!r:.80}"
         )
-    groups, left_out = labels or {}, [ignore] if isinstance(ignore, str) else [*ignore]
+    groups, left_out = labels or {}, names_to_ignore(ignore)
+    if odd := [name for name in groups if not isinstance(name, str)]:
+        raise LabelError(f"classes are called by names, got {odd}")
     named = [name for names in groups.values() for name in check_labels(names)] + left_out
     if named:
         check_labels(named)  # none twice
@@ -166,7 +188,7 @@ def regroup(
             made.setdefault(owner.get(canonical(name), name), []).append(name)
     if not any(made.values()):
         raise LabelError(f"all of {tuple(source)} are left out")
-    check_labels(made)
+    check_labels([*made])
     return made
 
 
@@ -197,7 +219,7 @@ def align(
     if not isinstance(scores, Tensor) or not scores.ndim:
         raise LabelError(f"scores must be a tensor (..., classes), got {scores!r:.80}")
     known = [canonical(name) for name in check_labels(source, scores.shape[-1])]
-    check_labels(target)
+    check_labels([*target] if isinstance(target, Mapping) else target)
     groups = target if isinstance(target, Mapping) else {name: [name] for name in target}
     parts = [name for names in groups.values() for name in check_labels(names)]
     if missing := [name for name in parts if canonical(name) not in known]:

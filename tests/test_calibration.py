@@ -189,6 +189,19 @@ def test_another_fusion_is_uncalibrated(tmp_path: Path):
     assert model.temperature == {}
 
 
+@pytest.mark.parametrize("wrong", [0.7, -1, 7, torch.nan])
+def test_targets_that_are_no_indices_are_refused(wrong):
+    """2.7 was class 2, and -100 no class at all."""
+    scores, targets = torch.randn(300, 7), torch.arange(300) % 7
+    odd = targets.double()
+    odd[3] = odd[3] + wrong if wrong == 0.7 else wrong
+    with pytest.raises(ArgumentError, match="targets must be whole numbers, 0 to 6"):
+        fit_temperature(scores, odd, split="public")
+    fusion = fer_zoo.fusion.create_fusion("weighted", 2, 7)
+    with pytest.raises(ArgumentError, match="targets must be whole numbers, 0 to 6"):
+        fusion.fit(torch.stack([scores, scores]), odd, split="public")
+
+
 @pytest.mark.parametrize("address", fer_zoo.list_weights())
 def test_bundled_weights_are_calibrated(address, tmp_path: Path):
     record = fer_zoo.weights.get_weights(*address.rsplit(".", 1))

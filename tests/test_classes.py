@@ -12,6 +12,7 @@ from sklearn import metrics
 
 import fer_zoo
 from conftest import run
+from fer_zoo.cli.inputs import parse_classes
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.evaluation import cross_table, measure, score_metrics
@@ -38,6 +39,26 @@ def model(labelled):
         labelled.fc.bias.sub_(member_scores(labelled, images)[0].mean(0))
     labelled.temperature = {"fer40_center": 3.0}
     return labelled
+
+
+def test_classes_that_leave_nothing_to_tell_apart(labelled):
+    faces = FaceDataset(
+        torch.randint(0, 256, (7, 48, 48), dtype=torch.uint8),
+        torch.arange(7),
+        labels=labelled.labels,
+        name="noise",
+    )
+    with pytest.raises(LabelError, match="one class is left"):
+        fer_zoo.evaluate(labelled, faces, labels={"any": labelled.labels})
+    with pytest.raises(LabelError, match="classes are called by names"):
+        fer_zoo.evaluate(labelled, faces, labels={0: ["happy"]})
+    for ask in (fer_zoo.evaluate, fer_zoo.robustness):
+        with pytest.raises(LabelError, match="ignore is the names"):
+            ask(labelled, faces, ignore=3)
+    twice = parse_classes(["good=happy", "good=surprise,neutral"], [])
+    assert twice["labels"] == {"good": ["happy", "surprise", "neutral"]}
+    with pytest.raises(LabelError, match="abstain names a class twice"):
+        fer_zoo.Predictor(labelled, abstain={"happy": 0.9, "Happiness": 0.1})
 
 
 @pytest.mark.parametrize(

@@ -422,3 +422,9 @@ def test_align_refuses_what_has_no_mapping(target, says):
 def test_align_checks_the_width():
     with pytest.raises(LabelError, match="8 classes need 8 labels"):
         align(torch.zeros(2, 8), FER2013, FER2013)
+
+
+def test_a_head_of_one_output_is_refused(tmp_path: Path):
+    torch.save(fer_zoo.create("test_tiny", num_classes=1).state_dict(), tmp_path / "m.pth")
+    with pytest.raises(CheckpointError, match="its head has one output"):
+        fer_zoo.convert(tmp_path / "m.pth", "test_tiny", labels=["valence"])

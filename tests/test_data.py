@@ -166,8 +166,10 @@ def test_labels_without_an_order_are_refused(tmp_path: Path):
     model = fer_zoo.create("test_tiny")
     with pytest.raises(LabelError, match="a set has no order"):
         model.labels = {f"c{k}" for k in range(7)}
-    with pytest.raises(LabelError, match="names in the order of the classes"):
-        model.labels = {"c": 2, "b": 1, "a": 0}
+    numpy = {"c": np.int64(2), "b": np.int64(1), "a": np.int64(0)}
+    for by_name in ({"c": 2, "b": 1, "a": 0}, numpy, {"0": "a", "1": "b"}):
+        with pytest.raises(LabelError, match="names in the order of the classes"):
+            model.labels = by_name
     with pytest.raises(LabelError, match="a set has no order"):
         FaceDataset(torch.zeros(2, 48, 48).byte(), torch.arange(2), labels={"a", "b"}, name="x")
     torch.save(model.state_dict(), tmp_path / "m.pth")
@@ -210,6 +212,17 @@ def test_places_that_may_not_be_looked_at_are_told(tmp_path: Path, monkeypatch, 
     monkeypatch.undo()
     with pytest.raises(DataError):
         call(tmp_path / ("a" * 300))
+
+
+@pytest.mark.parametrize("groups", [{f"{i}.png": i % 3 for i in range(12)}, {*range(12)}])
+def test_groups_without_an_order_are_refused(groups):
+    """The keys were taken: every face was a person of its own."""
+    images = torch.zeros(12, 48, 48).byte()
+    faces = FaceDataset(images, torch.arange(12) % 2, labels=("a", "b"), name="x")
+    with pytest.raises(ArgumentError, match="groups are one id for each face"):
+        faces.split(0.25, groups=groups)
+    with pytest.raises(ArgumentError, match="groups are one name for each"):
+        fer_zoo.evaluation.selective.read_groups(groups, faces)
 
 
 def test_an_archive_of_endless_lines_ends(tmp_path: Path):

@@ -230,7 +230,7 @@ def test_misuse_is_refused(problem):
     with pytest.raises(ArgumentError, match="400 faces"):
         create_fusion("stacked", M, K).fit(logits, targets[:-1], split="public")
     fusion = create_fusion("stacked", M, K)
-    with pytest.raises(ArgumentError, match="targets must be from 0 to 4"):
+    with pytest.raises(ArgumentError, match="targets must be whole numbers, 0 to 4"):
         fusion.fit(logits, targets + 1, split="public")
     with pytest.raises(ArgumentError, match="NaN"):
         fusion.fit(logits.where(logits < 3, torch.nan), targets, split="public")

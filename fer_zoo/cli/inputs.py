@@ -103,12 +103,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def parse_classes(merged: Iterable[str], ignore: Iterable[str]) -> dict[str, Any]:
     """Return what `--map` and `--ignore` say as `labels` and `ignore`."""
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for text in merged:
         name, _, members = (part.strip(" ,") for part in text.partition("="))
         if not (name and members):
             raise ArgumentError(f"--map takes NAME=CLASS,CLASS, got {text!r}")
-        groups[name] = [part.strip() for part in members.split(",")]
+        groups.setdefault(name, []).extend(part.strip() for part in members.split(","))
     left_out = [part.strip() for text in ignore for part in text.split(",") if part.strip()]
     return {"labels": groups, "ignore": left_out}
 

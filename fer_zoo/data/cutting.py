@@ -1,6 +1,6 @@
 """Which faces a part of a data set holds: indices as people write them, and fair halves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,8 @@ def places(indices: Any, n: int) -> Tensor:
 
 def group_ids(groups: Any, n: int) -> tuple[str, ...]:
     """Return one id for each of `n` faces as text, or say what is wrong with them."""
-    if isinstance(groups, str) or not hasattr(groups, "__iter__"):
+    odd = isinstance(groups, str | Mapping | set | frozenset)  # a mapping by file would be its keys
+    if odd or not hasattr(groups, "__iter__"):
         raise ArgumentError(f"groups are one id for each face, got {groups!r:.80}")
     listed = groups.tolist() if hasattr(groups, "tolist") else list(groups)
     if len(listed) != n or not all(isinstance(i, str | int) for i in listed):

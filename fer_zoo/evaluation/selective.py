@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -246,6 +246,8 @@ def read_groups(groups: Any, data: FaceDataset) -> list[str | None]:
     if isinstance(groups, str | os.PathLike):
         return _read_csv(groups, data)
     try:
+        if isinstance(groups, Mapping | set | frozenset):
+            raise TypeError
         listed = groups.tolist() if hasattr(groups, "tolist") else list(groups)
     except TypeError:
         listed = []

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, SplitError
 from fer_zoo.evidence import FitReport
+from fer_zoo.labels import check_targets
 from fer_zoo.registry import Registry
 
 
@@ -93,13 +94,13 @@ class Fusion(nn.Module, ABC):
         check_fit_split(split, allow_training_split)
         self.check(member_logits)
         try:
-            targets = torch.as_tensor(targets).cpu().long().clone()
+            targets = check_targets(torch.as_tensor(targets), self.num_classes)
+        except ArgumentError:
+            raise
         except (TypeError, ValueError, RuntimeError):
             raise ArgumentError(f"targets are class indices (N,), got {targets!r:.80}") from None
         if targets.shape != member_logits.shape[1:2] or not len(targets):
             raise ArgumentError(f"{member_logits.shape[1]} faces, targets {tuple(targets.shape)}")
-        if not 0 <= int(targets.min()) <= int(targets.max()) < self.num_classes:
-            raise ArgumentError(f"targets must be from 0 to {self.num_classes - 1}")
         logits = member_logits.detach().double().cpu().clone()
         if not bool(torch.isfinite(logits).all()):
             raise ArgumentError("the member logits hold NaN or infinity")

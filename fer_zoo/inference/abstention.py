@@ -261,6 +261,8 @@ def read_thresholds(
         return abstain.by_label
     if isinstance(abstain, Mapping):
         names = {canonical(str(name)): name for name in abstain}
+        if len(names) < len(abstain):
+            raise LabelError(f"abstain names a class twice: {[*abstain]}")
         if strange := [name for key, name in names.items() if key not in map(canonical, labels)]:
             raise LabelError(f"abstain names {strange}, the model {labels}")
         values = {name: abstain.get(names.get(canonical(name), ""), 0.0) for name in labels}

@@ -16,6 +16,7 @@ from fer_zoo.errors import ArgumentError, LabelError, SplitError, needing
 from fer_zoo.evidence import Calibration
 from fer_zoo.fusion.base import check_fit_split
 from fer_zoo.inference.scoring import fuse, member_scores
+from fer_zoo.labels import check_targets
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS
 
@@ -64,7 +65,7 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
             f"a temperature needs at least {LEAST_FACES} faces, got {len(targets)}: use more, or "
             "leave the model uncalibrated"
         )
-    exact, truth = scores.detach().double().cpu(), targets.cpu().long()
+    exact, truth = scores.detach().double().cpu(), check_targets(targets, scores.shape[1])
     if not bool(exact.isfinite().all()):
         raise ArgumentError("the scores hold NaN or infinity")
 

@@ -150,7 +150,7 @@ class Recipe:
         if isinstance(self.class_weights, str):
             named = self.class_weights != "none"
         else:
-            named = bool(check_labels(self.class_weights))
+            named = bool(check_labels([*self.class_weights]))
             if wrong := [k for k, v in self.class_weights.items() if not 1e-6 <= v <= 1e6]:
                 raise ArgumentError(f"class_weights of {wrong} must be 1e-06 to 1e+06")
         if named and self.balanced_sampling:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fer_zoo._files import as_path
 from fer_zoo.errors import ArgumentError, CheckpointError, StateDictError
 from fer_zoo.evidence import Evidence
 from fer_zoo.labels import check_labels
@@ -86,7 +87,7 @@ def convert(
             f"{model!r} is an ensemble: convert its members {spec.members} one by one, and make "
             "the ensemble of them (fer-zoo fuse)"
         )
-    path = Path(path)
+    path = as_path(path)
     with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         tensors = _state_dict(_unpickled(file, path), path, notes)
@@ -107,6 +108,11 @@ def convert(
     except StateDictError as error:
         hint = "save the state dict of the network alone, or name another model"
         raise StateDictError(f"{path}: {error}\n{hint}") from None
+    if found.num_classes < 2:
+        raise CheckpointError(
+            f"{path}: its head has one output, and of one class every face has 100 %: convert one "
+            "of two classes or more"
+        )
     if labels is None:
         notes.append("no labels: predictions need them (labels=, --labels)")
     found.labels = None if labels is None else check_labels(labels)
