@@ -195,8 +195,11 @@ def test_votes_beside_a_csv_of_another_order_are_refused(tmp_path: Path):
         if fits:
             assert len(FERPlus(tmp_path, "train")) == 1050
         else:
-            with pytest.raises(DataError, match=r"fits the emotions of .* in another order"):
+            with pytest.raises(DataError, match=r"fits less than half .* needs the official csv"):
                 FERPlus(tmp_path, "train")
+        report = fer_zoo.data.data_report(tmp_path / "fer2013.csv", progress=False)
+        assert (report.doubted is not None) == fits
+        assert any("votes are left out" in note for note in report.notes) != fits
 
 
 @pytest.mark.parametrize("call", [ImageFolder, FER2013, FERPlus])

@@ -17,7 +17,7 @@ from fer_zoo._progress import progress_bar
 from fer_zoo._tables import markdown, safe
 from fer_zoo.data.faces import FaceDataset, FacesLike, as_dataset
 from fer_zoo.data.fer2013 import COUNTS, SPLITS, _folder_files, find_csv, load_arrays
-from fer_zoo.data.ferplus import COLUMNS, VOTES_FILE, majority, read_votes
+from fer_zoo.data.ferplus import COLUMNS, OTHER_ORDER, VOTES_FILE, in_order, majority, read_votes
 from fer_zoo.data.folder import ImageFolder
 from fer_zoo.data.near import near_pairs
 from fer_zoo.data.sets import parse_dataset
@@ -319,6 +319,9 @@ def _votes(root: Path, faces: list[Face], notes: list[str]) -> Sequence[tuple[Fa
     table = read_votes(path, np.array([USAGES.index(face.split) for face in faces]))
     if table is None:
         notes.append(f"the rows of {path.name} are not those of the csv: its votes are left out")
+        return None, None
+    if not in_order(table, [face.label for face in faces]):
+        notes.append(f"{path.name} {OTHER_ORDER}: its votes are left out")
         return None, None
     none, winner = COLUMNS.index("nf"), majority(table)[1]
     kinds = winner == none, table[:, none] > 0
