@@ -129,18 +129,19 @@ class Labeller(ABC, Generic[A]):
         many = many_of(images)
         return self._answers([images] if many is None else many, channels)
 
-    def _is_blank(self, square: Tensor) -> bool:
-        """Whether no view of a square `(1, 1, R, R)` has what the data report calls something."""
-        views = self.preset.evaluation_views(square)[0].flatten(1).double()
+    def _blank(self, squares: Tensor) -> list[bool]:
+        """Return of which `(N, 1, R, R)` no view has what the data report calls something."""
+        views = self.preset.evaluation_views(squares).flatten(2).double()
         levels = views.mul(self.preset.std).add(self.preset.mean).mul(255).round()
-        return float(levels.std(1, correction=0).max()) < BLANK
+        found: list[bool] = (levels.std(2, correction=0).amax(1) < BLANK).tolist()
+        return found
 
     def _label(
         self, faces: Sequence[tuple[str | None, Box | None, Tensor]]
     ) -> Iterator[Prediction]:
         """Yield what the networks say of each square that shows something."""
         pixels = [square[0, 0].mul(255).round().byte().cpu() for *_, square in faces]
-        blank = [self._is_blank(square) for *_, square in faces]
+        blank = self._blank(torch.cat([square for *_, square in faces])) if faces else []
         squares = [square for (*_, square), no in zip(faces, blank, strict=True) if not no]
         rows: Iterator[tuple[int, list[float]]] = iter(())
         if squares:
