@@ -20,7 +20,7 @@ from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, LabelError, SplitError, TrainingError
 from fer_zoo.evidence import Evidence
 from fer_zoo.training import RECIPES, get_recipe, read_history
-from fer_zoo.training.state import batches, generator
+from fer_zoo.training.state import batches, generator, warmed_average
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
 QUICK = {"recipe": "thesis_20", "epochs": 3, "batch_size": 16, "lr": 0.05}
@@ -728,3 +728,13 @@ def test_a_run_killed_between_the_files_of_its_first_epoch_goes_on(tmp_path: Pat
     assert all(torch.equal(one[k], other[k]) for k in one)
     assert history(tmp_path / "cut") == history(tmp_path / "plain")
     assert plain.best.epoch == fer_zoo.load(tmp_path / "cut").evidence.training.epoch
+
+
+def test_the_average_does_not_wait_for_the_device():
+    """What torch passes as the count lies on the device: reading it would wait for each step."""
+    network = fer_zoo.create("test_tiny")
+    average = warmed_average(network, 0.9)
+    average.n_averaged.fill_(5)  # so the share of the new values is 1 - 6 / 15
+    mean, new = torch.zeros(3), torch.ones(3)
+    average.multi_avg_fn([mean], [new], torch.tensor(10**6, device="meta"))
+    torch.testing.assert_close(mean, torch.full((3,), 0.6))
