@@ -50,7 +50,7 @@ from fer_zoo.weights.records import BUNDLED, WEIGHTS, WeightsRecord, get_weights
 from fer_zoo.weights.storage import STORAGE, storage_dtype
 
 ENSEMBLE = "ensemble_r18_vgg19_025"
-MEASURED = ("fer40_center", "fer40_tencrop")
+MEASURED = ("fer40_center", "fer44_mirror", "fer40_tencrop")
 FUSIONS = ("average", "weighted", "stacked")
 SIGNIFICANT = 0.05
 """p of McNemar's test below which a fitted fusion becomes the default."""

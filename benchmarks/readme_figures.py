@@ -21,18 +21,18 @@ QUOTED = tomllib.loads((Path(__file__).parent / "results" / "quoted.toml").read_
 
 def table(tag: str) -> str:
     """Return the Markdown table of all records of one training."""
-    head = ["weights", "fusion", "one view %", "ten views %"]
-    head += [f"{what}, one view / ten views %" for what in ("held out", "ECE held out")]
+    head = ["weights", "fusion", "one view %", "two views %", "ten views %"]
+    head += [f"{what} %: one / two / ten views" for what in ("held out", "ECE held out")]
     lines = []
     for record in WEIGHTS.values():
         for fusion, known in record.evidence.items() if record.tag == tag else ():
-            cells, one_and_ten = [], sorted(known.scores, key=lambda score: score.views)
-            for score in one_and_ten:
+            cells, by_views = [], sorted(known.scores, key=lambda score: score.views)
+            for score in by_views:
                 low, high = (100 * x for x in score.interval)
                 cells.append(f"{100 * score.accuracy:.2f} ({low:.1f} to {high:.1f})")
-            held = [score.cross_validated_accuracy for score in one_and_ten]
+            held = [score.cross_validated_accuracy for score in by_views]
             cells.append(" / ".join(f"{100 * h:.2f}" for h in held if h) or "as measured")
-            cells.append(" / ".join(f"{100 * s.cross_validated_ece:.1f}" for s in one_and_ten))
+            cells.append(" / ".join(f"{100 * s.cross_validated_ece:.1f}" for s in by_views))
             lines.append([f"`{record.model}`", fusion or "single network", *cells])
     return markdown(head, lines)
 

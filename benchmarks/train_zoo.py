@@ -4,8 +4,8 @@
 
 Each stage of `benchmarks/zoo.toml` trains its networks in RUNS/STAGE/MODEL/seedN. The same call
 goes on where the last one ended, also in the middle of a run; `--stages` trains only some, and
-`--budget` stops after so many minutes. A finished run is measured on PublicTest with one view and
-ten, and leaves its best network, its scores and a line in RUNS/log.md.
+`--budget` stops after so many minutes. A finished run is measured on PublicTest with one view,
+two and ten, and leaves its best network, its scores and a line in RUNS/log.md.
 
 `--bundle FOLDER` packs the products of the plan whose networks are there, with their records, and
 says what they win over the bundled ones. `--limit` and `--epochs` make a rehearsal.
@@ -33,12 +33,12 @@ from fer_zoo.errors import DataError
 from fer_zoo.inference import fuse, member_scores
 from fer_zoo.models import Classifier
 from fer_zoo.training import read_history
-from fer_zoo.training.objective import write_answers
+from fer_zoo.training.objective import Teacher, write_answers
+from fer_zoo.transforms import counterparts
 from fer_zoo.weights.checkpoint import write_checkpoint
 from fer_zoo.weights.storage import storage_dtype
 
 PLAN = Path(__file__).parent / "zoo.toml"
-TEN_VIEWS = {"fer40_center": "fer40_tencrop"}
 log = logging.getLogger("train_zoo")
 
 
@@ -95,13 +95,12 @@ class Zoo:
             go_on_from(self.runs / stage.continues / job.model / f"seed{job.seed}", job.folder)
         model: str | Classifier = job.model
         if stage.starts:
-            [before] = [
-                j for j in self.jobs(stage.starts) if (j.model, j.seed) == (model, job.seed)
-            ]
-            if not before.result:
-                raise DataError(f"{before.folder}, from which it starts, is not finished")
-            model = fer_zoo.load(before.network)
-            model.reset_classifier(len(faces.labels))
+            before = [j for j in self.jobs(stage.starts) if j.model == job.model and j.result]
+            if not before:
+                raise DataError(f"no run of {stage.starts}, from which it starts, is finished")
+            model = fer_zoo.load(max(before, key=lambda j: accuracies(j)[0]).network)
+            if model.labels != faces.labels:
+                model.reset_classifier(len(faces.labels))
         fer_zoo.train(
             model,
             faces,
@@ -112,28 +111,34 @@ class Zoo:
             device=self.options.device,
         )
 
-    def teacher(self, stage: Stage, faces: FaceDataset) -> Path | None:
-        """Return the file of what the teachers of a stage, averaged, say of each training face."""
+    def teacher(self, stage: Stage, faces: FaceDataset) -> Teacher | None:
+        """Return the teachers of a stage, averaged, or the file of what they say of each face."""
         if not stage.teacher:
             return None
+        if stage.settings().distill_on == "views":
+            return self.mean(stage)
         path = self.runs / stage.name / "teacher.safetensors"
         if not path.is_file():
-            networks = [job.network for job in self.jobs(*stage.teacher) if job.result]
-            if not networks:
-                raise DataError(f"no run of {stage.teacher} is finished")
-            log.info("%s learns from %s", stage.name, ", ".join(map(str, networks)))
-            load = [fer_zoo.load(network, device=self.options.device) for network in networks]
-            mean = fer_zoo.create_ensemble(load)
+            mean = self.mean(stage)
             asked = member_scores(mean, faces.images, preset=stage.teacher_preset, progress=True)
             scores = fuse(mean, asked)
             write_answers(path, scores, faces, mean.labels)
         return path
 
+    def mean(self, stage: Stage) -> Classifier:
+        """Return the teachers of a stage as one model."""
+        networks = [job.network for job in self.jobs(*stage.teacher) if job.result]
+        if not networks:
+            raise DataError(f"no run of {stage.teacher} is finished")
+        log.info("%s learns from %s", stage.name, ", ".join(map(str, networks)))
+        load = [fer_zoo.load(network, device=self.options.device) for network in networks]
+        return fer_zoo.create_ensemble(load)
+
     def measure(self, job: Job) -> None:
         """Score a finished run on PublicTest and write down what it came to."""
         model = fer_zoo.load(job.network, device=self.options.device)
         public = self.faces(job.stage.data, "public")
-        presets = [p for p in (model.preset, TEN_VIEWS.get(model.preset)) if p]
+        presets = [model.preset, *(p.name for p in counterparts(model.preset))]
         scores = {p: member_scores(model, public.images, preset=p, progress=True) for p in presets}
         config = {"labels": model.labels, "scores_for": public.fingerprint}
         write_checkpoint(job.folder / "scores.safetensors", scores, config)

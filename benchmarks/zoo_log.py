@@ -38,7 +38,15 @@ def training_log(zoo: Any) -> str:
                     rows.append([f"{model}, {what_of} of seeds", "", "", "", *cells])
         if len(jobs) > 1:
             rows.append([f"all {len(jobs)}, averaged", "", "", "", *percent(together(zoo, jobs))])
-        head = ["network", "seed", "epochs (best)", "minutes", "one view %", "ten views %"]
+        head = [
+            "network",
+            "seed",
+            "epochs (best)",
+            "minutes",
+            "one view %",
+            "two views %",
+            "ten views %",
+        ]
         parts += [f"## {name}", f"{what}. Expected: {stage.expected}.", markdown(head, rows)]
     parts += [f"{count} runs were compared on PublicTest, which also chose each one's epoch."]
     return "\n\n".join(parts) + "\n"
@@ -67,6 +75,5 @@ def accuracy(scores: Tensor, public: FaceDataset, labels: Any) -> float:
 
 
 def percent(values: list[float]) -> list[str]:
-    """Return one cell for one view and one for ten; a preset without ten views has none."""
-    cells = [f"{100 * value:.2f}" for value in values]
-    return [*cells, ""] if len(cells) == 1 else cells
+    """Return a cell for one view, two and ten; a preset without others has those empty."""
+    return [*(f"{100 * value:.2f}" for value in values), "", ""][:3]

@@ -97,7 +97,7 @@ def _weights() -> str:
 
 
 def _records() -> str:
-    head = ["weights", "file", "stored as", "int8", "int8 costs, one view / ten views", "sha256"]
+    head = ["weights", "file", "stored as", "int8", "int8 costs, one / two / ten views", "sha256"]
     rows = []
     for address, record in WEIGHTS.items():
         storage = record.evidence[record.fusion].storage

@@ -19,6 +19,7 @@ HEAD = {
     "parameters, M": "learned values in millions",
     "GFLOPs": "floating-point operations for one view, a multiplication and an addition as two",
     "PublicTest %, one view": "accuracy and its 95 % Wilson interval; held out where fitted",
+    "PublicTest %, two views": "of a wider crop, 44 px: itself and its mirror image",
     "PublicTest %, ten views": "accuracy and its 95 % Wilson interval; held out where fitted",
     "PrivateTest %": "accuracy and its 95 % Wilson interval, scored once",
     "ECE held out %": "expected calibration error with one view, 15 bins; the temperature, "
@@ -55,7 +56,7 @@ def _rows(name: str, speeds: list[dict]) -> list[list[str]]:
     addresses = fer_zoo.list_weights(name)
     if not addresses:
         note = '<br><span class="zoo-note">no weights yet</span>'
-        unknown = ["-", "-", "-", "-", _speed(name, "", speeds), "-"]
+        unknown = ["-", "-", "-", "-", "-", _speed(name, "", speeds), "-"]
         return [[f"<code>{name}</code>{note}{what}", *fixed, *unknown]]
     rows = []
     for address in addresses:
@@ -67,6 +68,7 @@ def _rows(name: str, speeds: list[dict]) -> list[list[str]]:
                 f'<code>{name}</code><br><span class="zoo-note">{html.escape(note)}</span>{own}',
                 *fixed,
                 _accuracy(known.scores, "public", 1),
+                _accuracy(known.scores, "public", 2),
                 _accuracy(known.scores, "public", 10),
                 _accuracy(known.scores, "private", None),
                 _calibration(known.scores),

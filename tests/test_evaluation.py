@@ -25,7 +25,6 @@ from fer_zoo.evaluation import (
     Evaluation,
     Report,
     compare,
-    counterpart,
     find_mistakes,
     make_card,
     measure,
@@ -37,11 +36,13 @@ from fer_zoo.evaluation.figures import FIGURES, figure_rows, percent
 from fer_zoo.evaluation.metrics import detected
 from fer_zoo.evaluation.model_card import make_model_card
 from fer_zoo.evidence import Faces
+from fer_zoo.transforms import counterparts
 
 LABELS = fer_zoo.labels.FER2013
 PICTURES = {
     f"{name}.png" for name in ("confusion", "reliability", "recalls", "risk_coverage", "errors")
 }
+VIEWED = ("fer40_center", "fer44_mirror", "fer40_tencrop")
 
 
 def noise(n: int, *, split: str | None = "public", seed: int = 0) -> FaceDataset:
@@ -188,12 +189,36 @@ def test_labels_may_come_in_another_order(labelled):
     assert found.difference == pytest.approx((int(b.correct.sum()) - both) / 70)
 
 
-def test_the_preset_with_ten_views():
-    assert counterpart("fer40_center").name == "fer40_tencrop"
-    assert counterpart("fer40_tencrop").name == "fer40_center"
-    assert counterpart("thesis40") is None
+def test_presets_that_differ_in_views_alone():
+    def others(preset):
+        return [p.name for p in counterparts(preset)]
+
+    assert others("fer40_center") == ["fer44_mirror", "fer40_tencrop"]
+    assert others("fer40_tencrop") == ["fer40_center", "fer44_mirror"]
+    assert others("fer44_mirror") == ["fer40_center", "fer44_tencrop"]
+    assert others("thesis40") == []
     darker = replace(fer_zoo.transforms.PRESETS["fer40_center"], name="darker", mean=0.5)
-    assert counterpart(darker) is None
+    assert counterparts(darker) == []
+    assert others(replace(darker, name="small", mean=0.0, size=32)) == []
+
+
+def test_views_choose_the_preset(labelled):
+    faces = noise(70)
+    for views, preset in ((1, "fer40_center"), (2, "fer44_mirror"), (10, "fer40_tencrop")):
+        found = fer_zoo.evaluate(labelled, faces, views=views)
+        assert (found.preset, found.views) == (preset, views)
+        same = fer_zoo.evaluate(labelled, faces, preset=preset)
+        assert torch.equal(found.scores, same.scores)
+        predict = fer_zoo.Predictor(labelled, views=views)
+        assert predict.preset.name == preset
+        said = [p.label for p in predict(faces.images[:, None])]
+        assert said == [LABELS[i] for i in same.scores.argmax(1)]
+    with pytest.raises(ArgumentError, match=r"views=3: presets like .* have \[1, 2, 10\] views"):
+        fer_zoo.Predictor(labelled, views=3)
+    with pytest.raises(ArgumentError, match="preset or views, not both"):
+        fer_zoo.evaluate(labelled, faces, preset="fer40_center", views=2)
+    with pytest.raises(ArgumentError, match="views=True"):
+        fer_zoo.evaluate(labelled, faces, views=True)
 
 
 def test_mistakes_are_sorted_and_bound_to_their_faces(labelled):
@@ -223,19 +248,21 @@ def test_the_report_is_one_folder(labelled, tmp_path: Path):
     for name in PICTURES:
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 300
-    one, ten = report.results
-    assert (one.views, ten.views) == (1, 10)
+    one, two, ten = report.results
+    assert (one.views, two.views, ten.views) == (1, 2, 10)
     for text in (
-        f"{100 * one.accuracy:.2f} | {100 * ten.accuracy:.2f}",
+        f"{100 * one.accuracy:.2f} | {100 * two.accuracy:.2f} | {100 * ten.accuracy:.2f}",
+        "Ten views instead of one: **",
         f"{100 * report.gain.difference:+.2f} points",
         f"| {100 * one.ece:.2f} |",
+        "For two views that of `fer40_center` is used",
         "For ten views that of `fer40_center` is used",
         "fer-zoo evaluate it",
         f"torch {torch.__version__.split('+')[0]}",
     ):
         assert text in card
     written = json.loads((tmp_path / "evaluation.json").read_text())
-    assert [r["accuracy"] for r in written["results"]] == [one.accuracy, ten.accuracy]
+    assert [r["accuracy"] for r in written["results"]] == [one.accuracy, two.accuracy, ten.accuracy]
     assert written["comparisons"][0]["p_value"] == report.gain.p_value
     with (tmp_path / "errors.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -456,8 +483,8 @@ def test_cli_compares_models(noise_folder: Path, tmp_path: Path):
     found = json.loads(run(*arguments, "--json", "--report", out).stdout)
     assert set(found) == {"results", "comparisons", "robustness", "command", "versions"}
     shown = [(r["model"], r["preset"]) for r in found["results"]]
-    assert shown == [(n, p) for n in names for p in ("fer40_center", "fer40_tencrop")]
-    assert len(found["comparisons"]) == 4
+    assert shown == [(n, p) for n in names for p in VIEWED]
+    assert len(found["comparisons"]) == 5
     assert "fer-zoo evaluate resnet18_025 vgg19_025" in found["command"]
     assert {p.name for p in out.iterdir()} == {*names, "comparison.md"}
     text = run(*arguments[:2], *arguments[3:], "--preset", "thesis40").stdout

@@ -494,6 +494,7 @@ def reference_views(image: Image.Image, preset: Preset) -> np.ndarray:
         crops = TF.ten_crop(square, preset.size)
     else:
         crops = [TF.center_crop(square, preset.size)]
+        crops += [TF.hflip(crops[0])] if preset.views == "mirror" else []
     return np.stack([np.asarray(c) for c in crops])
 
 

@@ -25,6 +25,7 @@ from fer_zoo.cli.options import (
     main,
     map_option,
     preset_option,
+    views_option,
     weights_option,
 )
 from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table
@@ -62,9 +63,9 @@ def list_(pattern: str, trained: bool, as_json: bool) -> None:
         tags = ", ".join(address.rsplit(".", 1)[1] for address in row["weights"])
         table.append([row["name"], tags or "-", row["description"]])
     print_table(table)
-    out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}")
-    out.print(f"presets  {', '.join(fer_zoo.list_presets())}")
-    out.print(f"data     {', '.join(list_datasets())}")
+    out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}", soft_wrap=True)
+    out.print(f"presets  {', '.join(fer_zoo.list_presets())}", soft_wrap=True)
+    out.print(f"data     {', '.join(list_datasets())}", soft_wrap=True)
 
 
 @main.command(short_help="Say all that is known of a model or of weights.")
@@ -106,6 +107,7 @@ def info(name: str, as_json: bool) -> None:
 @weights_option
 @fusion_option
 @preset_option
+@views_option
 @click.option("--detect", is_flag=True, help="Whole photographs: find the faces first.")
 @map_option
 @ignore_option

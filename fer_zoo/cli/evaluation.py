@@ -18,7 +18,7 @@ from fer_zoo.evaluation import compare_all, cross_table, measure, write_comparis
 from fer_zoo.evaluation.card import COMPARISON, prepare_folder, to_json
 from fer_zoo.factory import resolve
 from fer_zoo.labels import canonical, regroup
-from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.presets import choose_preset
 
 
 @main.command(short_help="Score models on one split, and compare them.")
@@ -34,6 +34,7 @@ from fer_zoo.transforms import PRESETS
 @options.weights_option
 @options.fusion_option
 @options.preset_option
+@options.views_option
 @options.limit_option
 @options.device_option
 @click.option(
@@ -58,6 +59,7 @@ def evaluate(
     weights: str | None,
     fusion: str | None,
     preset: str | None,
+    views: int | None,
     limit: int | None,
     device: str | None,
     groups: Path | None,
@@ -65,12 +67,12 @@ def evaluate(
     folder: Path | None,
     as_json: bool,
 ) -> None:
-    """Score models on one split and compare them, with one view of each face and with ten.
+    """Score models on one split and compare them, with one view of each face, two and ten.
 
-    With --preset only that transform is measured. With --report and several models each has its
-    own folder in it. With several --data one table has every model on every data set, with the
-    views of its own preset. --json prints an object with results, comparisons, robustness, command
-    and versions.
+    With --preset or --views only that transform is measured. With --report and several models each
+    has its own folder in it. With several --data one table has every model on every data set,
+    with the views of its own preset. --json prints an object with results, comparisons,
+    robustness, command and versions.
 
     Example: fer-zoo evaluate resnet18_025 vgg19_025 --data fer2013.csv --split public
     --report cards
@@ -81,22 +83,20 @@ def evaluate(
         prepare_folder(folder, *COMPARISON)
     command = shlex.join(["fer-zoo", *sys.argv[1:]])
     chosen = [resolve(name, weights=weights, fusion=fusion, device=device) for name in models]
-    own = PRESETS[preset] if preset else None
+    own = partial(choose_preset, preset=preset, views=views)
+    alone = several or preset is not None or views is not None
     pairs = [
         (root, name, model) for root in roots for name, model in zip(models, chosen, strict=True)
     ]
     read = cache(partial(open_data, split=split, limit=limit))
-    faces = [
-        read(root, size=(own or PRESETS[m.preset]).resize, ferplus=is_ferplus(m))
-        for root, _, m in pairs
-    ]
+    faces = [read(root, size=own(m.preset).resize, ferplus=is_ferplus(m)) for root, _, m in pairs]
     labels = [(*(m.labels or ()), *data.labels) for (*_, m), data in zip(pairs, faces, strict=True)]
     regroup([*dict.fromkeys(map(canonical, chain(*labels)))], **wanted)  # are they anywhere?
     reports = [
         measure(
             model,
             data,
-            preset=own or (PRESETS[model.preset] if several else None),
+            preset=own(model.preset) if alone else None,
             corruptions=robustness,
             groups=groups,
             progress=True,
@@ -123,7 +123,7 @@ def evaluate(
         show.print_comparisons(compare_all(reports), reports)
     for report in reports:
         if not several:
-            if preset is None and report.gain is None:
+            if not alone and report.gain is None:
                 name = report.results[0].preset
                 click.echo(f"\n{name}: no preset differs from it in the number of views alone")
             show.print_confusion(report.results[0])

@@ -69,6 +69,11 @@ ignore_option = click.option(
 )
 fusion_option = click.option("--fusion", type=FUSION, help="Another than the default, see `list`.")
 preset_option = click.option("--preset", type=PRESET, help="Another than the weights' own.")
+views_option = click.option(
+    "--views",
+    type=click.IntRange(1),
+    help="Instead of --preset: average 1, 2 or 10 views of a face.",
+)
 
 
 @contextmanager

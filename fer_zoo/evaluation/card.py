@@ -323,10 +323,12 @@ def _recalls(results: Sequence[Evaluation]) -> list[str]:
 def _gain(report: Report) -> str:
     if (c := report.gain) is None:
         return "Measured alone: no preset is registered that differs in views, or one was given."
+    fewest, *_, most = sorted(report.results, key=lambda r: r.views)
+    more, less = most.view_count, fewest.view_count
     return (
-        f"Ten views instead of one: **{points(c.difference)} points** (McNemar's exact test: "
-        f"p = {p_value(c.p_value)}; {c.only_second} faces only ten views have right, "
-        f"{c.only_first} only one view)."
+        f"{more.capitalize()} instead of {less.partition(' ')[0]}: **{points(c.difference)} "
+        f"points** (McNemar's exact test: p = {p_value(c.p_value)}; {c.only_second} faces only "
+        f"{more} have right, {c.only_first} only {less})."
     )
 
 

@@ -33,7 +33,7 @@ from fer_zoo.inference.scoring import tempered
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.plain import to_plain
 from fer_zoo.transforms import Preset
-from fer_zoo.transforms.presets import get_preset
+from fer_zoo.transforms.presets import choose_preset
 
 TEST_NOTES = {
     split: f"{name}: for reporting only; nothing may be chosen by this figure"
@@ -160,6 +160,7 @@ def evaluate(
     data: FacesLike,
     *,
     preset: Preset | str | None = None,
+    views: int | None = None,
     batch_size: int = 256,
     progress: bool = False,
     labels: Mapping[str, Sequence[str]] | None = None,
@@ -175,6 +176,7 @@ def evaluate(
         model: a trained model, a name, an address or the folder of a training run.
         data: faces whose classes the model knows, in any order.
         preset: another transform than the model's own.
+        views: instead of `preset`, how many views of a face to average, as for `Predictor`.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
         labels: coarser classes, each with those it is made of; their probabilities are summed. The
@@ -206,7 +208,7 @@ def evaluate(
         faces.groups = tuple(name or "" for name in named)  # what is left out takes its own along
     task = match(network, faces, labels=labels, ignore=ignore)
     faces, targets = task.faces, task.targets
-    arithmetic = get_preset(network.preset if preset is None else preset)
+    arithmetic = choose_preset(network.preset, preset, views)
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
     members = member_scores(network, faces.images, preset=arithmetic, **how)
     scores, known = fuse(network, members), network.evidence

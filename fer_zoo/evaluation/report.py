@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, product
-from operator import attrgetter
 from typing import Any
 
 from fer_zoo._files import as_text
@@ -17,7 +16,7 @@ from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.metrics import Evaluation, check_evaluation, evaluate, libraries
 from fer_zoo.factory import resolve
 from fer_zoo.models import Classifier
-from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms import Preset, counterparts
 from fer_zoo.transforms.presets import get_preset
 
 
@@ -92,19 +91,6 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     )
 
 
-def counterpart(preset: Preset | str) -> Preset | None:
-    """Return the preset that differs in having ten crops for one view, or the reverse, or None.
-
-    Example:
-        >>> counterpart("fer40_center").name, counterpart("thesis40")
-        ('fer40_tencrop', None)
-    """
-    own = get_preset(preset)
-    alike = attrgetter("resize", "size", "mean", "std")
-    others = (p for p in PRESETS.values() if (p.num_views > 1) != (own.num_views > 1))
-    return next((other for other in others if alike(other) == alike(own)), None)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything measured of one model on one dataset.
@@ -130,11 +116,11 @@ class Report:
 
     @property
     def gain(self) -> Comparison | None:
-        """One view against ten, where both were measured."""
+        """The fewest views against the most, where several were measured."""
         if len(self.results) < 2:
             return None
-        one, ten = sorted(self.results, key=lambda r: r.views)
-        return compare(one, ten)
+        fewest, *_, most = sorted(self.results, key=lambda r: r.views)
+        return compare(fewest, most)
 
 
 def measure(
@@ -150,12 +136,12 @@ def measure(
     ignore: Iterable[str] = (),
     groups: str | os.PathLike[str] | Sequence[Any] | None = None,
 ) -> Report:
-    """Evaluate a model with the views of its preset and with its counterpart's.
+    """Evaluate a model with the views of its preset and with its counterparts'.
 
     Args:
         model: a trained model, a name, an address or the folder of a training run.
         data: faces whose classes the model knows, in any order.
-        preset: only this transform; the model's own and its `counterpart` if not given.
+        preset: only this transform; the model's own and its `counterparts` if not given.
         corruptions: measure robustness too, with the preset that counts.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
@@ -176,9 +162,8 @@ def measure(
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
     source = "" if source == network.name else source
     own = get_preset(network.preset if preset is None else preset)
-    other = counterpart(own) if preset is None else None
+    presets = [own, *(counterparts(own) if preset is None else ())]
     how: dict[str, Any] = {"batch_size": batch_size, "progress": progress, **classes}
-    presets = [p for p in (own, other) if p is not None]
     found = [evaluate(network, data, preset=p, groups=groups, **how) for p in presets]
     results = tuple(replace(result, source=source) for result in found)
     corrupted = robustness(network, data, preset=own, **how) if corruptions else None
@@ -187,14 +172,14 @@ def measure(
 
 
 def compare_all(reports: Sequence[Report]) -> list[Comparison]:
-    """Return each model's gain by ten views, then each pair with equally many views on equal faces.
+    """Return each model's gain by more views, then each pair with as many views of equal faces.
 
     Example:
         >>> import torch, fer_zoo
         >>> faces = fer_zoo.data.FaceDataset(torch.zeros(7, 48, 48).byte(), torch.arange(7),
         ...                                  labels=fer_zoo.labels.FER2013, name="black")
         >>> len(compare_all([measure(name, faces) for name in ("resnet18_025", "vgg19_025")]))
-        4
+        5
     """
     found = [report.gain for report in reports if report.gain is not None]
     for first, second in combinations(reports, 2):

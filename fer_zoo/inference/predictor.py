@@ -31,9 +31,9 @@ from fer_zoo.inference.scoring import merged
 from fer_zoo.labels import regroup
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
-from fer_zoo.transforms import PRESETS, Preset, to_gray
+from fer_zoo.transforms import Preset, to_gray
 from fer_zoo.transforms.inputs import BLANK, LEAST, Channels, open_face, pixels_of, said_of
-from fer_zoo.transforms.presets import get_preset
+from fer_zoo.transforms.presets import choose_preset
 
 log = logging.getLogger("fer_zoo.inference")
 NO_NUMBER = "the model's answer is no number (NaN): its weights are no good, load others"
@@ -59,6 +59,7 @@ class Labeller(ABC, Generic[A]):
         weights: str | None = None,
         fusion: str | Fusion | None = None,
         preset: str | Preset | None = None,
+        views: int | None = None,
         device: torch.device | str | None = None,
         batch_size: int = 256,
         engine: Engine = "torch",
@@ -68,12 +69,11 @@ class Labeller(ABC, Generic[A]):
         abstain: AbstainLike | None = None,
     ) -> None:
         self.batch_size = check_count("batch_size", batch_size)
-        chosen = None if preset is None else get_preset(preset)
         if is_exported(model):
             model = open_exported(model, allow_code=allow_code)
         network = None
         if isinstance(model, Optimized):
-            self._runner = model
+            self._runner, chosen = model, choose_preset(model.preset, preset, views)
             given = {"weights": weights, "fusion": fusion, "device": device}
             given["engine"] = None if engine == "torch" else engine
             if wrong := [name for name, value in given.items() if value is not None]:
@@ -82,7 +82,8 @@ class Labeller(ABC, Generic[A]):
             if isinstance(model, Classifier) and device is not None:
                 model = deepcopy(model)  # the caller's stays where it is
             network = resolve(model, weights=weights, fusion=fusion, device=device)
-            self._runner = _faster(network, chosen or PRESETS[network.preset], engine)
+            chosen = choose_preset(network.preset, preset, views)
+            self._runner = _faster(network, chosen, engine)
         self.name: str = self._runner.name
         if self._runner.labels is None:
             raise LabelError(
@@ -90,7 +91,7 @@ class Labeller(ABC, Generic[A]):
                 "use weights (fer_zoo.list_weights() lists them), train it, or set model.labels"
             )
         self._made = regroup(self._runner.labels, labels, ignore)
-        self.labels, self.preset = tuple(self._made), chosen or self._runner.preset
+        self.labels, self.preset = tuple(self._made), chosen
         self._least = read_thresholds(abstain, self.labels, self.preset.name, network)
 
     @property
@@ -191,6 +192,8 @@ class Predictor(Labeller[Prediction]):
         weights: for a name, a tag; `"default"` if not given.
         fusion: for an ensemble, another fusion than its default.
         preset: another transform than the weights' own, e.g. `"fer40_tencrop"`.
+        views: how many views of a face to average: 1, 2 (a wider crop and its mirror image) or 10,
+            by the preset that is otherwise like the weights' own.
         device: for a name or path, CUDA where there is one, else the CPU; a model computes where
             it is unless this is given.
         batch_size: largest number of views in one forward pass.

@@ -2,6 +2,6 @@
 
 from fer_zoo.transforms.augment import Augmentation
 from fer_zoo.transforms.inputs import to_gray
-from fer_zoo.transforms.presets import PRESETS, Preset, Transform
+from fer_zoo.transforms.presets import PRESETS, Preset, Transform, counterparts
 
-__all__ = ["PRESETS", "Augmentation", "Preset", "Transform", "to_gray"]
+__all__ = ["PRESETS", "Augmentation", "Preset", "Transform", "counterparts", "to_gray"]

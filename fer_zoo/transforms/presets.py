@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,7 +15,7 @@ from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
 from fer_zoo.transforms.inputs import luma, to_gray
 
-Views = Literal["plain", "center", "tencrop"]
+Views = Literal["plain", "center", "mirror", "tencrop"]
 Average = Literal["logits", "probabilities"]
 LARGEST, MOST_PIXELS = 512, 10 * 256**2
 """Side in px that a preset may scale a face to, and pixels of all its views of one face.
@@ -35,8 +36,9 @@ class Preset:
         name: registry name.
         resize: side of the square in px.
         size: side in px of what the network sees.
-        views: `plain` (the square itself), `center` (one crop), or `tencrop` (four corners, the
-            centre, and the five mirrored; Krizhevsky et al. 2012).
+        views: `plain` (the square itself), `center` (one crop), `mirror` (that crop and its mirror
+            image), or `tencrop` (four corners, the centre, and the five mirrored; Krizhevsky et al.
+            2012).
         average: what is averaged over views, `logits` or `probabilities`.
         mean: subtracted from pixels in [0, 1].
         std: pixels are divided by it after that.
@@ -83,7 +85,7 @@ class Preset:
     @property
     def num_views(self) -> int:
         """How many views of one image the network sees."""
-        return 10 if self.views == "tencrop" else 1
+        return {"mirror": 2, "tencrop": 10}.get(self.views, 1)
 
     def square(self, images: Tensor) -> Tensor:
         """Return squares `(B, C, resize, resize)`, float, of `(B, C, H, W)`, uint8 or in [0, 1]."""
@@ -97,9 +99,10 @@ class Preset:
     def evaluation_views(self, images: Tensor) -> Tensor:
         """Return the views `(B, num_views, C, size, size)` of `images` `(B, C, H, W)`."""
         x = (self.square(images) - self.mean) / self.std
-        if self.views != "tencrop":
-            return _center(x, self.size).unsqueeze(1)
-        return torch.stack([*_five(x, self.size), *_five(x.flip(-1), self.size)], 1)
+        if self.views == "tencrop":
+            return torch.stack([*_five(x, self.size), *_five(x.flip(-1), self.size)], 1)
+        x = _center(x, self.size)
+        return torch.stack([x, x.flip(-1)] if self.views == "mirror" else [x], 1)
 
     def training_batch(
         self, images: Tensor, generator: torch.Generator, augmentation: Augmentation | None = None
@@ -248,6 +251,13 @@ for _preset in (
         description="ten 40 px crops of 48; training crops 40 px at random and flips",
     ),
     Preset(
+        name="fer44_mirror",
+        resize=48,
+        size=44,
+        views="mirror",
+        description="centre 44 px of 48 and its mirror image; training crops 44 px and flips",
+    ),
+    Preset(
         name="fer44_tencrop",
         resize=48,
         size=44,
@@ -269,6 +279,50 @@ for _preset in (
 def get_preset(preset: Preset | str) -> Preset:
     """Return a preset as it is, or the registered one of a name."""
     return preset if isinstance(preset, Preset) else PRESETS[preset]
+
+
+def counterparts(preset: Preset | str) -> list[Preset]:
+    """Return registered presets that differ in their number of views, the fewest first.
+
+    They scale and normalise alike, and see a side that is at most a tenth larger or smaller; of
+    several with equally many views the nearest one.
+
+    Example:
+        >>> [other.name for other in counterparts("fer40_center")], counterparts("thesis40")
+        (['fer44_mirror', 'fer40_tencrop'], [])
+    """
+    own, found = get_preset(preset), dict[int, Preset]()
+    alike = attrgetter("resize", "mean", "std")
+    others = [p for p in PRESETS.values() if alike(p) == alike(own)]
+    for other in sorted(others, key=lambda p: abs(p.size - own.size)):
+        if abs(other.size - own.size) * 10 <= own.size and other.num_views != own.num_views:
+            found.setdefault(other.num_views, other)
+    return [found[count] for count in sorted(found)]
+
+
+def choose_preset(
+    own: Preset | str, preset: Preset | str | None = None, views: int | None = None
+) -> Preset:
+    """Return the preset that is asked for, by itself or by its number of views, or else `own`.
+
+    Raises:
+        ArgumentError: both are given, or no counterpart of `own` has so many views.
+
+    Example:
+        >>> choose_preset("fer40_center", views=2).name
+        'fer44_mirror'
+    """
+    if views is None:
+        return get_preset(own if preset is None else preset)
+    if preset is not None:
+        raise ArgumentError("a preset has its number of views: give preset or views, not both")
+    known = {p.num_views: p for p in (get_preset(own), *counterparts(own))}
+    if isinstance(views, bool) or views not in known:
+        raise ArgumentError(
+            f"views={views!r}: presets like {get_preset(own).name!r} have {sorted(known)} views; "
+            "fer_zoo.register_preset adds others"
+        )
+    return known[views]
 
 
 def arithmetic(preset: Preset) -> Preset:
