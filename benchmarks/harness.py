@@ -25,7 +25,7 @@ from fer_zoo.errors import FerZooError
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "torchvision", "timm", "onnxruntime", "numpy", "pillow")
-IDENTITY = ("kind", "model", "mode", "dtype", "batch_size", "device", "recipe")
+IDENTITY = ("kind", "model", "mode", "dtype", "batch_size", "views", "device", "recipe")
 """The fields that tell one cell from another."""
 
 Row = dict[str, Any]
@@ -160,7 +160,7 @@ def read_rows(path: Path) -> list[Row]:
 
 def identity(row: Row) -> tuple[Any, ...]:
     """Return what tells this row's cell from others."""
-    return tuple(row.get(field) for field in IDENTITY)
+    return tuple(({"views": 1} | row).get(field) for field in IDENTITY)
 
 
 def spread(values: Iterable[float]) -> list[float]:

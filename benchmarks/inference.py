@@ -32,6 +32,7 @@ from fer_zoo.errors import MissingDependencyError
 from fer_zoo.inference import predict_scores
 from fer_zoo.models import Classifier, get_spec
 from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.presets import choose_preset, name_of
 
 MODELS = ["resnet18_7x7", "resnet18", "vgg19", "resnet18_025", "vgg19_025"]
 MODELS += ["ensemble_r18_vgg19_025"]
@@ -72,7 +73,7 @@ def prepare(
 
 
 def measure(model: Classifier, size: int, options: argparse.Namespace) -> Iterator[harness.Row]:
-    """Yield the rows of one model at one batch size."""
+    """Yield the rows of one model, with the views of its preset, at one batch size."""
     device, preset = options.device, PRESETS[model.preset]
     on_cpu = measuring.pictures(size, preset.resize)
     faces = torch.cat([b[: measuring.COMPARED] for b in on_cpu])
@@ -107,6 +108,7 @@ def measure(model: Classifier, size: int, options: argparse.Namespace) -> Iterat
             "mode": mode,
             "dtype": dtype,
             "batch_size": size,
+            "views": preset.num_views,
             "device": device.type,
             **row,
             "environment": options.environment,
@@ -140,6 +142,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--device", help="cpu or cuda; CUDA where there is one")
     parser.add_argument("--batch-sizes", type=harness.positive_int, nargs="+", default=[1, 128])
+    parser.add_argument(
+        "--views", type=int, nargs="+", help="1, 2, 10; those of the model's preset"
+    )
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=["float32"])
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument(
@@ -164,15 +169,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, append rows as they come, and print the table."""
     options = parse(arguments)
-    groups = list(itertools.product(options.models, options.batch_sizes))
+    groups = list(itertools.product(options.models, options.views or [None], options.batch_sizes))
     count, done, status = len(groups) * len(cells(options)), 0, 0
     bar = tqdm(total=count, unit="cell", disable=None)
     try:
         with harness.deadline(options.minutes), bar:
             for name, sizes in itertools.groupby(groups, lambda g: g[0]):
                 model = measuring.subject(name)
-                for _, size in sizes:
-                    bar.set_description(f"{name}, batch {size}")
+                own = model.preset
+                for _, views, size in sizes:
+                    model.preset = name_of(choose_preset(own, views=views))
+                    bar.set_description(f"{name}, {model.preset}, batch {size}")
                     for row in measure(model, size, options):
                         harness.append(options.output, row)
                         done += 1

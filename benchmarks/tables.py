@@ -34,6 +34,7 @@ NAMED: dict[str, dict[str, Cell]] = {
     "inference": {
         "model": model,
         "batch": number("batch_size", digits=0),
+        "views": lambda row: str(row.get("views", 1)),
         "mode": lambda row: row["mode"] + (f" ({row['engine']})" if row.get("engine") else ""),
         "dtype": lambda row: row["dtype"],
     },

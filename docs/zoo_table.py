@@ -111,6 +111,7 @@ def _speed(name: str, fusion: str, speeds: list[dict]) -> str:
     if fusion not in ("", "average"):
         return "same"
     own = [r for r in speeds if r["model"] == name and r["status"] == "ok"]
+    own = [r for r in own if r.get("views", 1) == 1]
     peers = ("torchvision", "timm")  # those rows are their networks, not ours
     own = [r for r in own if r["dtype"] == "float32" and r["mode"] not in peers]
     if not own:

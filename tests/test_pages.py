@@ -92,7 +92,11 @@ def test_evaluation(tmp_path: Path):
     )
     run("evaluation")["calibrated"](path, faces)
     assert fer_zoo.load(path).evidence.calibration.faces == faces.faces
-    assert set(fer_zoo.load(path).temperature) == {"fer40_center", "fer40_tencrop"}
+    assert set(fer_zoo.load(path).temperature) == {
+        "fer40_center",
+        "fer44_mirror",
+        "fer40_tencrop",
+    }
 
 
 def test_finetuning(monkeypatch, tmp_path: Path):

@@ -2,14 +2,20 @@
 
 import io
 import logging
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
+from click.testing import CliRunner
 
 import fer_zoo
+import fer_zoo.__main__
+import fer_zoo.cli
 from conftest import stripes
 from fer_zoo._progress import progress_bar
 from fer_zoo.errors import TrainingError
@@ -25,13 +31,16 @@ def train(folder: Path, **changes: object) -> fer_zoo.training.TrainResult:
 
 
 def test_each_epoch_is_a_line_wherever_it_runs(tmp_path: Path, capsys):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     result = train(tmp_path, device="cpu")
+    torch.set_num_threads(before)
     shown = capsys.readouterr()
     assert shown.out == ""
     first, *lines = shown.err.splitlines()
     assert first == (
         "plain_test: 32 faces of stripes, 30 to validate on; recipe thesis_20, preset thesis40, "
-        "fp32 on cpu"
+        "fp32 on cpu, 2 threads"
     )
     assert [line.split(":")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     for line, epoch in zip(lines, result.history, strict=True):
@@ -146,3 +155,34 @@ def test_precision_on_another_machine_is_told_with_what_keeps_it(tmp_path: Path,
     with pytest.raises(TrainingError) as error:
         train(tmp_path, precision="fp32", device="cpu", epochs=2)
     assert "keeps the run's" not in str(error.value)  # it was asked for
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "expected"),
+    [("train", None, "PASSIVE"), ("train", "ACTIVE", "ACTIVE"), ("predict", None, None)],
+)
+def test_threads_of_a_training_sleep_while_they_wait(monkeypatch, command, given, expected):
+    """Said before torch is imported, or it has no effect."""
+    seen = []
+    monkeypatch.setenv("OMP_WAIT_POLICY", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr("fer_zoo.cli.run", lambda: seen.append(os.environ.get("OMP_WAIT_POLICY")))
+    monkeypatch.setattr(sys, "argv", ["fer-zoo", command, "x"])
+    fer_zoo.__main__.main()
+    assert seen == [expected]
+
+
+def test_nothing_imports_torch_before_the_threads_are_told():
+    code = "import sys, fer_zoo.__main__; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_command_sets_the_number_of_threads(tmp_path: Path, monkeypatch):
+    counts = []
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    arguments = ["train", "plain_test", "--data", "nowhere", "--output", str(tmp_path)]
+    for threads in ([], ["--threads", "3"]):
+        CliRunner().invoke(fer_zoo.cli.main, arguments + threads)
+    assert counts == [3]

@@ -133,7 +133,7 @@ def test_the_whole_way(zoo, tmp_path: Path, caplog, capsys):
 
     # A result is what evaluation says of the best network.
     public = fer_zoo.data.FER2013(tmp_path / "fer2013.csv", "public")
-    for preset in ("fer40_center", "fer40_tencrop"):
+    for preset in ("fer40_center", "fer44_mirror", "fer40_tencrop"):
         expected = fer_zoo.evaluate(student, public, preset=preset).accuracy
         assert found[students[0]]["accuracy"][preset] == pytest.approx(expected)
     together = fer_zoo.evaluate(mean, public, preset="fer40_tencrop").accuracy
@@ -248,7 +248,11 @@ def test_the_packed_figures_are_those_of_the_stored_bytes(tmp_path: Path):
     assert (known.state, known.weights) == (model.state, "pair_test.shades")
     assert known.storage.dtype in ("int8", "float16", "bfloat16", "float32")
     assert {cost.dtype for cost in known.storage.costs} == {"int8"}
-    assert [score.preset for score in known.scores] == ["fer40_center", "fer40_tencrop"]
+    assert [score.preset for score in known.scores] == [
+        "fer40_center",
+        "fer44_mirror",
+        "fer40_tencrop",
+    ]
     for score in known.scores:
         found = fer_zoo.evaluate(model, judge, preset=score.preset)
         assert score.accuracy == pytest.approx(found.accuracy, abs=1e-5)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 import fer_zoo
 from fer_zoo._files import replacing
@@ -108,6 +109,7 @@ class _Train(click.Command):
 @click.option("--fresh", is_flag=True, help="Start again instead of going on.")
 @limit_option
 @device_option
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of the CPU: 1 beside other work.")
 @json_option
 def train(
     model: str,
@@ -125,12 +127,15 @@ def train(
     fresh: bool,
     limit: int | None,
     device: str | None,
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Train a network or an ensemble by a recipe; run again, it goes on where it stopped.
 
     Example: fer-zoo train resnet18_025 --data fer2013.csv --output runs/r18 --set epochs=5
     """
+    if threads:
+        torch.set_num_threads(threads)
     name = recipe or ("finetune" if weights else "strong")
     settings = get_recipe(name, dict(parse_setting(c) for c in changes))
     is_ensemble = not is_address(model) and bool(get_spec(model).members)

@@ -201,6 +201,9 @@ class Run:
             self._tell(f"finished already, {done} epochs: loaded from {self.folder}")
             return
         how = f"recipe {recipe.name}, preset {recipe.preset}, {self.precision} on {self.device}"
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            how += f", {threads} thread{'s' if threads > 1 else ''}"
         size, judges = f"{len(self.data):,} faces", f"{len(self.validation):,} to validate on"
         self._tell(f"{self.model.name}: {size} of {self.data.title}, {judges}; {how}")
         if done:
