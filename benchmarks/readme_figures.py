@@ -47,11 +47,11 @@ def peer() -> str:
     )
 
 
-def trained(width: str, ensemble: str) -> str:
+def trained(width: str, ensemble: str, before: str = "") -> str:
     """Return how the networks of an ensemble were trained, as half a sentence."""
     members = [get_weights(address) for address in get_weights(ensemble).members]
     recipes = [member.evidence[""].training.recipe for member in members]
-    epochs = " and ".join(sorted({str(recipe["epochs"]) for recipe in recipes}, reverse=True))
+    epochs = before + " and ".join(str(recipe["epochs"]) for recipe in recipes)
     with torch.device("meta"):
         sizes = [count_parameters(fer_zoo.create(member.model)) for member in members]
     parameters = " and ".join(f"{size / 1e6:.2f}" for size in sizes)
@@ -79,9 +79,10 @@ def figures() -> str:
         f"Of the {whole:,} faces {whole - new['n']:,} are in Training too, exactly or nearly; of "
         f"the other {new['n']:,} `{new['model']}` (one view) labels {100 * new['accuracy']:.2f} % "
         "right ([how it was counted](docs/data.md)). The networks were trained by the recipe "
-        f"`strong`: {trained('full', 'ensemble_r18_vgg19')}, on one H100, as students of four "
-        f"others, {trained('a quarter of the', 'ensemble_r18_vgg19_025')}, on two CPU cores ([the "
-        f"plan](benchmarks/zoo.toml), [all that was tried](benchmarks/results/training-log.md)). "
+        f"`strong`: {trained('full', 'ensemble_r18_vgg19')} as students of four others, "
+        f"{trained('a quarter of the', 'ensemble_r18_vgg19_025', '80 and then ')} as students of "
+        "`resnet18`; but for the 80, which took two CPU cores, on one H100 ([the "
+        "plan](benchmarks/zoo.toml), [all that was tried](benchmarks/results/training-log.md)). "
         f"{peer()}",
     ]
     wrapped = [

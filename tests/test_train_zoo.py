@@ -42,8 +42,9 @@ name = "again"
 models = ["plain_test"]
 recipe = "strong"
 starts = "first"
-changes = {{ epochs = 1, batch_size = 16 }}
-expected = "another head"
+teacher = ["first"]
+changes = {{ epochs = 1, batch_size = 16, lr = 1e-9, distill = 0.5, distill_on = "views" }}
+expected = "the same network"
 
 [[stage]]
 name = "votes"
@@ -112,11 +113,19 @@ def test_the_whole_way(zoo, tmp_path: Path, caplog, capsys):
     assert "votes/other_plain_test/seed0 is left out" in caplog.text
     assert "fer2013new.csv is missing" in caplog.text
 
-    # A stage that starts from another has its best network, and a head of its own.
-    started = fer_zoo.load(runs / again / "best.safetensors").evidence.training
-    before = fer_zoo.load(runs / "first/plain_test/seed0/best.safetensors")
+    # A stage that starts from another goes on from its best network, head and all, and its teacher
+    # is asked about every view.
+    own = [name for name in first if "/plain_test/" in name]
+    best = max(own, key=lambda name: found[name]["accuracy"]["fer40_center"])
+    after, before = (fer_zoo.load(runs / name / "best.safetensors") for name in (again, best))
+    started = after.evidence.training
     assert started.start == hash_state(before)
     assert started.start != before.evidence.training.start
+    heads = [model.get_classifier().weight for model in (after, before)]
+    assert torch.allclose(*heads, atol=1e-5)
+    assert started.recipe["distill_on"] == "views"
+    assert started.teacher
+    assert not (runs / "again" / "teacher.safetensors").exists()
 
     # The students learned from ten views of the mean of the four, which knew nothing of PublicTest.
     teacher, config = read_checkpoint(runs / "students" / "teacher.safetensors")
