@@ -62,6 +62,7 @@ def draw(rows: list[Row]) -> Any:
     label = f"{peer['name']}, measured elsewhere"
     axes.plot(peer["faces_per_s"], 100 * peer["accuracy"], "x", color="black", label=label)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(xlabel="faces a second (float32)", ylabel="accuracy on PublicTest, %")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8, loc="lower left")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fer_zoo
 from conftest import ROOT, stripes
 from fer_zoo.data import fer2013
 from fer_zoo.transforms import PRESETS, Augmentation
@@ -269,3 +270,33 @@ def test_an_interrupt_keeps_the_starts_until_then(tmp_path: Path, monkeypatch, c
     assert code == 130
     assert "interrupted" in capsys.readouterr().err
     assert len(output.read_text().splitlines()) == 6
+
+
+def test_the_frontier_is_what_records_and_rows_say():
+    """Accuracies of the bundled weights, averaged, against the speeds with as many views."""
+    import frontier
+
+    rows = [
+        {"model": "resnet18_025", "views": views, "images_per_s": rate, "batch_size": 32}
+        | {"environment": {"cpu": "a CPU", "cores": 2}}
+        for views, rate in ((10, 100.0), (1, 900.0), (2, 400.0))
+    ]
+    rows[1].pop("views")  # as rows had it before there were others
+    found = frontier.lines(rows)
+    scores = fer_zoo.weights.get_weights("resnet18_025.fer2013").scores
+    accuracies = {score.views: 100 * score.accuracy for score in scores}
+    expected = [(n, rate, accuracies[n]) for n, rate in ((1, 900.0), (2, 400.0), (10, 100.0))]
+    assert found == {"resnet18_025": expected}
+    axes = frontier.draw(rows).axes[0]
+    ours, peer = axes.lines
+    assert ours.get_xdata() == pytest.approx([900, 400, 100])
+    assert ours.get_ydata() == pytest.approx([accuracies[n] for n in (1, 2, 10)])
+    assert peer.get_ydata() == pytest.approx([65.65])
+    assert "measured elsewhere" in peer.get_label()
+    assert [text.get_text() for text in axes.texts] == ["1", "2", "10"]
+
+
+def test_rows_of_other_views_are_other_cells():
+    row = {"kind": "inference", "model": "m", "environment": {}}
+    assert harness.identity(row) == harness.identity(row | {"views": 1})
+    assert harness.identity(row) != harness.identity(row | {"views": 2})
