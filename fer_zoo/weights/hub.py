@@ -189,7 +189,7 @@ def upload(
                 repo_id=repo_id,
                 folder_path=folder,
                 commit_message=message,
-                delete_patterns=["*.safetensors", "*.safetensors.index.json"],
+                delete_patterns=["*.safetensors", "*.safetensors.index.json", "onnx/*", "*.png"],
             )
         except ValueError as error:
             # The commit is made, but 1.0 reads its URL as one of huggingface.co.
