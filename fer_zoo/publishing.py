@@ -12,12 +12,12 @@ import torch
 from fer_zoo._files import as_path, check_writable
 from fer_zoo.errors import ArgumentError, CheckpointError
 from fer_zoo.evaluation import Evaluation
-from fer_zoo.evaluation.model_card import LIBRARY, make_model_card
+from fer_zoo.evaluation.model_card import make_model_card
 from fer_zoo.layout import PREPROCESSOR
 from fer_zoo.models import Classifier
 from fer_zoo.saving import RUN_FILES, load, save_file, save_repository
 from fer_zoo.weights.address import EXPORTED, HUB, Address, parse_address
-from fer_zoo.weights.hub import upload
+from fer_zoo.weights.hub import LIBRARY, upload
 from fer_zoo.weights.reading import PICKLES
 from fer_zoo.weights.repository import CONFIG, MODEL
 from fer_zoo.weights.storage import storage_dtype

@@ -12,11 +12,11 @@ from fer_zoo.inference.engines import networks_of
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.address import HUB
+from fer_zoo.weights.hub import LIBRARY
 
 OFFICIAL = {"public": "PublicTest", "private": "PrivateTest", "train": "Training"}
 METRICS = {"accuracy": "accuracy", "macro_f1": "f1", "balanced_accuracy": "balanced_accuracy"}
 """Which figures go into the Hub's `model-index`, and what it calls them."""
-LIBRARY = "fer_zoo"
 SHOWN = ("faces", "view_count", "preset", "accuracy", "interval", "balanced_accuracy", "macro_f1")
 
 
