@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-oldest lint docs bench clean
+.PHONY: demo test test-all test-oldest test-oldest-hf lint docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
@@ -23,7 +23,11 @@ test-all: $(VENV)/.dev
 # With every package as old as it is admitted; what others deprecated since is no error.
 test-oldest: $(VENV)/oldest/.dev
 	OMP_NUM_THREADS=1 $(VENV)/oldest/bin/python -m pytest -n auto --maxprocesses 4 \
-	  -m "not slow" -o filterwarnings=default
+	  -m "not slow" -o filterwarnings=default --ignore fer_zoo/hf.py
+
+# The tests of what transformers reads, with the oldest that is admitted, beside all else as it is.
+test-oldest-hf: $(VENV)/oldest-hf/.dev
+	OMP_NUM_THREADS=1 $(VENV)/oldest-hf/bin/python -m pytest -q tests/test_hf.py -o filterwarnings=default
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -51,7 +55,7 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev,hf]'
 	touch $@ $(VENV)/.demo
 
 $(VENV)/oldest/.dev: pyproject.toml
@@ -60,4 +64,14 @@ $(VENV)/oldest/.dev: pyproject.toml
 	$(PYTHON) .ci/minimums.py > $(VENV)/oldest/minimums.txt
 	$(VENV)/oldest/bin/python -m pip install --disable-pip-version-check -q \
 	  -c $(VENV)/oldest/minimums.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/oldest-hf/.dev: pyproject.toml | $(VENV)/.dev
+	rm -rf $(VENV)/oldest-hf
+	$(PYTHON) -m venv $(VENV)/oldest-hf
+	$(BIN)/python -c "import site; print(*site.getsitepackages(), sep='\n')" \
+	  > $$(echo $(VENV)/oldest-hf/lib/python*/site-packages)/beside.pth
+	$(PYTHON) .ci/minimums.py | grep '^transformers' > $(VENV)/oldest-hf/minimums.txt
+	$(VENV)/oldest-hf/bin/python -m pip install --disable-pip-version-check -q \
+	  -r $(VENV)/oldest-hf/minimums.txt
 	touch $@

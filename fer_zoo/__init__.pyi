@@ -36,8 +36,8 @@ from .inference import (
     export as export,
     optimize as optimize,
 )
-from .publishing import push_to_hub as push_to_hub
-from .saving import load as load, save as save
+from .publishing import push_to_hub as push_to_hub, save as save
+from .saving import load as load
 from .training import (
     fit_fusion as fit_fusion,
     train as train,

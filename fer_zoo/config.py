@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
 from fer_zoo.evidence import Calibration, Evidence, Training
 from fer_zoo.fusion import FUSIONS, create_fusion
-from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember, get_spec
+from fer_zoo.models import MODELS, Classifier, Ensemble, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
@@ -69,21 +69,6 @@ def _check_name(model: Ensemble) -> None:
     if members != (model.name,) and (network or (spec is not None and spec.members != members)):
         made = f"made of {spec.members}" if spec and spec.members else "a network"
         raise ArgumentError(f"an ensemble of {members} is not {model.name!r}, which is {made}")
-
-
-def timm_config(model: Classifier) -> dict[str, Any]:
-    """Return what timm needs to build the same network, empty if it has no such."""
-    architecture = model.name.removeprefix("timm/")
-    if model.name == "resnet18_7x7":
-        architecture = "resnet18"
-    elif not isinstance(model, TimmMember):
-        return {}
-    outer = {k: (v or "").removeprefix("model.") for k, v in model._outer_layers().items()}
-    return {
-        "architecture": architecture,
-        "model_args": {"in_chans": model.in_channels},
-        "pretrained_cfg": model.pretrained_cfg | {"architecture": architecture} | outer,
-    }
 
 
 class _Budget(TorchFunctionMode):

@@ -1,5 +1,6 @@
-"""`save` and `load`: models to files and back, wherever the files are."""
+"""`load`, and what `save` is made of: models to files and back, wherever the files are."""
 
+import json
 import os
 from collections.abc import Mapping
 from copy import deepcopy
@@ -10,17 +11,27 @@ from typing import Any
 import torch
 
 from fer_zoo._device import to_device
+from fer_zoo._files import replacing
 from fer_zoo._words import answering
-from fer_zoo.config import build_model, model_config, timm_config
+from fer_zoo.config import build_model, model_config
 from fer_zoo.errors import ArgumentError, CheckpointError, WeightsError
 from fer_zoo.evidence import Evidence
 from fer_zoo.fusion import Fusion, create_fusion
+from fer_zoo.layout import (
+    PREPROCESSOR,
+    as_rgb,
+    preprocessor_config,
+    timm_form,
+    transformers_config,
+)
 from fer_zoo.models import MODELS, Classifier, Ensemble, TimmMember
 from fer_zoo.models.ensemble import assemble, with_fusion
 from fer_zoo.plain import to_plain
+from fer_zoo.transforms import PRESETS
 from fer_zoo.weights.address import Address, not_an_address, parse_address
 from fer_zoo.weights.checkpoint import (
     PREFIX,
+    STEMS,
     Checkpoint,
     give_tensors,
     load_state_dict,
@@ -36,56 +47,40 @@ RUN_FILES = ("best.safetensors", "ensemble.safetensors", "soup.safetensors")
 """What the folder of a training run holds: the first of these is its model."""
 
 
-def save(
+def save_file(
     model: Classifier, path: str | os.PathLike[str], *, dtype: str | torch.dtype | None = None
 ) -> Path:
-    """Write a model, its labels and its temperatures to one `.safetensors` file.
-
-    The file describes itself, has a digest of all that it holds, and appears whole or not at all.
-
-    Args:
-        model: a network or an ensemble; its architecture must be registered (or timm's).
-        path: where to; must end in `.safetensors`.
-        dtype: what is stored: `"float32"`, `"float16"`, `"bfloat16"`, or `"int8"` (weights only,
-            with one scale per output channel); as it is if not given. Loading restores float32.
-
-    Raises:
-        ArgumentError: the model could not be loaded again, e.g. because it holds NaN.
-        CheckpointError: the file cannot be written; an older one is untouched.
-
-    Example:
-        >>> import fer_zoo, tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save(fer_zoo.create("test_tiny"), folder + "/tiny.safetensors", dtype="int8")
-        ...     load(path).name
-        'test_tiny'
-    """
+    """Write a model as one `.safetensors` file; see `fer_zoo.save`."""
     tensors, config = _described(model, dtype)
     write_checkpoint(path, tensors, config)
     return Path(path)
 
 
 def save_repository(
-    model: Classifier, folder: Path, *, dtype: str | torch.dtype | None = None
+    model: Classifier,
+    folder: Path,
+    *,
+    dtype: str | torch.dtype | None = None,
+    timm: bool = True,
 ) -> Path:
-    """Write a model as a repository of the Hub, which timm reads where it has the same network.
+    """Write a model as other libraries read it, too; see `fer_zoo.layout`. Return its weights.
 
-    `load(folder)` reads it too. Returns the file of the weights.
+    With `timm`, timm reads it where it has the same network, by a stem for RGB; `load` gives back
+    the gray one bit for bit.
     """
     tensors, config = _described(model, dtype)
-    labels = model.labels or ()
-    others: dict[str, Any] = {
-        "num_classes": model.num_classes,
-        "num_features": model.num_features,
-        "label_names": list(labels),
-        "id2label": {str(i): name for i, name in enumerate(labels)},
-        "label2id": {name: i for i, name in enumerate(labels)},
-    }
-    if (known_to_timm := timm_config(model)) and not any(k.endswith(SCALE) for k in tensors):
-        others |= known_to_timm
-        if isinstance(model, TimmMember):
-            config[PREFIX] = "model."
-            tensors = {name.removeprefix("model."): t for name, t in tensors.items()}
+    packed = any(name.endswith(SCALE) for name in tensors)
+    form = timm_form(model) if timm and not packed else None
+    others = transformers_config(model, form)
+    if form is not None:
+        prefix = "model." if isinstance(model, TimmMember) else ""
+        plain = {name.removeprefix(prefix): t for name, t in tensors.items()}
+        tensors = as_rgb(plain, form.stems)
+        config |= {PREFIX: prefix} if prefix else {}
+        config |= {STEMS: [prefix + name for name in form.stems]} if form.stems else {}
+    with replacing(folder / PREPROCESSOR) as temporary:
+        text = json.dumps(preprocessor_config(PRESETS[model.preset]), indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
     return write_repository(folder, tensors, config, others)
 
 

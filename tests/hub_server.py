@@ -14,6 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
 
 LARGE = 2**16
 """From this many bytes on the server asks for LFS; so it does for .safetensors of any size."""
@@ -265,6 +268,21 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 | {"siblings": files}
             )
 
+        def models(self) -> None:
+            asked = parse_qs(urlsplit(self.path).query)
+            found = []
+            for name, repo in hub.repos.items():
+                oid = repo.refs["main"]
+                text = repo.commits[oid].get("README.md", b"").decode()
+                card = yaml.safe_load(text.split("---\n")[1]) if text.startswith("---") else {}
+                told = {"id": name, "sha": oid, "private": repo.private, "cardData": card}
+                told["tags"] = [card.get("library_name"), *card.get("tags", ())]
+                visible = not repo.private or self._role()
+                wanted = {*asked.get("filter", ())} <= {*told["tags"]}
+                if visible and wanted and name.split("/")[0] in asked["author"]:
+                    found.append(told)
+            self._json(found)
+
         def tree(self, repo: str, revision: str) -> None:
             found = self._repo(repo)
             if found is not None:
@@ -339,6 +357,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         ("GET", rf"/{name}/resolve/(?P<revision>[^/]+)/(?P<name>.+)", Handler.resolve),
         ("GET", r"/cdn/(?P<digest>\w+)", Handler.cdn),
         ("GET", r"/api/whoami-v2", Handler.whoami),
+        ("GET", r"/api/models", Handler.models),
         ("GET", rf"/api/models/{name}", Handler.info),
         ("GET", rf"/api/models/{name}/revision/(?P<revision>[^/]+)", Handler.info),
         ("GET", rf"/api/models/{name}/tree/(?P<revision>[^/]+)", Handler.tree),

@@ -18,9 +18,21 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_readmes_code_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    block, _ = re.findall(r"```python\n(.*?)```", README, re.S)
     exec(compile(block, "README.md", "exec"), {})
     assert "happy" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_readmes_lines_for_the_hub_run(monkeypatch, tmp_path: Path, capsys):
+    pytest.importorskip("transformers")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    fer_zoo.save(fer_zoo.load("ensemble_r18_vgg19_025.fer2013"), "faces")
+    _, block = re.findall(r"```python\n(.*?)```", README, re.S)
+    exec(compile(block, "README.md", "exec"), {})
+    first = capsys.readouterr().out
+    assert first.index("'happy'") < first.index("'neutral'")
 
 
 def test_the_readmes_fine_tuning_runs(monkeypatch, tmp_path: Path):

@@ -352,16 +352,16 @@ def reports() -> dict[str, Report]:
 def test_a_network_that_changed_has_no_figures(name, change, reports):
     model, report = fer_zoo.load(name), reports[name]
     scores = model.evidence.scores
-    published = make_model_card(model, "me/faces", results=report.results)
+    published = make_model_card(model, "hf-hub:me/faces", results=report.results)
     assert f"| {percent(report.results[0].accuracy)} |" in published
     change(model)
-    card = make_model_card(model, "me/faces")
+    card = make_model_card(model, "hf-hub:me/faces")
     assert f"started from {name}" in card
     assert "No figures are recorded" in card
     assert "model-index" not in card
     assert not any(percent(score.accuracy) in card for score in scores)
     with pytest.raises(ArgumentError, match="before it changed"):
-        make_model_card(model, "me/faces", results=report.results)
+        make_model_card(model, "hf-hub:me/faces", results=report.results)
     with pytest.raises(ArgumentError, match="before it changed"):
         make_card(replace(report, model=model))
     if change is not replace_pool:  # a file of it holds the network that was evaluated
@@ -374,7 +374,7 @@ def test_a_network_that_changed_has_no_figures(name, change, reports):
 def test_half_precision_that_changes_no_value_keeps_the_figures(reports):
     model = fer_zoo.load(TRAINED[0]).half()
     assert model.evidence.weights == TRAINED[0]
-    card = make_model_card(model, "me/faces", results=reports[TRAINED[0]].results)
+    card = make_model_card(model, "hf-hub:me/faces", results=reports[TRAINED[0]].results)
     assert "No figures" not in card
 
 
@@ -383,10 +383,10 @@ def test_results_of_another_network_are_refused(reports):
     model = fer_zoo.load(TRAINED[1])
     for results in (one.results, [replace(other.results[0], model="another")]):
         with pytest.raises(ArgumentError, match="of another network"):
-            make_model_card(model, "me/faces", results=results)
+            make_model_card(model, "hf-hub:me/faces", results=results)
     weighted = fer_zoo.create("ensemble_r18_vgg19_025", weights="default", fusion="weighted")
     with pytest.raises(ArgumentError, match="of another network"):
-        make_model_card(weighted, "me/faces", results=other.results)
+        make_model_card(weighted, "hf-hub:me/faces", results=other.results)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -424,7 +424,7 @@ def test_every_figure_has_one_name_and_one_form():
     assert rows["accuracy %"] == "70.86"
     assert rows["accuracy %, cross-validated"] == "-"
     shown = run("info", "resnet18_025.fer2013").stdout
-    card = make_model_card(fer_zoo.load("resnet18_025.fer2013"), "me/faces")
+    card = make_model_card(fer_zoo.load("resnet18_025.fer2013"), "hf-hub:me/faces")
     for name in ("accuracy %", "95 % interval, Wilson", "macro-F1 %"):
         assert f"{name} " in shown
         assert f"| {name} |" in card

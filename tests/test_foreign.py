@@ -132,7 +132,7 @@ def test_reports_are_written_for_any_text(evil, tmp_path: Path):
     report = measure(evil, faces, source=EVIL, corruptions=True)
     card = write_report(tmp_path, report, command=f"fer-zoo\n```\n{EVIL}").read_text()
     both = write_comparison(tmp_path, [report, report]).read_text()
-    hub = make_model_card(evil, "me/tiny", results=report.results)
+    hub = make_model_card(evil, "hf-hub:me/tiny", results=report.results)
     for text in (card.partition("## Measured again by")[0], both, hub.split("---\n")[2]):
         assert "<" not in text.replace("<br", "")
         assert "](javascript" not in text

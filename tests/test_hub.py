@@ -25,7 +25,7 @@ from fer_zoo.evidence import Evidence
 from fer_zoo.weights import hub as hub_module
 from fer_zoo.weights.reading import MAX_HEADER
 from fer_zoo.weights.records import WEIGHTS, WeightsRecord
-from hub_server import Hub
+from hub_server import Hub, Repo
 
 pytestmark = pytest.mark.filterwarnings(
     # The client's own call of its transport, while it uploads.
@@ -117,8 +117,8 @@ def weights_in(cache: Path) -> list[Path]:
 def test_round_trip_is_bit_equal_and_pinned(hub: Hub, tiny):
     tiny.temperature, tiny.preset = {"fer44_tencrop": 1.25}, "fer44_tencrop"
     address = fer_zoo.push_to_hub(tiny, "me/tiny", endpoint=hub.url, token="writer")
-    files = {".gitattributes", "README.md", "config.json", "model.safetensors"}
-    assert set(files_of(hub, "me/tiny")) == files
+    ours = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
+    assert set(files_of(hub, "me/tiny")) == {".gitattributes", *ours}
     for where in (address, address.partition("#")[0], "hf-hub:me/tiny", "hf-hub:me/tiny@main"):
         again = load(hub, where)
         assert same(again, tiny)
@@ -166,7 +166,7 @@ def test_timm_reads_our_repository(hub: Hub):
 import sys, timm, torch
 for name in sys.argv[1:]:
     model = timm.create_model(name, pretrained=True).eval()
-    print(model(torch.linspace(0, 1, 1600).reshape(1, 1, 40, 40)).tolist())
+    print(model(torch.linspace(0, 1, 1600).reshape(1, 1, 40, 40).expand(-1, 3, -1, -1)).tolist())
 """
     models = {}
     for name in ("resnet18_7x7", "timm/resnet10t"):
@@ -238,6 +238,39 @@ def test_a_record_on_the_hub_is_never_downloaded_by_create(hub: Hub, pushed, tin
     assert hub.log == []
     with pytest.raises(WeightsError, match="is no revision"):
         WeightsRecord(**{**record.__dict__, "revision": "main"})
+
+
+def test_what_an_organisation_publishes(hub: Hub, tiny, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    known = fer_zoo.load("resnet18_025.fer2013")
+    dtype = known.evidence.storage.dtype
+    address = fer_zoo.push_to_hub(known, "me/faces", dtype=dtype, token="writer")
+    fer_zoo.push_to_hub(tiny, "me/tiny", token="writer")
+    hub.repos["me/other"] = Repo()
+    hub.repos["me/other"].commit({"README.md": b"---\nlibrary_name: timm\n---\n"})
+    hub.repos["you/tiny"] = hub.repos["me/tiny"]
+    hub.log.clear()
+    listed = json.loads(in_this_process(cli("list", "--hub", "me", "--json")).stdout)["published"]
+    assert [one["address"].partition("@")[0] for one in listed] == [
+        "hf-hub:me/faces",
+        "hf-hub:me/tiny",
+    ]
+    first = known.evidence.scores[0]
+    assert listed[0]["address"] == address.partition("#")[0]
+    assert listed[0]["accuracy"] == first.accuracy
+    for part in ("FER2013; PublicTest", f"n = {first.n}", first.selection):
+        assert part in listed[0]["measured"]
+    assert (listed[1]["accuracy"], listed[1]["licence"]) == (None, "")
+    shown = in_this_process(cli("list", "fa*", "--hub", "me")).stdout
+    assert f"{100 * first.accuracy:.2f}" in shown
+    assert "me/tiny" not in shown
+    assert "no model of fer_zoo" in in_this_process(cli("list", "x*", "--hub", "me")).stderr
+    assert "one word" in in_this_process(cli("list", "--hub", "a b")).stderr
+    hub.fail("GET", "/api/models", times=99, status=500)
+    assert "the server said 500" in in_this_process(cli("list", "--hub", "me")).stderr
+    hub.log.clear()
+    fer_zoo.list_models()
+    assert hub.log == []
 
 
 # 401, 403, 404

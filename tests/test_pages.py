@@ -39,7 +39,15 @@ def _in_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_every_page_with_such_code_is_here():
     """That of weights.md needs a Hub: it is in test_hub.py."""
     pages = {path.stem for path in (ROOT / "docs").glob("*.md") if code(path.stem)}
-    assert pages == {"data", "deployment", "evaluation", "finetuning", "robustness", "weights"}
+    assert pages == {
+        "data",
+        "deployment",
+        "evaluation",
+        "finetuning",
+        "hub",
+        "robustness",
+        "weights",
+    }
 
 
 def test_data(tmp_path: Path):
@@ -116,3 +124,14 @@ def test_robustness(tmp_path: Path):
     csv = write_csv(tmp_path / "fer2013.csv", *planted())
     assert "| occlude_eyes |" in run("robustness")["measure"](csv)
     assert (tmp_path / "robustness.png").stat().st_size > 10_000
+
+
+@pytest.mark.filterwarnings("default")
+def test_hub():
+    pytest.importorskip("transformers")
+    fer_zoo.save(fer_zoo.load("resnet18_025.fer2013"), "faces")
+    names = run("hub")
+    found = names["classify"](str(ROOT / "examples/faces/drawn_happy.png"))
+    assert found[0]["label"] == "happy"
+    assert names["model"].network.labels == ("amused", "bored", "startled")
+    assert type(names["processor"]).__name__.startswith("CLIPImageProcessor")

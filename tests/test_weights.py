@@ -251,16 +251,16 @@ def test_unknown_storage_is_refused(tmp_path: Path, dtype):
 
 def test_the_card_states_the_cost():
     model = fer_zoo.create("vgg19_025", weights="default")
-    card = make_model_card(model, "me/faces", stored="int8")
+    card = make_model_card(model, "hf-hub:me/faces", stored="int8")
     costs = fer_zoo.weights.get_weights("vgg19_025.fer2013").evidence[""].storage.costs
     for cost in (cost for cost in costs if cost.dtype == "int8"):
         assert f"int8: {100 * cost.gain:+.2f} points of accuracy against float32" in card
     assert "stored as bfloat16; its cost: not measured" in make_model_card(
-        model, "me/faces", stored="bfloat16"
+        model, "hf-hub:me/faces", stored="bfloat16"
     )
     plain = fer_zoo.create("test_tiny")
-    assert "No figures are recorded" in make_model_card(plain, "me/faces")
-    assert "model-index" not in make_model_card(plain, "me/faces")
+    assert "No figures are recorded" in make_model_card(plain, "hf-hub:me/faces")
+    assert "model-index" not in make_model_card(plain, "hf-hub:me/faces")
 
 
 # ImageNet

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,23 +32,29 @@ from fer_zoo.cli.options import (
 from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, print_table
 from fer_zoo.data import list_datasets
 from fer_zoo.errors import ArgumentError, printable, shown
+from fer_zoo.evaluation.figures import percent
 from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
 from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.plain import to_plain
 from fer_zoo.weights import WEIGHTS
 from fer_zoo.weights.address import is_address
+from fer_zoo.weights.hub import list_published
 
 
 @main.command("list")
 @click.argument("pattern", default="*")
 @click.option("--trained", is_flag=True, help="Only models with trained weights.")
+@click.option("--hub", metavar="ORG", help="Ask the Hub what an organisation publishes.")
 @json_option
-def list_(pattern: str, trained: bool, as_json: bool) -> None:
+def list_(pattern: str, trained: bool, hub: str | None, as_json: bool) -> None:
     """List models; fusions, presets and data sets below them.
 
     Example: fer-zoo list "*r18*"
     """
+    if hub is not None:
+        _list_hub(hub, pattern, as_json)
+        return
     names = fer_zoo.list_models(pattern, trained=trained)
     if not names:
         those = ("has weights and matches", " --trained") if trained else ("matches", "")
@@ -66,6 +73,24 @@ def list_(pattern: str, trained: bool, as_json: bool) -> None:
     out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}", soft_wrap=True)
     out.print(f"presets  {', '.join(fer_zoo.list_presets())}", soft_wrap=True)
     out.print(f"data     {', '.join(list_datasets())}", soft_wrap=True)
+
+
+def _list_hub(org: str, pattern: str, as_json: bool) -> None:
+    """Print what an organisation publishes whose name matches, by its cards."""
+    found = list_published(org)
+    found = [
+        p for p in found if fnmatchcase(p.address.partition("/")[2].partition("@")[0], pattern)
+    ]
+    if not found:
+        raise ArgumentError(f"{org} publishes no model of fer_zoo that matches {pattern!r}")
+    if as_json:
+        print_json({"published": [to_plain(one) for one in found]})
+        return
+    table = [["address", "accuracy %", "licence", "measured"]]
+    for one in found:
+        accuracy = "-" if one.accuracy is None else percent(one.accuracy)
+        table.append([one.address, accuracy, one.licence or "-", one.measured or "-"])
+    print_table(table)
 
 
 @main.command(short_help="Say all that is known of a model or of weights.")

@@ -49,7 +49,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class Pipeline(nn.Module):
-    """Everything between faces `(B, 1, H, W)`, or views `(B, C, S, S)`, and scores `(B, K)`."""
+    """Everything between what goes in and scores `(B, K)`.
+
+    Faces `(B, 1, H, W)` go in; without `transform` views `(B, C, S, S)`; or what a module takes
+    that makes views `(B * num_views, 1, S, S)`.
+    """
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class Pipeline(nn.Module):
         preset: Preset,
         *,
         networks: list[nn.Module] | None = None,
-        transform: bool = True,
+        transform: bool | nn.Module = True,
     ) -> None:
         super().__init__()
         self.preset, self.transform = preset, transform
@@ -76,8 +80,11 @@ class Pipeline(nn.Module):
 
     def fused(self, x: Tensor, preset: Preset) -> Tensor:
         """Return uncalibrated scores."""
-        views = preset.evaluation_views(x).flatten(0, 1) if self.transform else x
-        each = preset.num_views if self.transform else 1
+        views, each = x, preset.num_views if self.transform else 1
+        if self.transform is True:
+            views = preset.evaluation_views(x).flatten(0, 1)
+        elif isinstance(self.transform, nn.Module):
+            views = self.transform(x)
         logits = self.logits(views.expand(-1, self.channels, -1, -1))
         members = [preset.combine(z.unflatten(0, (-1, each))) for z in logits]
         if self.fusion is None:

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from fer_zoo._files import as_path, replacing
-from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, UnknownNameError
+from fer_zoo.errors import (
+    ArgumentError,
+    CheckpointError,
+    LabelError,
+    OptimizeError,
+    UnknownNameError,
+)
 from fer_zoo.factory import resolve
 from fer_zoo.inference.engines import Pipeline
 from fer_zoo.inference.onnx_file import FLOAT, MOST_BYTES, UINT8, Value
 from fer_zoo.inference.programs import Package, Program, Session, to_onnx
-from fer_zoo.inference.runtime import Optimized, check_answers, smooth_faces
+from fer_zoo.inference.runtime import TOLERANCE, Optimized, check_answers, smooth_faces
+from fer_zoo.inference.scoring import in_evaluation, predict_scores
 from fer_zoo.labels import check_labels
+from fer_zoo.layout import FromRGB, pixel_values
 from fer_zoo.models import Classifier
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
@@ -105,6 +114,34 @@ def export(
                 network, written, faces[:n], dtype=torch.float32, otherwise="so it was not written"
             )
     return target
+
+
+def write_for_others(model: Classifier, path: Path) -> None:
+    """Write `onnx/model.onnx` of a repository: `pixel_values` `(B, 3, S, S)` to `logits` `(B, K)`.
+
+    They are calibrated scores of the whole model, views and fusion included, of what the
+    repository's `preprocessor_config.json` makes of images. The file is run on faces before it is
+    put in place.
+
+    Raises:
+        OptimizeError: it gives other answers than the model, or cannot be made.
+        MissingDependencyError: `fer-zoo[onnx]` is not installed.
+    """
+    own, preset = in_evaluation(deepcopy(model).cpu().float()), PRESETS[model.preset]
+    faces = smooth_faces(7)
+    example = pixel_values(preset, faces)
+    pipeline = Pipeline(own, preset, transform=FromRGB(preset)).eval()
+    with torch.inference_mode():
+        content = to_onnx(pipeline, example[:4], names=("pixel_values", "logits"))
+        truth = predict_scores(own, faces).softmax(1)
+        answers = Session(lambda: content)(example).softmax(1)
+    if not (difference := float((answers - truth).abs().max())) <= TOLERANCE[torch.float32]:
+        raise OptimizeError(
+            f"the ONNX file does not give the answers of {model.name!r}: its probabilities differ "
+            f"by {difference:.2g}; leave onnx=True out"
+        )
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def is_exported(model: Any) -> TypeGuard[str | os.PathLike[str]]:

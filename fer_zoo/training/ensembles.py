@@ -22,7 +22,7 @@ from fer_zoo.fusion import FUSIONS, Average, Fusion
 from fer_zoo.inference import calibrate, fit_temperature, member_scores
 from fer_zoo.inference.calibration import LEAST_FACES, unseen_targets
 from fer_zoo.models import Classifier, Ensemble, get_spec
-from fer_zoo.saving import save
+from fer_zoo.saving import save_file
 from fer_zoo.training.loop import train
 from fer_zoo.training.recipe import Recipe, RecipeLike, get_recipe
 from fer_zoo.training.run import TrainResult
@@ -144,7 +144,7 @@ def train_ensemble(
     elif len(validation) >= LEAST_FACES:
         with may_stay_uncalibrated("the ensemble"):
             calibrate(built, validation)
-    save(built, checkpoint)
+    save_file(built, checkpoint)
     return EnsembleResult(model=built.eval(), members=members, fit=fit, checkpoint=checkpoint)
 
 

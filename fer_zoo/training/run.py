@@ -21,7 +21,7 @@ from fer_zoo.factory import create, resolve
 from fer_zoo.inference import fit_temperature, predict_scores
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.models import Classifier
-from fer_zoo.saving import load, save
+from fer_zoo.saving import load, save_file
 from fer_zoo.training import state
 from fer_zoo.training.history import Epoch, describe_epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
@@ -325,7 +325,7 @@ class Run:
         )
         before = self.start.of_changed()
         model.evidence = replace(before, training=training, calibration=calibration)
-        save(model, self.folder / "best.safetensors")
+        save_file(model, self.folder / "best.safetensors")
 
     def _how_long(self) -> str:
         recipe = self.recipe

@@ -98,10 +98,14 @@ class Preset:
 
     def evaluation_views(self, images: Tensor) -> Tensor:
         """Return the views `(B, num_views, C, size, size)` of `images` `(B, C, H, W)`."""
-        x = (self.square(images) - self.mean) / self.std
+        return self.cut((self.square(images) - self.mean) / self.std)
+
+    def cut(self, squares: Tensor) -> Tensor:
+        """Return the views `(B, num_views, C, size, size)` of squares, whatever their values."""
         if self.views == "tencrop":
-            return torch.stack([*_five(x, self.size), *_five(x.flip(-1), self.size)], 1)
-        x = _center(x, self.size)
+            mirrored = squares.flip(-1)
+            return torch.stack([*_five(squares, self.size), *_five(mirrored, self.size)], 1)
+        x = _center(squares, self.size)
         return torch.stack([x, x.flip(-1)] if self.views == "mirror" else [x], 1)
 
     def training_batch(

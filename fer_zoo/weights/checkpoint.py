@@ -21,13 +21,15 @@ from fer_zoo._files import as_path, replacing
 from fer_zoo.errors import ArgumentError, CheckpointError, StateDictError
 from fer_zoo.plain import canonical_json, digest_tensors
 from fer_zoo.weights.reading import MAX_HEADER, read_json, read_metadata, read_safetensors
-from fer_zoo.weights.storage import unpack
+from fer_zoo.weights.storage import to_gray, unpack
 
 FORMAT = 3
 """1 and 2 have no digest of this kind; they load unchecked."""
 PREFIX = "prefix"
 """In a config: what the names of the tensors lack, where a file keeps to another library's."""
 LONGEST_PREFIX = 64
+STEMS = "rgb_stems"
+"""In a config: the names of the tensors that are gray stems, stored as stems for RGB."""
 
 
 class Checkpoint(NamedTuple):
@@ -87,7 +89,10 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str | None = None) 
     try:
         if not isinstance(prefix, str) or len(prefix) > LONGEST_PREFIX:
             raise CheckpointError(f"its {PREFIX} is no text of {LONGEST_PREFIX} letters at most")
-        return Checkpoint(unpack({prefix + name: t for name, t in stored.items()}), config)
+        tensors = unpack({prefix + name: t for name, t in stored.items()})
+        for name in _stems(config, tensors):
+            tensors[name] = to_gray(tensors[name])
+        return Checkpoint(tensors, config)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
 
@@ -95,6 +100,20 @@ def read_checkpoint(path: str | os.PathLike[str], *, sha256: str | None = None) 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the config alone of the file at `path`; the digest is not checked."""
     return _parse_config(read_metadata(path), Path(path))[0]
+
+
+def _stems(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the stems for RGB, if they are."""
+    names = config.get(STEMS, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"its {STEMS} are no names")
+    for name in names:
+        stem = tensors.get(name)
+        if stem is None or not stem.is_floating_point() or stem.shape[1:2] != (3,):
+            raise CheckpointError(f"its {STEMS} name {name!r:.80}, which is no stem for RGB")
+    if len({*names}) < len(names):
+        raise CheckpointError(f"its {STEMS} name one twice")
+    return names
 
 
 def _digest(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:

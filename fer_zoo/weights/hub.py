@@ -30,6 +30,8 @@ from fer_zoo.weights.repository import CONFIG, MODEL, Fetched, read_repository
 COMMIT = GIT_HASH = re.compile("[0-9a-f]{40}")
 SHA256 = re.compile("[0-9a-f]{64}")
 """The name of a large file in the cache; that of a small one is its hash in git."""
+LIBRARY = "fer_zoo"
+"""What our cards say is their library."""
 LARGEST = {CONFIG: MAX_HEADER, MODEL: 2**35}
 """Bytes that a file may have to be downloaded; no network of timm's has more."""
 TIMEOUT = "FER_ZOO_HUB_TIMEOUT"
@@ -189,7 +191,7 @@ def upload(
                 repo_id=repo_id,
                 folder_path=folder,
                 commit_message=message,
-                delete_patterns=["*.safetensors", "*.safetensors.index.json"],
+                delete_patterns=["*.safetensors", "*.safetensors.index.json", "onnx/*", "*.png"],
             )
         except ValueError as error:
             # The commit is made, but 1.0 reads its URL as one of huggingface.co.
@@ -197,6 +199,60 @@ def upload(
                 raise
             return str(api.model_info(repo_id).sha)
     return str(done.oid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A repository of a fer_zoo model, by its card.
+
+    Attributes:
+        address: for `fer_zoo.load`, with the commit.
+        accuracy: of the first result of its card, None where it has none.
+        measured: what that is: the data, its split, its metric and how the network was selected.
+        licence: what the card says.
+    """
+
+    address: str
+    accuracy: float | None
+    measured: str
+    licence: str
+
+
+def list_published(
+    org: str, *, endpoint: str | None = None, token: str | None = None
+) -> list[Published]:
+    """Return what an organisation or a user publishes on the Hub, by name.
+
+    Raises:
+        ArgumentError: `org` is no name.
+        HubError: the Hub does not say.
+    """
+    if not isinstance(org, str) or not re.fullmatch(r"\w[\w.-]*", org, re.ASCII):
+        raise ArgumentError(f"an organisation of the Hub is one word, got {org!r:.80}")
+    with _explained(f"{HUB}{org}"):
+        wanted = {"filter": LIBRARY, "full": True, "cardData": True}
+        asked = client(endpoint, token).list_models(author=org, **wanted)
+        found = sorted(asked, key=lambda model: str(model.id))
+        return [_published(model) for model in found]
+
+
+def _published(model: Any) -> Published:
+    card = model.card_data
+    results = [r for r in getattr(card, "eval_results", None) or () if r.metric_type == "accuracy"]
+    first = results[0] if results else None
+    commit = f"@{model.sha}" if model.sha else ""
+    about, value = "", None
+    if first is not None and isinstance(first.metric_value, int | float):
+        value, args = float(first.metric_value), first.metric_args or {}
+        parts = [first.dataset_name, first.dataset_split, first.metric_name]
+        parts += [f"n = {args['n']}" if "n" in args else "", args.get("selection", "")]
+        about = "; ".join(str(part) for part in parts if part)
+    return Published(
+        address=f"{HUB}{model.id}{commit}",
+        accuracy=value,
+        measured=about,
+        licence=str(getattr(card, "license", None) or ""),
+    )
 
 
 def client(endpoint: str | None, token: str | None) -> Any:

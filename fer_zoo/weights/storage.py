@@ -4,6 +4,8 @@ int8 is weight-only: each output channel of a weight has one float32 scale, stor
 `NAME:scale`, and the weight is float again once loaded. Biases and batch norm stay as they are.
 Symmetric rounding to 255 levels by the largest value of each channel, as in Krishnamoorthi 2018
 (arXiv 1806.08342, section 2.2).
+
+A gray stem may be stored as one for RGB that answers the same, for libraries that have no other.
 """
 
 from collections.abc import Mapping
@@ -64,6 +66,30 @@ def unpack(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise CheckpointError(f"{name}{SCALE} holds what is no scale")
         tensors[name] = weight.float().mul_(scale.reshape(-1, *[1] * (weight.ndim - 1)))
     return tensors
+
+
+def to_rgb(stem: Tensor) -> Tensor:
+    """Return the stem `(O, 3, H, W)` that makes of a colour image what `(O, 1, H, W)` does of gray.
+
+    Its channels are the gray one times 0.299, 0.587 and 0.114. The last is what the others leave,
+    which is a number of the same type without rounding (Sterbenz's lemma), so that `to_gray` gives
+    back each bit.
+
+    Example:
+        >>> stem = torch.randn(2, 1, 3, 3)
+        >>> torch.equal(to_gray(to_rgb(stem)), stem)
+        True
+    """
+    red, green = stem * 0.299, stem * 0.587
+    rest = stem - (red + green)
+    return torch.cat([red, green, torch.where(stem == 0, stem, rest)], 1)  # the sign of a zero
+
+
+def to_gray(stem: Tensor) -> Tensor:
+    """Return the stem `(O, 1, H, W)` that `to_rgb` made `(O, 3, H, W)` of."""
+    red, green, blue = stem.split(1, 1)
+    gray: Tensor = (red + green) + blue
+    return gray
 
 
 def _to_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
