@@ -225,7 +225,7 @@ def test_groups_without_an_order_are_refused(groups):
     with pytest.raises(ArgumentError, match="groups are one id for each face"):
         faces.split(0.25, groups=groups)
     with pytest.raises(ArgumentError, match="groups are one name for each"):
-        fer_zoo.evaluation.selective.read_groups(groups, faces)
+        fer_zoo.evaluation.groups.read_groups(groups, faces)
 
 
 def test_an_archive_of_endless_lines_ends(tmp_path: Path):
@@ -334,6 +334,18 @@ def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("FER_ZOO_CACHE", str(blocked))
     with pytest.warns(UserWarning, match="cannot write the cache"):
         assert len(FER2013(path, "train")) == 16
+
+
+@pytest.mark.parametrize(("odd", "says"), [(",x", "more fields"), ("", "fewer fields")])
+def test_rows_that_the_header_does_not_fit_are_refused(tmp_path: Path, odd, says):
+    """What was beyond the header was dropped."""
+    pixels = " ".join(["7"] * 2304)
+    good, cut = f"3,{pixels},Training,a\n", f"3,{pixels},Training"
+    (tmp_path / "fer2013.csv").write_text(
+        f"emotion,pixels,Usage,note\n{good}{cut}{odd and ',a' + odd}\n"
+    )
+    with pytest.raises(DataError, match=f"line 3.*{says}"):
+        FER2013(tmp_path)
 
 
 def test_a_column_that_comes_twice_is_refused(tmp_path: Path):
