@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError, LabelError
+from fer_zoo.errors import LabelError
 
 FER2013: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The order of FER2013's csv files, where class 0 is angry and class 6 neutral."""
@@ -130,15 +130,16 @@ def names_to_ignore(ignore: Iterable[str]) -> list[str]:
     return [*ignore]
 
 
-def check_targets(targets: Tensor, num_classes: int) -> Tensor:
-    """Return class indices `(N,)` as int64 on the CPU, or raise `ArgumentError`."""
-    found = targets.detach().cpu().double()
-    wrong = found[(found != found.trunc()) | ~((found >= 0) & (found < num_classes))]
-    if len(wrong):
-        raise ArgumentError(
-            f"targets must be whole numbers, 0 to {num_classes - 1}, got {wrong[0]:g}"
+def made_of(labels: Mapping[str, Iterable[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Return coarser classes, each with its names, which may be an iterator, to be read again."""
+    if labels is not None and not isinstance(labels, Mapping):
+        raise LabelError(
+            f"labels map new classes to those they are made of, {{'good': ['happy']}}, got "
+            f"{labels!r:.80}"
         )
-    return found.long()
+    if odd := [name for name in labels or () if not isinstance(name, str)]:
+        raise LabelError(f"classes are called by names, got {odd}")
+    return {name: check_labels(names) for name, names in (labels or {}).items()}
 
 
 def regroup(
@@ -166,15 +167,8 @@ def regroup(
         >>> regroup(["sad", "happy", "contempt"], {"low": ["sadness"]}, ["contempt"])
         {'low': ['sad'], 'happy': ['happy']}
     """
-    if labels is not None and not isinstance(labels, Mapping):
-        raise LabelError(
-            f"labels map new classes to those they are made of, {{'good': ['happy']}}, got "
-            f"{labels!r:.80}"
-        )
-    groups, left_out = labels or {}, names_to_ignore(ignore)
-    if odd := [name for name in groups if not isinstance(name, str)]:
-        raise LabelError(f"classes are called by names, got {odd}")
-    named = [name for names in groups.values() for name in check_labels(names)] + left_out
+    groups, left_out = made_of(labels), names_to_ignore(ignore)
+    named = [name for names in groups.values() for name in names] + left_out
     if named:
         check_labels(named)  # none twice
     known = {canonical(name) for name in (*source, *others)}
@@ -219,9 +213,12 @@ def align(
     if not isinstance(scores, Tensor) or not scores.ndim:
         raise LabelError(f"scores must be a tensor (..., classes), got {scores!r:.80}")
     known = [canonical(name) for name in check_labels(source, scores.shape[-1])]
-    check_labels([*target] if isinstance(target, Mapping) else target)
-    groups = target if isinstance(target, Mapping) else {name: [name] for name in target}
-    parts = [name for names in groups.values() for name in check_labels(names)]
+    if isinstance(target, Mapping):
+        groups = made_of(target)
+    else:
+        groups = {name: (name,) for name in check_labels(target)}
+    check_labels([*groups])
+    parts = [name for names in groups.values() for name in names]
     if missing := [name for name in parts if canonical(name) not in known]:
         raise LabelError(
             f"{missing} have no counterpart among {tuple(source)}: leave them out, or say which of "
