@@ -59,12 +59,21 @@ _ALIASES = {_folded(word): name for name, words in _SPELLINGS.items() for word i
 def canonical(name: str) -> str:
     """Return the one spelling of an expression's name that fer_zoo compares by.
 
+    What cannot be seen (Unicode's format characters, variation selectors) does not count.
+
     Example:
         >>> canonical("Happiness"), canonical("Überraschung"), canonical("my own class")
         ('happy', 'surprise', 'my own class')
     """
-    key = unicodedata.normalize("NFC", name.strip().lower())
+    seen = "".join(c for c in name if unicodedata.category(c) != "Cf" and not _is_variation(c))
+    key = unicodedata.normalize("NFC", seen.strip().lower())
+    key = key.rstrip(" .") or key  # which Windows drops
     return _ALIASES.get(_folded(key), key)
+
+
+def _is_variation(letter: str) -> bool:
+    """Whether a letter is none, but says how the one before it looks."""
+    return unicodedata.name(letter, "").startswith("VARIATION SELECTOR")
 
 
 def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[str, ...]:
@@ -89,7 +98,7 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
             f"a set has no order, and labels are by index: pass a list, got {names!r:.80}"
         )
     labels = tuple(names)
-    if not labels or not all(isinstance(n, str) and n.strip() for n in labels):
+    if not labels or not all(isinstance(n, str) and canonical(n) for n in labels):
         raise LabelError(f"labels must be non-empty names, got {labels!r}")
     seen: dict[str, str] = {}
     for name in labels:
