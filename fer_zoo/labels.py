@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError, LabelError
+from fer_zoo.errors import LabelError
 
 FER2013: tuple[str, ...] = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The order of FER2013's csv files, where class 0 is angry and class 6 neutral."""
@@ -59,12 +59,21 @@ _ALIASES = {_folded(word): name for name, words in _SPELLINGS.items() for word i
 def canonical(name: str) -> str:
     """Return the one spelling of an expression's name that fer_zoo compares by.
 
+    What cannot be seen (Unicode's format characters, variation selectors) does not count.
+
     Example:
         >>> canonical("Happiness"), canonical("Überraschung"), canonical("my own class")
         ('happy', 'surprise', 'my own class')
     """
-    key = unicodedata.normalize("NFC", name.strip().lower())
+    seen = "".join(c for c in name if unicodedata.category(c) != "Cf" and not _is_variation(c))
+    key = unicodedata.normalize("NFC", seen.strip().lower())
+    key = key.rstrip(" .") or key  # which Windows drops
     return _ALIASES.get(_folded(key), key)
+
+
+def _is_variation(letter: str) -> bool:
+    """Whether a letter is none, but says how the one before it looks."""
+    return unicodedata.name(letter, "").startswith("VARIATION SELECTOR")
 
 
 def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[str, ...]:
@@ -89,7 +98,7 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
             f"a set has no order, and labels are by index: pass a list, got {names!r:.80}"
         )
     labels = tuple(names)
-    if not labels or not all(isinstance(n, str) and n.strip() for n in labels):
+    if not labels or not all(isinstance(n, str) and canonical(n) for n in labels):
         raise LabelError(f"labels must be non-empty names, got {labels!r}")
     seen: dict[str, str] = {}
     for name in labels:
@@ -130,15 +139,16 @@ def names_to_ignore(ignore: Iterable[str]) -> list[str]:
     return [*ignore]
 
 
-def check_targets(targets: Tensor, num_classes: int) -> Tensor:
-    """Return class indices `(N,)` as int64 on the CPU, or raise `ArgumentError`."""
-    found = targets.detach().cpu().double()
-    wrong = found[(found != found.trunc()) | ~((found >= 0) & (found < num_classes))]
-    if len(wrong):
-        raise ArgumentError(
-            f"targets must be whole numbers, 0 to {num_classes - 1}, got {wrong[0]:g}"
+def made_of(labels: Mapping[str, Iterable[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Return coarser classes, each with its names, which may be an iterator, to be read again."""
+    if labels is not None and not isinstance(labels, Mapping):
+        raise LabelError(
+            f"labels map new classes to those they are made of, {{'good': ['happy']}}, got "
+            f"{labels!r:.80}"
         )
-    return found.long()
+    if odd := [name for name in labels or () if not isinstance(name, str)]:
+        raise LabelError(f"classes are called by names, got {odd}")
+    return {name: check_labels(names) for name, names in (labels or {}).items()}
 
 
 def regroup(
@@ -166,15 +176,8 @@ def regroup(
         >>> regroup(["sad", "happy", "contempt"], {"low": ["sadness"]}, ["contempt"])
         {'low': ['sad'], 'happy': ['happy']}
     """
-    if labels is not None and not isinstance(labels, Mapping):
-        raise LabelError(
-            f"labels map new classes to those they are made of, {{'good': ['happy']}}, got "
-            f"{labels!r:.80}"
-        )
-    groups, left_out = labels or {}, names_to_ignore(ignore)
-    if odd := [name for name in groups if not isinstance(name, str)]:
-        raise LabelError(f"classes are called by names, got {odd}")
-    named = [name for names in groups.values() for name in check_labels(names)] + left_out
+    groups, left_out = made_of(labels), names_to_ignore(ignore)
+    named = [name for names in groups.values() for name in names] + left_out
     if named:
         check_labels(named)  # none twice
     known = {canonical(name) for name in (*source, *others)}
@@ -219,9 +222,12 @@ def align(
     if not isinstance(scores, Tensor) or not scores.ndim:
         raise LabelError(f"scores must be a tensor (..., classes), got {scores!r:.80}")
     known = [canonical(name) for name in check_labels(source, scores.shape[-1])]
-    check_labels([*target] if isinstance(target, Mapping) else target)
-    groups = target if isinstance(target, Mapping) else {name: [name] for name in target}
-    parts = [name for names in groups.values() for name in check_labels(names)]
+    if isinstance(target, Mapping):
+        groups = made_of(target)
+    else:
+        groups = {name: (name,) for name in check_labels(target)}
+    check_labels([*groups])
+    parts = [name for names in groups.values() for name in names]
     if missing := [name for name in parts if canonical(name) not in known]:
         raise LabelError(
             f"{missing} have no counterpart among {tuple(source)}: leave them out, or say which of "

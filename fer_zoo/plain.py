@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError
+from fer_zoo.errors import ArgumentError, FerZooError, InputError
 
 T = TypeVar("T")
 _hints = cache(get_type_hints)  # it takes most of the time of reading
@@ -37,6 +37,16 @@ def canonical_json(value: Any) -> bytes:
     """Return the one spelling of a plain value: sorted names, no blanks, 1.0 as 1."""
     how: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
     return json.dumps(_whole(value), **how).encode()
+
+
+def check_plain(tensor: Tensor, where: str, error: type[FerZooError] = InputError) -> None:
+    """Raise unless a tensor holds its values one by one."""
+    odd = tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized
+    if odd or tensor.is_complex() or tensor.is_meta:
+        raise error(
+            f"{where} is no plain tensor, but one of {tensor.dtype}, {tensor.layout}, on "
+            f"{tensor.device}: pass what .to_dense(), .dequantize() or .real gives"
+        )
 
 
 def digest_tensors(tensors: Mapping[str, Tensor], *, as_stored: bool = False) -> str:

@@ -39,7 +39,9 @@ class Registry(Mapping[str, T]):
             return self._entries[name]
         near = difflib.get_close_matches(str(name)[:99], self._entries, n=3)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UnknownNameError(f"unknown {self.kind} {name!r}.{hint} {self.list_call} lists all.")
+        raise UnknownNameError(
+            f"unknown {self.kind} {name!r:.200}.{hint} {self.list_call} lists all."
+        )
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name in self._entries

@@ -202,6 +202,19 @@ def test_targets_that_are_no_indices_are_refused(wrong):
         fusion.fit(torch.stack([scores, scores]), odd, split="public")
 
 
+@pytest.mark.parametrize("odd", [torch.Tensor.to_sparse, lambda t: t.to("meta"), lambda t: t + 0j])
+def test_tensors_that_hold_no_plain_values_fit_nothing(odd):
+    """torch said NotImplementedError, and of complex numbers the half was taken."""
+    scores, targets = torch.randn(300, 7), torch.arange(300) % 7
+    fusion, logits = fer_zoo.fusion.create_fusion("weighted", 2, 7), torch.stack([scores, scores])
+    for a, b in ((odd(scores), targets), (scores, odd(targets))):
+        with pytest.raises(ArgumentError, match="no plain tensor"):
+            fit_temperature(a, b, split="public")
+    for a, b in ((odd(logits), targets), (logits, odd(targets))):
+        with pytest.raises(ArgumentError, match="no plain tensor"):
+            fusion.fit(a, b, split="public")
+
+
 @pytest.mark.parametrize("address", fer_zoo.list_weights())
 def test_bundled_weights_are_calibrated(address, tmp_path: Path):
     record = fer_zoo.weights.get_weights(*address.rsplit(".", 1))

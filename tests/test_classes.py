@@ -378,3 +378,42 @@ def test_the_command_line_merges_classes(trees):
     for wrong in ("good", "good=", "=happy"):
         assert "--map takes NAME=CLASS" in run("predict", face, "--map", wrong, code=2).stderr
     assert "are none of the classes" in run("predict", face, "--ignore", "contempt", code=2).stderr
+
+
+def test_iterators_name_classes_as_lists_do(model):
+    """They were read twice, and empty the second time."""
+
+    def moods():
+        return {name: map(str.title, names) for name, names in MOODS.items()}
+
+    assert regroup(FER2013, moods()) == regroup(FER2013, MOODS)
+    assert noise().relabel(moods()).counts == noise().relabel(MOODS).counts
+    scores = torch.randn(3, 7)
+    expected = fer_zoo.labels.align(scores, FER2013, MOODS)
+    assert torch.equal(fer_zoo.labels.align(scores, FER2013, moods()), expected)
+    assert torch.equal(fer_zoo.labels.align(scores, FER2013, iter(FER2013)), scores)
+    assert fer_zoo.Predictor(model, labels=moods()).labels == ("positive", "negative", "neutral")
+    a, b = (
+        measure(model, noise(), labels=labels, ignore=ignore, groups=groups, corruptions=False)
+        for labels, ignore, groups in (
+            (MOODS, ["neutral"], [*"ab"] * 21),
+            (moods(), iter(["neutral"]), iter([*"ab"] * 21)),
+        )
+    )
+    assert [r.labels for r in b.results] == [("positive", "negative")] * len(a.results)
+    assert [r.accuracy for r in a.results] == [r.accuracy for r in b.results]
+    assert [r.groups for r in a.results] == [r.groups for r in b.results]
+    one = fer_zoo.robustness(model, noise(), corruptions=["rotate"], severities=[1], labels=moods())
+    assert one.clean.labels == ("positive", "negative", "neutral")
+
+
+def test_one_name_to_ignore_is_no_letters(labelled):
+    """`measure` took "ab" for the classes a and b."""
+    labelled.labels = ("a", "b", "c", "d", "ab", "e", "f")
+    faces = noise(labels=labelled.labels)
+    report = measure(labelled, faces, preset="fer40_center", ignore="ab")
+    assert report.results[0].labels == ("a", "b", "c", "d", "e", "f")
+    assert report.data.counts.keys() == {"a", "b", "c", "d", "e", "f"}
+    for wrong in (None, 3):
+        with pytest.raises(LabelError, match="ignore is the names of classes"):
+            measure(labelled, faces, ignore=wrong)

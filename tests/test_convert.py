@@ -101,7 +101,8 @@ def test_the_classic_fer2013_code_converts(tmp_path: Path):
         "took 'net', left best_PrivateTest_acc",
         "renamed '.shortcut.' to '.downsample.'",
         "renamed the head 'linear' to 'fc'",
-        "3 input channels: it takes RGB images",
+        "3 input channels: predictors feed it gray three times, so where it was trained on colours "
+        "its answers differ from those it gave",
         "no preset: the usual one of resnet18_pool4 is taken, fer44_tencrop (preset=, --preset)",
     ]
     again = fer_zoo.load(fer_zoo.save(made.model, tmp_path / "classic.safetensors"))
@@ -428,3 +429,103 @@ def test_a_head_of_one_output_is_refused(tmp_path: Path):
     torch.save(fer_zoo.create("test_tiny", num_classes=1).state_dict(), tmp_path / "m.pth")
     with pytest.raises(CheckpointError, match="its head has one output"):
         fer_zoo.convert(tmp_path / "m.pth", "test_tiny", labels=["valence"])
+
+
+ALPHABETICAL = ("angry", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+BESIDE = {
+    "class_to_idx": {name: i for i, name in enumerate(ALPHABETICAL)},
+    "idx_to_class": dict(enumerate(ALPHABETICAL)),
+    "id2label": {str(i): name for i, name in enumerate(ALPHABETICAL)},
+    "classes": [*ALPHABETICAL],
+    "class_names": ALPHABETICAL,
+    "hyper_parameters": {"lr": 0.1, "classes": [*ALPHABETICAL]},
+}
+
+
+@pytest.mark.parametrize("word", BESIDE)
+def test_names_beside_the_tensors_are_not_contradicted(tmp_path: Path, word):
+    """The head was bound to FER2013's order, and happy became neutral."""
+    path, state = tmp_path / "a.pth", fer_zoo.create("test_tiny").state_dict()
+    torch.save({"state_dict": state, word: BESIDE[word]}, path)
+    with pytest.raises(LabelError, match=r"says that the classes are .*'angry'.*leave labels out"):
+        fer_zoo.convert(path, "test_tiny", labels=FER2013)
+    with pytest.raises(LabelError, match="says that the classes are"):
+        fer_zoo.convert(path, "test_tiny", labels=FERPLUS)
+    made = fer_zoo.convert(path, "test_tiny")
+    assert made.model.labels == ALPHABETICAL
+    assert any(note.startswith("took the labels of 'c") or "id" in note for note in made.notes)
+    for ours in (("anger", *ALPHABETICAL[1:]), [*"abcdefg"]):
+        assert fer_zoo.convert(path, "test_tiny", labels=ours).model.labels == tuple(ours)
+
+
+@pytest.mark.parametrize(
+    ("beside", "says"),
+    [
+        ({"classes": ["a", "b"]}, "left 'classes': 2 names, and its head has 7 outputs"),
+        ({"num_classes": 8}, "'num_classes' says 8, and its head has 7 outputs"),
+        ({"args": {"num_classes": 8}}, "'num_classes' says 8, and its head has 7 outputs"),
+        ({"classes": ["0", "1", "2", "3", "4", "5", "6"]}, ""),
+        ({"classes": 7, "labels": torch.arange(7), "class_to_idx": {"a": 5}}, ""),
+    ],
+)
+def test_what_a_file_says_of_its_classes_is_told(tmp_path: Path, beside, says):
+    torch.save(
+        {"state_dict": fer_zoo.create("test_tiny").state_dict(), **beside}, tmp_path / "a.pt"
+    )
+    made = fer_zoo.convert(tmp_path / "a.pt", "test_tiny")
+    assert made.model.labels is None
+    assert "no labels: predictions need them (labels=, --labels)" in made.notes
+    assert says in made.notes or not says
+
+
+def test_variances_below_zero_are_refused(tmp_path: Path):
+    """Their square roots are NaN, and so was every answer."""
+    state = fer_zoo.create("test_tiny").state_dict()
+    state["bn1.running_var"][3] = -0.5
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(StateDictError, match=r"bn1\.running_var holds variances below 0"):
+        fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.float32, torch.float64, torch.uint8])
+def test_counters_of_batch_norm_are_numbers_of_any_kind(tmp_path: Path, kind):
+    state = fer_zoo.create("test_tiny").state_dict()
+    name = "bn1.num_batches_tracked"
+    torch.save(state | {name: torch.tensor(7).to(kind)}, tmp_path / "a.pth")
+    found = fer_zoo.convert(tmp_path / "a.pth", "test_tiny").model.state_dict()[name]
+    assert (found.dtype, int(found)) == (torch.int64, 7)
+    for wrong in (7.5, float("nan")):
+        torch.save(state | {name: torch.tensor(wrong)}, tmp_path / "a.pth")
+        with pytest.raises(StateDictError, match=r"num_batches_tracked is torch\.float32"):
+            fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_files_of_other_kinds_are_named(tmp_path: Path):
+    model = fer_zoo.create("test_tiny").eval()
+    fer_zoo.save(model, tmp_path / "a.safetensors")
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(10_000))
+    torch.save(model.state_dict(), tmp_path / "a.pth", pickle_protocol=4)
+    model.labels = FER2013
+    fer_zoo.export(model, tmp_path / "a.onnx")
+    for name, says in {
+        "a.safetensors": "is a safetensors file, which needs no conversion: fer_zoo.load",
+        "a.h5": "is an HDF5 file",
+        "a.pt": r"is a TorchScript program, .* torch.jit.load\(path\).state_dict\(\)",
+        "a.keras": r"is a zip file of something else, \['model.weights.h5'\]",
+        "a.onnx": "is an ONNX program",
+        "a.pth": "of pickle's protocol 4, torch.save without pickle_protocol= writes 2",
+    }.items():
+        with pytest.raises(CheckpointError, match=says):
+            fer_zoo.convert(tmp_path / name, "test_tiny")
+
+
+def test_a_preset_may_be_given_itself(tmp_path: Path):
+    torch.save(fer_zoo.create("test_tiny").state_dict(), tmp_path / "a.pth")
+    own = fer_zoo.transforms.Preset(name="mine_itself", resize=40, size=40, views="plain")
+    made = fer_zoo.convert(tmp_path / "a.pth", "test_tiny", preset=own, labels=FER2013)
+    fer_zoo.save(made.model, tmp_path / "b.safetensors")
+    assert fer_zoo.load(tmp_path / "b.safetensors").preset == "mine_itself"

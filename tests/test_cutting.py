@@ -240,3 +240,92 @@ def test_a_run_validates_on_a_part_of_the_training_split(tmp_path):
     assert run.model.evidence.training.validation.split == "train"
     with pytest.raises(SplitError, match=r"are training faces; .*= data.split\(0.2\)"):
         fer_zoo.train("test_tiny", train, validation=train[:10], output=tmp_path / "b", epochs=1)
+
+
+def test_the_fingerprint_is_of_what_is_there_now():
+    """It was kept, and faces with other targets counted as the same."""
+    data = faces(12, votes=torch.eye(2)[torch.arange(12) % 2])
+    seen = [data.fingerprint]
+    part = data[:6]
+    assert seen[0] in part.fingerprints
+    data.targets[:3] = 1 - data.targets[:3]
+    seen.append(data.fingerprint)
+    assert data[:6].fingerprints >= {seen[1]}
+    data.targets = 1 - data.targets
+    seen.append(data.fingerprint)
+    data.images.numpy()[0] += 100  # of which torch knows nothing
+    seen.append(data.fingerprint)
+    data.votes.copy_(data.votes.flip(1))
+    seen.append(data.fingerprint)
+    data.labels = ("b", "a")
+    seen.append(data.fingerprint)
+    assert len({*seen}) == 6
+    assert data.shared_with(faces(12)) == 11
+    data.images.fill_(0)
+    assert data.shared_with(faces(12)) == 12
+    again, data.labels = data.fingerprint, ["b", "a"]
+    assert data.fingerprint == again
+    empty = data[[]]
+    assert len(empty.fingerprint) == 16
+
+
+def test_the_fingerprint_stays_what_it_was():
+    """Those in the weights' evidence are compared with it."""
+    assert faces(12).fingerprint == "f31e5d397f275b4d"
+
+
+def test_mistakes_are_of_the_faces_that_were_evaluated(labelled):
+    data = stripes(21)
+    labelled.reset_classifier(3)
+    labelled.labels = data.labels
+    first = fer_zoo.evaluate(labelled, data)
+    data.targets[:5] = (data.targets[:5] + 1) % 3
+    second = fer_zoo.evaluate(labelled, data)
+    with pytest.raises(ArgumentError, match="not the same faces"):
+        fer_zoo.evaluation.compare(first, second)
+    with pytest.raises(ArgumentError, match="is not what was evaluated"):
+        fer_zoo.evaluation.find_mistakes(first, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "says"),
+    [
+        ("targets", torch.full((10,), 9), DataError, "whole numbers, 0 to 1, got 9"),
+        ("targets", torch.arange(9) % 2, DataError, r"one target each, got .* targets \(9,\)"),
+        ("images", torch.zeros(10, 12, 12), DataError, "images must be uint8"),
+        ("images", None, DataError, "are tensors"),
+        ("votes", torch.full((10, 2), 0.9), DataError, "sum to 1"),
+        ("labels", ["happy"] * 2, LabelError, "name the same class"),
+        ("labels", ["a", "b", "a"], LabelError, "name the same class"),
+        ("groups", ["a"], ArgumentError, "one id for each of 10 faces"),
+        ("files", ["a.png"], DataError, "1 files or rows for 10 faces"),
+        ("official_split", "exam", ArgumentError, "split must be one of"),
+    ],
+)
+def test_what_is_assigned_is_checked_where_it_is_used(name, value, error, says):
+    data = faces()
+    setattr(data, name, value)
+    for use in (check_faces, lambda data: data.counts, lambda data: data.fingerprint):
+        with pytest.raises(error, match=says):
+            use(data)
+    if name == "targets":
+        data = faces()
+        data.targets[3] = 9
+        with pytest.raises(DataError, match="whole numbers"):
+            fer_zoo.train("test_tiny", data, validation=faces(12), output="unwritten")
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.int64, torch.bool])
+def test_votes_of_any_type_are_shares(kind, tmp_path):
+    """They were kept as they came, and training failed in torch."""
+    data = stripes(60)
+    votes = torch.eye(3)[data.targets]
+    plain, other = (
+        FaceDataset(data.images, data.targets, labels=data.labels, name="x", votes=shares)
+        for shares in (votes, votes.to(kind))
+    )
+    assert other.votes.dtype == torch.float32
+    assert other.fingerprint == plain.fingerprint
+    how = {"recipe": "thesis_20", "epochs": 1, "class_weights": "balanced", "targets": "votes"}
+    done = fer_zoo.train("test_tiny", other, validation=stripes(30, seed=1), output=tmp_path, **how)
+    assert len(done.history) == 1

@@ -225,7 +225,7 @@ def test_groups_without_an_order_are_refused(groups):
     with pytest.raises(ArgumentError, match="groups are one id for each face"):
         faces.split(0.25, groups=groups)
     with pytest.raises(ArgumentError, match="groups are one name for each"):
-        fer_zoo.evaluation.selective.read_groups(groups, faces)
+        fer_zoo.evaluation.groups.read_groups(groups, faces)
 
 
 def test_an_archive_of_endless_lines_ends(tmp_path: Path):
@@ -334,6 +334,18 @@ def test_an_unwritable_cache_is_only_told(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("FER_ZOO_CACHE", str(blocked))
     with pytest.warns(UserWarning, match="cannot write the cache"):
         assert len(FER2013(path, "train")) == 16
+
+
+@pytest.mark.parametrize(("odd", "says"), [(",x", "more fields"), ("", "fewer fields")])
+def test_rows_that_the_header_does_not_fit_are_refused(tmp_path: Path, odd, says):
+    """What was beyond the header was dropped."""
+    pixels = " ".join(["7"] * 2304)
+    good, cut = f"3,{pixels},Training,a\n", f"3,{pixels},Training"
+    (tmp_path / "fer2013.csv").write_text(
+        f"emotion,pixels,Usage,note\n{good}{cut}{odd and ',a' + odd}\n"
+    )
+    with pytest.raises(DataError, match=f"line 3.*{says}"):
+        FER2013(tmp_path)
 
 
 def test_a_column_that_comes_twice_is_refused(tmp_path: Path):
@@ -713,6 +725,14 @@ SYSTEM = (
     "@__thumb",
     "RECYCLER",
     "found.000",
+    "RECYCLED",
+    "~snapshot",
+    "_gsdata_",
+    "Icon\r",
+    "CVS",
+    "node_modules",
+    "venv",
+    "wandb",
 )
 
 
@@ -735,25 +755,25 @@ def test_folders_of_systems_are_no_classes(tmp_path: Path, caplog):
 def test_images_are_known_by_their_content(tmp_path: Path, caplog):
     """Whatever they are called; what is none is counted and named."""
     face = Image.fromarray(IMAGES[0])
-    (tmp_path / "calm").mkdir()
+    (tmp_path / "happy").mkdir()
     for name, form in (
         ("a.mpo", "mpo"), ("b.apng", "png"), ("c.jpg_large", "jpeg"), ("no_suffix", "png"),
         ("d.download", "webp"), ("e.tmp", "bmp"),
     ):  # fmt: skip
-        face.save(tmp_path / "calm" / name, form)
+        face.save(tmp_path / "happy" / name, form)
     files = fer_zoo.data.image_files(tmp_path)
     assert len(files) == len(ImageFolder(tmp_path)) == 6
     assert caplog.text == ""
-    face.save(tmp_path / "calm" / "f.ico")
+    face.save(tmp_path / "happy" / "f.ico")
     texts = {"notes.txt": "P6 is no image", "Python": "Py", "a.npy": "BM", "x.db": "\0" * 40}
     for name, text in texts.items():
-        (tmp_path / "calm" / name).write_text(text)
+        (tmp_path / "happy" / name).write_text(text)
     assert fer_zoo.data.image_files(tmp_path) == files
     said = "left out 1 .ico, files without an image: 4 ('Python', 'a.npy', 'notes.txt', 'x.db')"
     assert said in caplog.text
     caplog.clear()
     for n in range(6):
-        (tmp_path / "calm" / f"{n}\x1b[31m.txt").touch()
+        (tmp_path / "happy" / f"{n}\x1b[31m.txt").touch()
     assert len(ImageFolder(tmp_path)) == 6
     assert "files without an image: 10 (" in caplog.text
     assert ", ...)" in caplog.text
@@ -839,6 +859,24 @@ LAYOUTS = {
         ("calm/a/train", "calm/a/val", "tense/a/train"),
         r"splits in its classes, \['train', 'val'\]",
     ),
+    "persons, and their sessions": (
+        ("anna/s1/happy", "anna/s1/sad", "ben/s1/happy"),
+        r"folders of classes, \['happy', 'sad'\]: pass one, '.*anna/s1', or .*'.*happy/anna/s1'",
+    ),
+    "Roboflow": (
+        ("train/images", "valid/images"),
+        r"holds splits, \['train', 'valid'\].*: each class needs a folder of its own in them",
+    ),
+    "images alone": (("images",), r"holds \['images'\], not classes: .*such as '.*happy'"),
+    "folds": (
+        ("fold_1/happy", "fold_2/happy"),
+        r"holds splits, \['fold_1', .* pass one, '.*fold_1'",
+    ),
+    "a class in another": (
+        ("happy", "sad", "happy/sad"),
+        "in the folder of happy, and sad is anoth",
+    ),
+    "and deeper": (("happy/a/Sadness", "Sad"), "in the folder of happy, and sad is another class"),
     "one too high": (("faces/calm", "faces/tense"), r"folders of classes, .*pass one, '.*faces'"),
 }
 
@@ -868,6 +906,68 @@ def test_folders_that_may_be_persons_are_told(tmp_path: Path, folders, caplog):
     assert caplog.text == ""
 
 
+NO_CLASSES = (
+    *("evaluation", "holdout", "hold-out", "fold1", "split_1", "subset1", "none", "uncertain"),
+    *(
+        "non-face",
+        "No-Face",
+        "NF",
+        "unknown",
+        "happy - Copy",
+        "sad copy",
+        "Happy (1)",
+        "New folder",
+    ),
+    *("untitled folder 2", "rejected", "duplicates", "to_sort", "cropped", "aligned", "resized"),
+    *("thumbnails", "Copy of sad", "Sadness - Kopie (2)", "happy copy 2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("folders", "odd"),
+    [
+        (("train", "unlabeled"), "are ['train', 'unlabeled'];"),
+        (("train", "extra"), "are ['train'], too;"),
+        (("faces", "masks"), "are ['faces', 'masks'];"),
+        (("calm", "calm - Copy"), "are ['calm - Copy'], too;"),
+        (("calm",), "are ['calm'];"),
+        (("happy",), ""),
+        (("calm", "tense"), ""),
+    ],
+)
+def test_folders_that_are_probably_no_classes_are_told_without_expressions(
+    tmp_path: Path, folders, odd, caplog
+):
+    for name in folders:
+        (tmp_path / name).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    assert sorted(ImageFolder(tmp_path).labels) == sorted(folders)
+    assert f"taken for classes {odd}" in caplog.text if odd else not caplog.text
+
+
+def test_a_linked_folder_of_classes_in_a_class_is_refused(tmp_path: Path):
+    for name in ("ours/happy", "ours/sad", "ext/happy", "ext/sad"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    (tmp_path / "ours/happy/ext").symlink_to(tmp_path / "ext")
+    with pytest.raises(DataError, match="ext/sad' is in the folder of happy"):
+        ImageFolder(tmp_path / "ours")
+
+
+@pytest.mark.parametrize(
+    "odd", ["happy\u200b", "\u200fhappy", "\ufeffhappy", "happy\ufe0f", "happy."]
+)
+def test_what_cannot_be_seen_makes_no_other_class(tmp_path: Path, odd):
+    for name in ("happy", odd, "sad"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    with pytest.raises(LabelError, match="name the same class"):
+        ImageFolder(tmp_path)
+    assert fer_zoo.labels.canonical(odd) == "happy"
+    with pytest.raises(LabelError, match="non-empty"):
+        fer_zoo.labels.check_labels(["\u200b", "a"])
+
+
 @pytest.mark.parametrize(
     ("folder", "says"),
     [
@@ -875,9 +975,15 @@ def test_folders_that_may_be_persons_are_told(tmp_path: Path, folders, caplog):
         ("Un-labeled", r"taken for classes are \['Un-labeled'\], too"),
         ("augmented/happy", r"taken for classes are \['augmented'\], too"),
         ("more/sad", r"taken for classes are \['more'\], too"),
+        ("anna/s1/happy", r"taken for classes are \['anna'\], too"),
+        *((name, r"taken for classes are \['.*'\], too") for name in NO_CLASSES),
         ("sad/test", "the faces in test are taken with those beside"),
+        ("sad/fear", r"is of that class, in \['.*sad/fear'\] too"),
         ("bored", None),
         ("sad/anna", None),
+        ("sad/sadness/Sad", None),
+        ("sad/fold1", None),
+        ("photocopy", None),
     ],
 )
 def test_folders_beside_classes_that_are_probably_none_are_told(

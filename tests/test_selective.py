@@ -16,7 +16,8 @@ from conftest import ramp, run
 from fer_zoo.data import FaceDataset, ImageFolder
 from fer_zoo.errors import ArgumentError, DataError, LabelError, SplitError
 from fer_zoo.evaluation import group_scores, make_card, measure, risk_coverage, write_report
-from fer_zoo.evaluation.selective import _holm, abstention_table, read_groups
+from fer_zoo.evaluation.groups import read_groups
+from fer_zoo.evaluation.selective import _holm, abstention_table
 from fer_zoo.evidence import Evidence, Faces, Training
 from fer_zoo.inference import Predictions, Thresholds, choose_thresholds, predict_scores
 from fer_zoo.inference.abstention import _lowest
@@ -344,6 +345,54 @@ def test_groups_come_from_a_list_or_a_csv(tmp_path: Path):
             read_groups(wrong, data)
     with pytest.raises(ArgumentError, match="51 groups"):
         group_scores(torch.zeros(51, 2), torch.zeros(51).long(), [str(i) for i in range(51)])
+
+
+@pytest.fixture
+def six_faces(tmp_path: Path) -> ImageFolder:
+    for name in ("calm", "tense"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.fromarray(ramp(10 * i)).save(tmp_path / name / f"{i}.png")
+    return ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["filename", "path", "image", "files", "Image_Path", "", "face_id", "Unnamed: 0", "FILE NAME"],
+)
+def test_a_column_that_names_the_files_is_the_name_column(six_faces, tmp_path: Path, head):
+    """Whatever it is called: rows are not taken in the order of the faces then."""
+    names = [f"{name}/{i}.png" for name in ("calm", "tense") for i in range(3)]
+    rows = [f"7,{group},{name}" for group, name in zip("abcdef", names, strict=True)]
+    (tmp_path / "g.csv").write_text("\n".join([f"age,group,{head}", *reversed(rows)]))
+    assert read_groups(tmp_path / "g.csv", six_faces) == [*"abcdef"]
+
+
+def test_columns_that_are_not_looked_at_are_told(six_faces, tmp_path: Path, caplog):
+    path = tmp_path / "g.csv"
+    path.write_text("id,group\n" + "\n".join(f"{i},{g}" for i, g in enumerate("abcdef")))
+    assert read_groups(path, six_faces) == [*"abcdef"]
+    assert "in the order of the faces; if one of ['id'] says which" in caplog.text
+    path.write_text("group,path\n" + "\n".join(f"{g},/elsewhere/{g}.png" for g in "abcdef"))
+    with pytest.raises(DataError, match=r"no row for 6 of 6 faces.*in its column 'path'"):
+        read_groups(path, six_faces)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file,group,Group\na,b,c\n", "twice: .'group'"),
+        ("file,group,group\na,b,c\n", "twice: .'group'"),
+        ("File ,group, FILE\na,b,c\n", "twice: .'file'"),
+        ("file,group\ncalm/0.png,site 0\ncalm/1.png,site 0,young\n", "line 3.*more fields"),
+        ("file,group\ncalm/0.png\n", "line 2.*fewer fields"),
+        ("group\n1,young\n2,old\n", "line 2.*more fields"),
+    ],
+)
+def test_a_csv_of_groups_that_can_be_read_in_two_ways_is_refused(six_faces, tmp_path, text, says):
+    (tmp_path / "g.csv").write_text(text)
+    with pytest.raises(DataError, match=says):
+        read_groups(tmp_path / "g.csv", six_faces)
 
 
 def test_groups_stay_with_their_faces_where_classes_are_left_out(labelled):

@@ -315,6 +315,18 @@ def test_other_faces_or_weights_are_another_run(tmp_path: Path):
             model = fer_zoo.create("plain_test", num_classes=3)
         with pytest.raises(TrainingError, match=r"data.fingerprint|start"):
             fer_zoo.train(model, faces, validation=judge, output=tmp_path, **QUICK)
+    data.targets = (data.targets + 1) % 3  # the fingerprint was kept: the old run came back
+    with pytest.raises(TrainingError, match=r"data.fingerprint"):
+        fer_zoo.train("plain_test", data, validation=judge, output=tmp_path, **QUICK)
+
+
+def test_one_class_alone_is_nothing_to_learn(tmp_path: Path):
+    """A loss of 0 and 100 % right were saved as a trained model."""
+    images, targets = stripes(32).images, torch.zeros(32)
+    data = FaceDataset(images, targets, labels=["happy"], name="one")
+    with pytest.raises(TrainingError, match="nothing to tell apart: add faces of another"):
+        fer_zoo.train("test_tiny", data[8:], validation=data[:8], output=tmp_path, **QUICK)
+    assert not [*tmp_path.glob("*.safetensors")]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -3,10 +3,9 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, cast, overload
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from fer_zoo.data.cutting import group_ids, part_of, places
 from fer_zoo.errors import ArgumentError, DataError
 from fer_zoo.evidence import Faces
 from fer_zoo.labels import check_labels, index_map, regroup
-from fer_zoo.transforms.inputs import check_plain
+from fer_zoo.plain import check_plain
 
 log = logging.getLogger("fer_zoo.data")
 OFFICIAL_SPLITS = ("private", "test", "train", "public", "validation")
@@ -55,7 +54,10 @@ class FaceDataset(Dataset[Any]):
 
     files: list[Path] | None = None
     rows: Tensor | None = None
+    labels: tuple[str, ...]
+    groups: tuple[str, ...] | None
     _origins: frozenset[str] = frozenset()  # fingerprints of what it was cut from
+    _known: tuple[Any, str, list[Tensor]] | None = None
 
     def __init__(
         self,
@@ -68,6 +70,16 @@ class FaceDataset(Dataset[Any]):
         votes: Tensor | None = None,
         groups: Sequence[str | int] | None = None,
     ) -> None:
+        if not isinstance(name, str):
+            raise ArgumentError(f"name must be text, got {name!r:.80}")
+        self.images, self.targets, self.votes = images, targets, votes
+        self.labels, self.groups = cast(Any, labels), cast(Any, groups)
+        self.name, self.official_split = name, split
+        self._settle()
+
+    def _settle(self) -> None:
+        """Raise unless all that is there, as given or as somebody wrote it since, fits together."""
+        images, targets, votes = self.images, self.targets, self.votes
         tensors = [images, targets] if votes is None else [images, targets, votes]
         if not all(isinstance(tensor, Tensor) for tensor in tensors):
             raise DataError(f"images, targets and votes are tensors, got {[*map(type, tensors)]}")
@@ -80,13 +92,11 @@ class FaceDataset(Dataset[Any]):
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
                 f"{tuple(images.shape)} and targets {tuple(targets.shape)}{one_hot}"
             )
-        if split not in (None, *OFFICIAL_SPLITS):
+        if (split := self.official_split) not in (None, *OFFICIAL_SPLITS):
             raise ArgumentError(f"split must be one of {OFFICIAL_SPLITS} or None, got {split!r}")
-        if not isinstance(name, str):
-            raise ArgumentError(f"name must be text, got {name!r:.80}")
-        self.labels = check_labels(labels)
+        self.labels = check_labels(self.labels)
         found = targets.double()
-        wrong = found[(found != found.trunc()) | (found < 0) | (found >= len(self.labels))]
+        wrong = found[(found != found.trunc()) | ~((found >= 0) & (found < len(self.labels)))]
         if len(wrong):
             most = len(self.labels) - 1
             raise DataError(f"targets must be whole numbers, 0 to {most}, got {wrong[0]:g}")
@@ -100,9 +110,11 @@ class FaceDataset(Dataset[Any]):
                 "the votes of a face are shares that sum to 1: divide each row by its sum"
             )
         self.images, self.targets = images.cpu(), targets.cpu().long()
-        self.name, self.official_split = name, split
-        self.votes = None if votes is None else votes.cpu()
-        self.groups = None if groups is None else group_ids(groups, len(images))
+        self.votes = None if votes is None else votes.detach().cpu().float()
+        self.groups = None if self.groups is None else group_ids(self.groups, len(images))
+        for each in (self.files, self.rows):
+            if each is not None and len(each) != len(images):
+                raise DataError(f"{len(each):,} files or rows for {len(images):,} faces: one each")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -137,20 +149,36 @@ class FaceDataset(Dataset[Any]):
             name=self.name, n=len(self), split=self.official_split, fingerprint=self.fingerprint
         )
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """A hash of all images, targets, votes and labels, the same for the same faces only."""
+        self._settle()
         digest = hashlib.sha256(repr((self.labels, tuple(self.images.shape))).encode())
-        for tensor in (self.images, self.targets, *([] if self.votes is None else [self.votes])):
-            digest.update(tensor.contiguous().numpy().tobytes())
+        for tensor in self._tensors():
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()[:16]
+
+    def _tensors(self) -> list[Tensor]:
+        return [self.images, self.targets, *([] if self.votes is None else [self.votes])]
+
+    def _fingerprint_of_whole(self) -> str:
+        """Return the fingerprint for its parts, which are many: kept until torch writes anything.
+
+        What numpy writes into the same memory is not seen, so it is for nothing else.
+        """
+        tensors = self._tensors()
+        if any(tensor.is_inference() for tensor in tensors):  # torch counts no writes of these
+            return self.fingerprint
+        now = [(id(tensor), tensor._version) for tensor in tensors], self.labels
+        if self._known is None or self._known[0] != now:
+            self._known = now, self.fingerprint, tensors  # which keeps their ids from others
+        return self._known[1]
 
     def shared_with(self, other: "FacesLike") -> int:
         """Return how many of these faces, pixel by pixel, are among the other's."""
-        theirs = set(check_faces(other)._hashes)
-        return sum(own in theirs for own in self._hashes)
+        theirs = set(check_faces(other)._hashes())
+        return sum(own in theirs for own in self._hashes())
 
-    @cached_property
     def _hashes(self) -> list[bytes]:
         images = self.images.contiguous().numpy()
         return [hashlib.blake2b(i.tobytes(), digest_size=16).digest() for i in images]
@@ -158,6 +186,7 @@ class FaceDataset(Dataset[Any]):
     @property
     def counts(self) -> dict[str, int]:
         """The number of faces of each class."""
+        self._settle()
         found = torch.bincount(self.targets, minlength=len(self.labels)).tolist()
         return dict(zip(self.labels, found, strict=True))
 
@@ -190,7 +219,7 @@ class FaceDataset(Dataset[Any]):
         )
         part.files = None if self.files is None else [self.files[i] for i in rows]
         part.rows = None if self.rows is None else self.rows[keep]
-        part._origins = self._origins | {self.fingerprint}
+        part._origins = self._origins | {self._fingerprint_of_whole()}
         return part
 
     def split(
@@ -309,7 +338,10 @@ def as_dataset(data: Any) -> FaceDataset | None:
         found = [as_dataset(part) for part in data.datasets]
         parts = [part for part in found if part is not None]
         return _joined(parts) if len(parts) == len(found) else None
-    return data if isinstance(data, FaceDataset) else None
+    if isinstance(data, FaceDataset):
+        data._settle()
+        return data
+    return None
 
 
 def check_faces(data: FacesLike) -> FaceDataset:

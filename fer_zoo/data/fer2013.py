@@ -14,11 +14,11 @@ import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
@@ -206,10 +206,17 @@ def _open_csv(path: Path) -> Iterator[io.TextIOBase]:
             yield text
 
 
-def check_columns(path: Path, header: Sequence[str]) -> None:
+def check_columns(path: str | os.PathLike[str], header: Sequence[str]) -> None:
     """Raise where a csv has a column twice, of which one would be taken."""
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise DataError(f"{path}: columns that come twice: {twice[:5]}; keep one of each")
+
+
+def check_fields(row: Mapping[Any, Any]) -> None:
+    """Raise where a csv's row has more fields than its header or fewer: which is which is open."""
+    if None in row.values() or any(row.get(None) or ()):
+        told = "fewer" if None in row.values() else "more"
+        raise ValueError(f"it has {told} fields than the header; a field with a comma needs quotes")
 
 
 def check_digits(text: str) -> None:
@@ -238,7 +245,8 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
             check_columns(path, header)
             for row in reader:
                 line = reader.line_num
-                emotion, pixels, use = (row[name] or "" for name in ("emotion", "pixels", "usage"))
+                check_fields(row)
+                emotion, pixels, use = (row[name] for name in ("emotion", "pixels", "usage"))
                 check_digits(f"{emotion} {pixels}")
                 values = np.array(pixels.split(), dtype=np.int64)
                 target, code = int(emotion), USAGE.get(use.strip().lower(), -1)

@@ -20,6 +20,7 @@ from fer_zoo.data.fer2013 import (
     Split,
     check_columns,
     check_digits,
+    check_fields,
     find_csv,
     load_arrays,
 )
@@ -176,6 +177,7 @@ def read_votes(path: Path, own: np.ndarray) -> np.ndarray | None:
             rows, usage = [], []
             for row in reader:
                 line = reader.line_num
+                check_fields(row)
                 rows.append(_counts([row[c] for c in COLUMNS]))
                 usage.append(USAGE[row["usage"].strip().lower()])
     except (TypeError, ValueError, KeyError, csv.Error) as error:

@@ -18,6 +18,7 @@ UNREAD = frozenset(".heic .heif .jxl .psd .svg .dng .raw .cr2 .cr3 .nef .arw .ic
 SYSTEM = {"@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"}
 SYSTEM |= {"@recycle", "@__thumb", "@tmp", "#snapshot", "@recently-snapshot", "recycler"}
 SYSTEM |= {"found.000", "network trash folder", "temporary items", "__macosx", "__pycache__"}
+SYSTEM |= {"recycled", "~snapshot", "_gsdata_", "icon\r", "cvs", "node_modules", "venv", "wandb"}
 SYSTEM |= {"thumbs", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 """What programs put into folders, beside what is hidden."""
 NAMED = 5  # files that a message names

@@ -26,7 +26,7 @@ from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.metrics import Evaluation, evaluate
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fuse, member_scores
-from fer_zoo.labels import names_to_ignore
+from fer_zoo.labels import made_of, names_to_ignore
 from fer_zoo.models import Classifier
 from fer_zoo.registry import Registry
 from fer_zoo.transforms import Preset
@@ -262,10 +262,10 @@ def robustness(
     listed = isinstance(severities, Iterable) and list(severities)
     if not listed or not all(type(s) is int and 1 <= s <= 5 for s in listed):
         raise ArgumentError(f"severities are some of 1 to 5, got {severities!r:.80}")
-    network, left_out = resolve(model), names_to_ignore(ignore)
-    task = match(network, data, labels=labels, ignore=left_out)
-    options: dict[str, Any] = {"labels": labels, "ignore": left_out, "batch_size": batch_size}
-    clean = evaluate(network, data, preset=preset, **options)
+    network = resolve(model)
+    classes: dict[str, Any] = {"labels": made_of(labels), "ignore": names_to_ignore(ignore)}
+    task = match(network, data, **classes)
+    clean = evaluate(network, data, preset=preset, batch_size=batch_size, **classes)
     accuracy: dict[str, tuple[float, ...]] = dict.fromkeys(chosen, ())
     pairs = list(product(chosen, listed))
     for name, severity in progress_bar(pairs, desc="corruptions", show=progress):

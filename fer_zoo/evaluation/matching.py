@@ -9,7 +9,7 @@ from torch import Tensor
 from fer_zoo.data.faces import FaceDataset, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.inference.scoring import merged
-from fer_zoo.labels import canonical, names_to_ignore, regroup
+from fer_zoo.labels import canonical, made_of, names_to_ignore, regroup
 from fer_zoo.models import Classifier
 
 CODES = "; the codes of data sets by others have names by fer_zoo.data.open_dataset (rafdb:PATH)"
@@ -64,7 +64,7 @@ def match(
     faces, own = check_faces(data), model.labels
     if own is None:
         raise LabelError(f"{model.name!r} has no labels: train it or load weights first")
-    left_out = names_to_ignore(ignore)
+    labels, left_out = made_of(labels), names_to_ignore(ignore)
     made = regroup(own, labels, left_out, others=faces.labels)
     made = {name: names for name, names in made.items() if names}
     if len(made) < 2:

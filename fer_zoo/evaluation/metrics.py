@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from fer_zoo.data.faces import TEST_SPLITS, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, needing
 from fer_zoo.evaluation.figures import interval, percent
+from fer_zoo.evaluation.groups import read_groups
 from fer_zoo.evaluation.held_out import not_held_out
 from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.selective import (
     GroupScore,
     abstention_table,
     group_scores,
-    read_groups,
     risk_coverage,
 )
 from fer_zoo.evidence import Calibration, Evidence, Score

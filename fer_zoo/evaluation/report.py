@@ -12,9 +12,11 @@ from fer_zoo.data.faces import FacesLike, check_faces
 from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.corruptions import Robustness, robustness
 from fer_zoo.evaluation.figures import figure_rows, points
+from fer_zoo.evaluation.groups import read_groups
 from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.metrics import Evaluation, check_evaluation, evaluate, libraries
 from fer_zoo.factory import resolve
+from fer_zoo.labels import made_of, names_to_ignore
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset, counterparts
 from fer_zoo.transforms.presets import get_preset
@@ -158,7 +160,8 @@ def measure(
         7
     """
     network = resolve(model)
-    classes: dict[str, Any] = {"labels": labels, "ignore": [*ignore]}
+    classes: dict[str, Any] = {"labels": made_of(labels), "ignore": names_to_ignore(ignore)}
+    groups = None if groups is None else read_groups(groups, check_faces(data))
     source = source or ("" if isinstance(model, Classifier) else os.fspath(model))
     source = "" if source == network.name else source
     own = get_preset(network.preset if preset is None else preset)

@@ -1,24 +1,19 @@
 """Abstaining and groups: what a threshold would leave out, and whom a model serves worse."""
 
-import csv
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, DataError
+from fer_zoo.errors import ArgumentError
 from fer_zoo.evaluation.figures import FIGURES, interval, p_value, percent
 
 COVERAGES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 """Shares of the faces that a table of the risk-coverage curve has."""
 RESAMPLES, PERMUTATIONS, BINS = 2000, 4999, 15
-LONGEST = 100_000  # characters of a line of a csv
 MEASURED = ("accuracy", "macro_f1", "ece")
 GROUPS = """\
 Each figure with its 95 % interval (Wilson's; bootstrap over the group's faces), and p of a \
@@ -239,71 +234,3 @@ def group_rows(groups: Sequence[GroupScore]) -> list[list[str]]:
             row.append("-" if p is None else p_value(p))
         rows.append(row)
     return rows
-
-
-def read_groups(groups: Any, data: FaceDataset) -> list[str | None]:
-    """Return the group of each face, from a csv or as given."""
-    if isinstance(groups, str | os.PathLike):
-        return _read_csv(groups, data)
-    try:
-        if isinstance(groups, Mapping | set | frozenset):
-            raise TypeError
-        listed = groups.tolist() if hasattr(groups, "tolist") else list(groups)
-    except TypeError:
-        listed = []
-    if len(listed) != len(data):
-        raise ArgumentError(
-            f"groups are one name for each of {len(data):,} faces, or the path of a csv of them, "
-            f"got {len(listed):,}: {groups!r:.80}"
-        )
-    return [None if name is None or name != name else str(name) for name in listed]
-
-
-def _read_csv(path: str | os.PathLike[str], data: FaceDataset) -> list[str | None]:
-    """Return the groups in a csv with a column `group`: by `file` or `row`, else in order."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(iter(lambda: file.readline(LONGEST), ""))
-            columns = reader.fieldnames = [n.strip().lower() for n in reader.fieldnames or ()]
-            rows = [{k: (v or "").strip() for k, v in row.items() if k} for row in reader]
-    except (OSError, ValueError, AttributeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a csv of groups ({error})") from None
-    key = next((name for name in ("file", "row") if name in columns), None)
-    if "group" not in columns:
-        raise DataError(
-            f"{path}: its first line must name a column group, and file (or row, of FER2013) "
-            f"unless the rows are in the order of the faces; it has {[n[:20] for n in columns[:5]]}"
-        )
-    named = [row.get("group") or None for row in rows]
-    if key is None:
-        if len(rows) != len(data):
-            raise DataError(
-                f"{path} has {len(rows):,} rows for {len(data):,} faces: add a column file (of "
-                "FER2013, row) that says which face each is"
-            )
-        return named
-    there = getattr(data, "files" if key == "file" else "rows", None)
-    if there is None:
-        raise DataError(f"{path} names a {key} for each face, which {data.name} does not know")
-    known = dict(zip((row[key] for row in rows), named, strict=True))
-    if len(known) < len(rows):
-        raise DataError(f"{path} names the same {key} twice")
-    found = [_key_of(face, known) for face in there]
-    if lacking := [face for face, one in zip(there, found, strict=True) if one is None]:
-        raise DataError(
-            f"{path} has no row for {len(lacking):,} of {len(data):,} faces, {str(lacking[0])!r} "
-            "first; a face without a group has a row with an empty one"
-        )
-    twice = len(found) - len({*found})
-    if twice:
-        raise DataError(f"{path}: {twice:,} faces share a {key} with others: name its folder, too")
-    return [known[one] for one in found if one is not None]
-
-
-def _key_of(face: Any, known: dict[str, str | None]) -> str | None:
-    """Return how a csv names a face: a row by its number, a file by the end of its path."""
-    if isinstance(face, Tensor):
-        return next((k for k in (str(int(face)), f"row {int(face)}") if k in known), None)
-    parts = PurePath(face).parts
-    tails = (os.path.join(*parts[i:]) for i in range(len(parts)))
-    return next((tail for tail in tails if tail in known), None)

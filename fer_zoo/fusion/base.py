@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, SplitError
 from fer_zoo.evidence import FitReport
-from fer_zoo.labels import check_targets
+from fer_zoo.plain import check_plain
 from fer_zoo.registry import Registry
 
 
@@ -93,6 +93,7 @@ class Fusion(nn.Module, ABC):
             raise ArgumentError(f"{self.name} has no parameters to fit; it works as it is")
         check_fit_split(split, allow_training_split)
         self.check(member_logits)
+        check_plain(member_logits, "the member logits", ArgumentError)
         try:
             targets = check_targets(torch.as_tensor(targets), self.num_classes)
         except ArgumentError:
@@ -208,6 +209,18 @@ def _build(
     except TypeError as error:
         name = cls.name or cls.__name__
         raise ArgumentError(f"fusion {name!r} does not take {dict(options)}: {error}") from None
+
+
+def check_targets(targets: Tensor, num_classes: int) -> Tensor:
+    """Return class indices `(N,)` as int64 on the CPU, or raise `ArgumentError`."""
+    check_plain(targets, "the targets", ArgumentError)
+    found = targets.detach().cpu().double()
+    wrong = found[(found != found.trunc()) | ~((found >= 0) & (found < num_classes))]
+    if len(wrong):
+        raise ArgumentError(
+            f"targets must be whole numbers, 0 to {num_classes - 1}, got {wrong[0]:g}"
+        )
+    return found.long()
 
 
 def check_fit_split(split: str, allow_training_split: bool = False) -> None:

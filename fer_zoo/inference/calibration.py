@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from fer_zoo.data.faces import FaceDataset, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, LabelError, SplitError, needing
 from fer_zoo.evidence import Calibration
-from fer_zoo.fusion.base import check_fit_split
+from fer_zoo.fusion.base import check_fit_split, check_targets
 from fer_zoo.inference.scoring import fuse, member_scores
-from fer_zoo.labels import check_targets
 from fer_zoo.models import Classifier, Ensemble
+from fer_zoo.plain import check_plain
 from fer_zoo.transforms import PRESETS
 
 LOWEST, HIGHEST = 0.1, 10.0
@@ -65,6 +65,7 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
             f"a temperature needs at least {LEAST_FACES} faces, got {len(targets)}: use more, or "
             "leave the model uncalibrated"
         )
+    check_plain(scores, "the scores", ArgumentError)
     exact, truth = scores.detach().double().cpu(), check_targets(targets, scores.shape[1])
     if not bool(exact.isfinite().all()):
         raise ArgumentError("the scores hold NaN or infinity")

@@ -60,6 +60,11 @@ def check_model(model: Classifier, data: FaceDataset, validation: FaceDataset) -
         )
     if not isinstance(model, Classifier):
         raise ArgumentError(f"expected a model or the name of one, got {model!r:.80}")
+    if len(data.labels) < 2:
+        raise TrainingError(
+            f"{data.name} has the one class {data.labels}, and there is nothing to tell apart: add "
+            "faces of another, in a folder of their own"
+        )
     if model.num_classes != len(data.labels):
         raise ArgumentError(
             f"the model has {model.num_classes} classes, the data {len(data.labels)} "

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fer_zoo.errors import ArgumentError, FerZooError, InputError
+from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.plain import check_plain
 from fer_zoo.transforms.depth import check_depth, is_deep, was_deep
 
 Channels = Literal["rgb", "bgr"]
@@ -338,16 +339,6 @@ def luma(images: Tensor, where: str = "the tensor") -> Tensor:
         return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).byte()[:, None]
     r, g, b = images.unbind(1)
     return (0.299 * r + 0.587 * g + 0.114 * b)[:, None].clamp(0, 1)
-
-
-def check_plain(images: Tensor, where: str, error: type[FerZooError] = InputError) -> None:
-    """Raise unless a tensor holds its values one by one."""
-    odd = images.is_nested or images.layout != torch.strided or images.is_quantized
-    if odd or images.is_complex() or images.is_meta:
-        raise error(
-            f"{where} is no plain tensor, but one of {images.dtype}, {images.layout}, on "
-            f"{images.device}: pass what .to_dense(), .dequantize() or .real gives"
-        )
 
 
 def check_values(images: Tensor, where: str) -> Tensor:

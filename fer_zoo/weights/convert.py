@@ -6,6 +6,7 @@ import os
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,20 @@ import torch
 from torch import Tensor
 
 from fer_zoo._files import as_path
-from fer_zoo.errors import ArgumentError, CheckpointError, StateDictError
+from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, StateDictError
 from fer_zoo.evidence import Evidence
 from fer_zoo.labels import check_labels
 from fer_zoo.models import Classifier, ResNet, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
-from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.presets import Preset, get_preset, name_of
 from fer_zoo.weights.checkpoint import load_state_dict
+from fer_zoo.weights.others import (
+    contradict,
+    kind_of,
+    protocol_of,
+    stored_count,
+    stored_labels,
+)
 from fer_zoo.weights.pickles import look_through
 from fer_zoo.weights.reading import DTYPES, open_regular
 
@@ -52,7 +60,7 @@ def convert(
     model: str,
     *,
     labels: Sequence[str] | None = None,
-    preset: str | None = None,
+    preset: str | Preset | None = None,
 ) -> Conversion:
     """Read a pickled state dict into a model of the zoo; `save` it then.
 
@@ -64,12 +72,14 @@ def convert(
     Args:
         path: the file.
         model: registry name of the network it belongs to.
-        labels: class names of its head in order; a pickle does not know them.
+        labels: class names of its head in order; if not given, those that the file has beside the
+            tensors (`class_to_idx`, `classes`), if any.
         preset: the transform it was trained with; if not given, the model's usual one, and a note.
 
     Raises:
         CheckpointError: the file holds something else than tensors, or cannot be read.
         StateDictError: the tensors do not fit the model; the message lists how.
+        LabelError: `labels` are not as many as the head's, or the file names them in another order.
 
     Example:
         >>> import tempfile, fer_zoo
@@ -90,14 +100,18 @@ def convert(
     path = as_path(path)
     with open_regular(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        tensors = _state_dict(_unpickled(file, path), path, notes)
+        held = _unpickled(file, path)
+    tensors = _state_dict(held, path, notes)
     _check_sizes(tensors, path)
     wanted = build_network(model)
     classic = any(".shortcut." in k for k in tensors)
     tensors = _renamed(tensors, wanted, notes)
     classes, channels = _shape(tensors, wanted)
     if channels != wanted.in_channels:
-        notes.append(f"{channels} input channels: it takes RGB images")
+        notes.append(
+            f"{channels} input channels: predictors feed it gray three times, so where it was "
+            "trained on colours its answers differ from those it gave"
+        )
     found = build_network(model, num_classes=classes, in_channels=channels)
     state = found.state_dict()
     counters = {k: v for k, v in state.items() if k.endswith(".num_batches_tracked")}
@@ -113,16 +127,15 @@ def convert(
             f"{path}: its head has one output, and of one class every face has 100 %: convert one "
             "of two classes or more"
         )
-    if labels is None:
-        notes.append("no labels: predictions need them (labels=, --labels)")
-    found.labels = None if labels is None else check_labels(labels)
+    found.labels = _labels(labels, held, found.num_classes, path, notes)
     if preset is None:
         notes.append(
             f"no preset: the usual one of {model} is taken, {found.preset} (preset=, --preset)"
         )
-    found.preset = PRESETS[found.preset if preset is None else preset].name
+    chosen = get_preset(found.preset if preset is None else preset)
+    found.preset = name_of(chosen)
     if classic and isinstance(found, ResNet) and not found.pool:
-        size = PRESETS[found.preset].size
+        size = chosen.size
         with torch.no_grad():
             side = found.eval().forward_features(torch.zeros(1, channels, size, size)).shape[-1]
         if side > 4:
@@ -135,12 +148,42 @@ def convert(
     return Conversion(model=found.eval(), notes=notes)
 
 
+def _labels(
+    labels: Sequence[str] | None, held: Any, classes: int, path: Path, notes: list[str]
+) -> tuple[str, ...] | None:
+    """Return the names of a head's classes: as given, or as the file has them."""
+    if (count := stored_count(held)) and count[1] != classes:
+        notes.append(f"{count[0]!r} says {count[1]}, and its head has {classes} outputs")
+    given = None if labels is None else check_labels(labels)
+    stored = stored_labels(held)
+    if stored is not None:
+        word, names = stored
+        if given and len(names) == classes and contradict(names, given):
+            raise LabelError(
+                f"{path}: its {word!r} says that the classes are {names}, and labels are {given}: "
+                "leave labels out, or give its order in your words"
+            )
+        if given is None and len(names) == classes:
+            notes.append(f"took the labels of {word!r}: {', '.join(names)}"[:1000])
+            return names
+        if len(names) != classes:
+            notes.append(f"left {word!r}: {len(names)} names, and its head has {classes} outputs")
+    if given is None:
+        notes.append("no labels: predictions need them (labels=, --labels)")
+    return given
+
+
 def _unpickled(file: Any, path: Path) -> Any:
     """Return what a pickle holds, if that is tensors and plain containers."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    if zipped := file.read(2) == b"PK":
-        file.seek(0)
+    zipped, kind, protocol = file.read(2) == b"PK", "", ""
+    with suppress(zipfile.BadZipFile, OSError, ValueError):  # damaged: told below
+        kind = kind_of(file)
+    if kind:
+        raise CheckpointError(f"{path} is {kind}")
+    file.seek(0)
+    if zipped:
         try:
             with zipfile.ZipFile(file) as archive:
                 whole = sum(entry.file_size for entry in archive.infolist())
@@ -152,17 +195,22 @@ def _unpickled(file: Any, path: Path) -> Any:
     file.seek(0)
     try:
         if zipped:
-            look_through(io.BytesIO(torch._C.PyTorchFileReader(file).get_record("data.pkl")))
+            record = torch._C.PyTorchFileReader(file).get_record("data.pkl")
+            protocol = protocol_of(record)
+            look_through(io.BytesIO(record))
         else:
+            protocol = protocol_of(file.read(2))
+            file.seek(0)
             for _ in range(5):  # what the file says of itself, the state dict, and its storages
                 look_through(file)
         file.seek(0)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # what a hostile pickle raises is its own choice
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        said = f"it names {named[1]:.200}" if named else protocol or type(error).__name__
         raise CheckpointError(
             f"{path}: not a pickle of tensors and plain containers, and nothing else is read "
-            f"({f'it names {named[1]:.200}' if named else type(error).__name__}). Where you trust "
+            f"({said}). Where you trust "
             "it, load it with the code that made it and save model.state_dict() alone"
         ) from None
 
