@@ -17,7 +17,8 @@ from fer_zoo._files import check_writable, replacing
 from fer_zoo._tables import markdown, safe
 from fer_zoo.errors import ArgumentError, printable
 from fer_zoo.evaluation.figures import EVALUATED, figure_rows, interval, p_value, percent, points
-from fer_zoo.evaluation.metrics import Evaluation, check_results, selections
+from fer_zoo.evaluation.held_out import selections
+from fer_zoo.evaluation.metrics import Evaluation, check_results
 from fer_zoo.evaluation.report import (
     Comparison,
     Mistake,

@@ -1,7 +1,7 @@
 """What faces that are evaluated on had to do with the model, as far as evidence tells."""
 
 from fer_zoo.data import FaceDataset
-from fer_zoo.evidence import Faces
+from fer_zoo.evidence import Evidence, Faces
 from fer_zoo.models import Classifier, Ensemble
 
 
@@ -31,3 +31,12 @@ def not_held_out(model: Classifier, data: FaceDataset) -> str:
         ["fitted the temperature"] if known.calibration and same(known.calibration.faces) else []
     )
     return f"not held out: these faces, or others of their split, {', '.join(told)}" if told else ""
+
+
+def selections(known: Evidence) -> list[str]:
+    """Return how the epoch, the fusion or the seed was chosen, as far as that is known."""
+    chosen = [known.training.selection] if known.training else []
+    if fit := known.fusion_fit:
+        chosen.append(f"fusion {'chosen' if fit.instead else 'fitted'} on {fit.faces}")
+    chosen += [score.selection for score in known.scores]
+    return list(dict.fromkeys(filter(None, chosen)))

@@ -17,7 +17,7 @@ from fer_zoo.data.faces import TEST_SPLITS, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, needing
 from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.evaluation.groups import read_groups
-from fer_zoo.evaluation.held_out import not_held_out
+from fer_zoo.evaluation.held_out import not_held_out, selections
 from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.selective import (
     GroupScore,
@@ -25,7 +25,7 @@ from fer_zoo.evaluation.selective import (
     group_scores,
     risk_coverage,
 )
-from fer_zoo.evidence import Calibration, Evidence, Score
+from fer_zoo.evidence import Calibration, Score
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fit_temperature, fuse, member_scores
 from fer_zoo.inference.calibration import LEAST_FACES
@@ -247,15 +247,6 @@ def evaluate(
         targets=targets,
         **figures,
     )
-
-
-def selections(known: Evidence) -> list[str]:
-    """Return how the epoch, the fusion or the seed was chosen, as far as that is known."""
-    chosen = [known.training.selection] if known.training else []
-    if fit := known.fusion_fit:
-        chosen.append(f"fusion {'chosen' if fit.instead else 'fitted'} on {fit.faces}")
-    chosen += [score.selection for score in known.scores]
-    return list(dict.fromkeys(filter(None, chosen)))
 
 
 def check_results(model: Classifier, results: Iterable[Evaluation]) -> None:
