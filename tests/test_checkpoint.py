@@ -90,7 +90,7 @@ def test_loading_is_strict():
     state = model.state_dict()
     wrong = {k: torch.ones_like(v) for k, v in state.items() if k != "fc.bias"}
     wrong["fc.weight"], wrong["extra"] = torch.zeros(8, 128), torch.zeros(1)
-    wrong["bn1.num_batches_tracked"] = torch.tensor(0.5)
+    wrong["bn1.num_batches_tracked"] = torch.tensor(0.0)
     with pytest.raises(StateDictError) as caught:
         fer_zoo.load_state_dict(model, wrong)
     shapes = "(8, 128), the model's is (7, 128)"
