@@ -32,6 +32,7 @@ class ImageFolder(FaceDataset):
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ("calm", "tense"):

@@ -4,6 +4,7 @@ import csv
 import os
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import PurePath
 from typing import Any
 
@@ -20,6 +21,14 @@ FILE = re.compile(
 )
 """What people call a column of files, beside what holds names of the files that there are."""
 Rows = list[dict[str, str]]
+
+
+def grouped(data: FaceDataset, groups: Any) -> FaceDataset:
+    """Return the same faces with these groups, so that what is left out takes its own along."""
+    named = read_groups(groups, data)
+    faces = copy(data)
+    faces.groups = tuple(name or "" for name in named)
+    return faces
 
 
 def read_groups(groups: Any, data: FaceDataset) -> list[str | None]:

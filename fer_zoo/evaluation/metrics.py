@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 from fer_zoo.data.faces import TEST_SPLITS, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, needing
 from fer_zoo.evaluation.figures import interval, percent
-from fer_zoo.evaluation.groups import read_groups
+from fer_zoo.evaluation.groups import grouped
 from fer_zoo.evaluation.held_out import not_held_out, selections
 from fer_zoo.evaluation.matching import match
 from fer_zoo.evaluation.selective import (
@@ -201,11 +200,7 @@ def evaluate(
     """
     network = resolve(model)
     libraries()  # so that a missing package is told before the forward passes, not after
-    faces = check_faces(data)
-    if groups is not None:
-        named = read_groups(groups, faces)
-        faces = copy(faces)
-        faces.groups = tuple(name or "" for name in named)  # what is left out takes its own along
+    faces = check_faces(data) if groups is None else grouped(check_faces(data), groups)
     task = match(network, faces, labels=labels, ignore=ignore)
     faces, targets = task.faces, task.targets
     arithmetic = choose_preset(network.preset, preset, views)

@@ -200,19 +200,10 @@ def _check_fit(model: nn.Module, own: Mapping[str, Tensor], found: Mapping[str, 
         if theirs.shape != ours.shape:
             shapes = f"{tuple(theirs.shape)}, the model's is {tuple(ours.shape)}"
             problems.append(f"{key} has shape {shapes}")
-        if theirs.dtype != ours.dtype and not floats and not _counts(key, theirs):
+        if theirs.dtype != ours.dtype and not floats:
             problems.append(f"{key} is {theirs.dtype}, the model's is {ours.dtype}")
     if problems:
         raise StateDictError(_list(problems, model))
-
-
-def _counts(key: str, tensor: Tensor) -> bool:
-    """Whether it is batch norm's counter, which some programs keep as another kind of number."""
-    odd = tensor.is_complex() or tensor.is_meta or tensor.is_quantized or tensor.dtype is torch.bool
-    if odd or tensor.layout is not torch.strided or not key.endswith("num_batches_tracked"):
-        return False
-    values = tensor.double()
-    return bool((values.isfinite() & (values == values.trunc())).all())
 
 
 def unusable(key: str, tensor: Tensor, own: Tensor) -> str:

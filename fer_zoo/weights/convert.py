@@ -105,7 +105,7 @@ def convert(
     _check_sizes(tensors, path)
     wanted = build_network(model)
     classic = any(".shortcut." in k for k in tensors)
-    tensors = _renamed(tensors, wanted, notes)
+    tensors = {name: _counter(name, t) for name, t in _renamed(tensors, wanted, notes).items()}
     classes, channels = _shape(tensors, wanted)
     if channels != wanted.in_channels:
         notes.append(
@@ -284,6 +284,15 @@ def _renamed(tensors: dict[str, Tensor], wanted: Classifier, notes: list[str]) -
     if isinstance(wanted, TimmMember):
         tensors = {f"model.{name}": t for name, t in tensors.items()}
     return tensors
+
+
+def _counter(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor as it is, but batch norm's counter as int64, where it counts."""
+    if not name.endswith(".num_batches_tracked") or tensor.dtype is torch.bool:
+        return tensor
+    values = tensor.double()
+    whole = bool((values.isfinite() & (values == values.trunc())).all())
+    return tensor.long() if whole else tensor
 
 
 def _head_name(wanted: Classifier) -> str:
