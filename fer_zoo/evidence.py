@@ -56,7 +56,7 @@ class Score:
     Example:
         >>> import fer_zoo
         >>> fer_zoo.create("resnet18_025", weights="default").evidence.scores[0].accuracy
-        0.69295
+        0.70855
     """
 
     faces: Faces
@@ -115,7 +115,7 @@ class Training:
     Example:
         >>> import fer_zoo
         >>> print(fer_zoo.create("resnet18_025", weights="default").evidence.training)
-        resnet18_025 trained by strong (seed 0) on FER2013
+        resnet18_025 trained by strong (seed 3) on FER2013
     """
 
     model: str
@@ -242,7 +242,7 @@ class StorageCost:
 
     Example:
         >>> import fer_zoo
-        >>> fer_zoo.create("resnet18_025", weights="default").evidence.storage.costs[0].dtype
+        >>> fer_zoo.create("resnet18_025", weights="default").evidence.storage.costs[-1].dtype
         'int8'
     """
 

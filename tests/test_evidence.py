@@ -138,7 +138,7 @@ def test_each_fusion_has_evidence_of_its_own():
         scores[fusion] = model.evidence.scores[0].accuracy
         parts = fer_zoo.create_ensemble(model.members, fusion=fusion)
         assert not parts.evidence.claims
-    assert scores == {"average": 0.6949, "weighted": 0.69351, "stacked": 0.70103}
+    assert scores == {"average": 0.70688, "weighted": 0.70772, "stacked": 0.70716}
     assert fer_zoo.create(ENSEMBLE, weights="default", fusion="vote").evidence == Evidence(
         started_from=ADDRESS[ENSEMBLE]
     )
@@ -170,7 +170,7 @@ def test_rounding_keeps_training_and_temperatures_and_drops_figures(untouched, t
     assert again.temperature == untouched[NETWORK].temperature
     assert again.evidence.training == known.training
     assert {cost.dtype for cost in again.evidence.storage.costs} == {"int8"}
-    assert again.evidence.origin.endswith("(seed 0) on FER2013, stored as int8")
+    assert again.evidence.origin.endswith("(seed 3) on FER2013, stored as int8")
     again.bfloat16()
     assert again.evidence.started_from.endswith("stored as int8")
     assert again.temperature == {}
@@ -215,8 +215,8 @@ def test_what_a_record_knows_cannot_be_changed_by_its_models():
     one.evidence.calibration.temperature["fer40_center"] = 5.0
     one.evidence.training.recipe["lr"] = 99.0
     other = fer_zoo.create(NETWORK, weights="default")
-    assert other.temperature["fer40_center"] == 0.93094
-    assert other.evidence.training.recipe["lr"] == 0.1
+    assert other.temperature["fer40_center"] == 0.85422
+    assert other.evidence.training.recipe["lr"] == 0.05
 
 
 def test_a_pruned_network_is_refused_before_it_is_written(untouched, tmp_path):

@@ -248,7 +248,7 @@ def test_compare_says_what_changed_beyond_the_noise(tmp_path: Path, capsys):
     compare.main([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
     printed = capsys.readouterr().out
     verdicts = {
-        line.split(" | ")[2]: line.split(" | ")[7:] for line in printed.splitlines() if "|" in line
+        line.split(" | ")[2]: line.split(" | ")[8:] for line in printed.splitlines() if "|" in line
     }
     assert verdicts["quicker"][0] == "faster"
     assert verdicts["quicker"][1].startswith("x 2.308")

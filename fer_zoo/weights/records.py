@@ -153,7 +153,7 @@ def get_weights(model: str, tag: str = "default") -> WeightsRecord:
 
     Example:
         >>> get_weights("resnet18_025.fer2013").size
-        1417894
+        1419230
     """
     if tag == "default" and model in WEIGHTS:
         return WEIGHTS[model]
