@@ -285,6 +285,26 @@ def test_an_older_models_onnx_file_goes(tmp_path: Path, labelled: Classifier):
     assert {p.name for p in folder.iterdir()} == {*FILES, "mine.txt"}
 
 
+@pytest.mark.parametrize("name", ["resnet18_025.fer2013", "resnet18_7x7"])
+def test_the_card_is_one_that_the_hub_parses(tmp_path: Path, name: str):
+    from huggingface_hub import ModelCard
+
+    model = fer_zoo.load(name) if "." in name else fer_zoo.create(name)
+    data = ModelCard.load(fer_zoo.save(model, tmp_path / "faces") / "README.md").data
+    assert (data.library_name, data.pipeline_tag) == ("fer_zoo", "image-classification")
+    assert {"transformers", "facial-expression-recognition"} <= {*data.tags}
+    assert ("timm" in data.tags) == (name == "resnet18_7x7")
+    assert "onnx" not in data.tags
+    if "." not in name:
+        assert (data.eval_results, data.datasets, data.metrics) == (None, None, None)
+        return
+    assert (data.license, data.datasets) == ("apache-2.0", ["fer2013"])
+    assert data.metrics == ["accuracy", "f1", "balanced_accuracy"]
+    for result in data.eval_results:
+        assert result.dataset_split == "PublicTest"
+        assert result.metric_args["selection"] == "best of 80 epochs on PublicTest, one view"
+
+
 # The stem
 
 
