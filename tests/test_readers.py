@@ -19,6 +19,7 @@ from torch.nn import functional as F
 import fer_zoo
 from conftest import ROOT, stripes
 from fer_zoo.errors import ArgumentError, CheckpointError
+from fer_zoo.layout import FromRGB, side_of
 from fer_zoo.models import Classifier
 from fer_zoo.weights.storage import to_gray, to_rgb
 
@@ -228,6 +229,20 @@ def test_javascript_gives_the_predictors_answer(tmp_path: Path):
     answers = softmax(np.array([json.loads(done.stdout.splitlines()[-1])]))
     difference, agreement = compared(of_predictor(model, [face]), answers)
     assert (difference <= 1e-4, agreement) == (True, 1)
+
+
+@pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop", "fer48_plain"])
+def test_a_colour_image_is_seen_as_the_predictor_sees_it(preset: str):
+    """But for the levels of gray, which the Predictor rounds."""
+    rough = torch.rand(1, 3, 6, 6)
+    image = F.interpolate(rough, (48, 48), mode="bicubic").clamp(0, 1).mul(255).byte()
+    known = fer_zoo.transforms.PRESETS[preset]
+    side = side_of(known)
+    assert side == (48 if preset != "fer40_center" else 40)
+    first = (48 - side) // 2
+    cut = image[..., first : first + side, first : first + side].div(255)
+    ours = fer_zoo.create_transform(preset)(image).reshape(-1, 1, known.size, known.size)
+    torch.testing.assert_close(FromRGB(known)(cut), ours, atol=0.51 / 255, rtol=0)
 
 
 # The folder
