@@ -148,8 +148,11 @@ PACKAGES = ["", "data", "evaluation", "fusion", "inference", "models", "training
 def test_every_public_class_and_function_is_in_the_reference_and_has_an_example(package):
     import importlib
     import inspect
+    from importlib.util import find_spec
 
     listed = re.findall(r"auto(?:function|class):: (\S+)", (ROOT / "docs/api.md").read_text())
+    if find_spec("transformers") is None:  # as in `make test-oldest`
+        listed = [name for name in listed if not name.startswith("fer_zoo.hf.")]
     reference = [
         getattr(importlib.import_module(m), n) for m, _, n in (p.rpartition(".") for p in listed)
     ]

@@ -1,12 +1,14 @@
 """The zoo inside transformers: Auto classes, Trainer, and what it saves."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -192,3 +194,20 @@ def test_a_network_at_hand(labelled: Classifier, tmp_path: Path):
     nameless.save_pretrained(tmp_path / "c")
     assert fer_zoo.load(tmp_path / "c").labels is None
     assert Auto.from_pretrained(tmp_path / "c").config.num_labels == 4
+
+
+@pytest.mark.parametrize("name", ["resnet18_025", "timm/resnet10t"])
+def test_the_lines_of_the_card_run(name: str, tmp_path: Path, monkeypatch, capsys):
+    model = fer_zoo.create(name).eval()
+    model.labels = fer_zoo.labels.FER2013
+    folder = fer_zoo.save(model, tmp_path / "faces")
+    Image.open(ROOT / "examples/faces/drawn_sad.png").save(tmp_path / "face.png")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.S)
+    for block in blocks:
+        if "local-dir" not in block or "local-dir" in timm.models._factory._MODEL_SOURCES:
+            exec(block, {})
+    said = capsys.readouterr().out.splitlines()
+    assert len(blocks) == (3 if name.startswith("timm") else 2)
+    assert said[0] in model.labels
+    assert f"'{said[0]}'" in said[1].split("}")[0]

@@ -240,6 +240,14 @@ def test_a_record_on_the_hub_is_never_downloaded_by_create(hub: Hub, pushed, tin
         WeightsRecord(**{**record.__dict__, "revision": "main"})
 
 
+def test_what_an_earlier_model_left_goes(hub: Hub, pushed: str, tiny):
+    repo = hub.repos["me/tiny"]
+    old = {"onnx/model.onnx": b"of another", "confusion.png": b"old", "mine.txt": b"kept"}
+    repo.commit({**files_of(hub, "me/tiny"), **old})
+    fer_zoo.push_to_hub(tiny, "me/tiny", endpoint=hub.url, token="writer")
+    assert {*files_of(hub, "me/tiny")} & {*old} == {"mine.txt"}
+
+
 def test_what_an_organisation_publishes(hub: Hub, tiny, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     known = fer_zoo.load("resnet18_025.fer2013")

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 import fer_zoo
 from conftest import ROOT, stripes
 from fer_zoo.errors import ArgumentError, CheckpointError
+from fer_zoo.layout import FromRGB, side_of
 from fer_zoo.models import Classifier
 from fer_zoo.weights.storage import to_gray, to_rgb
 
@@ -230,6 +231,20 @@ def test_javascript_gives_the_predictors_answer(tmp_path: Path):
     assert (difference <= 1e-4, agreement) == (True, 1)
 
 
+@pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop", "fer48_plain"])
+def test_a_colour_image_is_seen_as_the_predictor_sees_it(preset: str):
+    """But for the levels of gray, which the Predictor rounds."""
+    rough = torch.rand(1, 3, 6, 6)
+    image = F.interpolate(rough, (48, 48), mode="bicubic").clamp(0, 1).mul(255).byte()
+    known = fer_zoo.transforms.PRESETS[preset]
+    side = side_of(known)
+    assert side == (48 if preset != "fer40_center" else 40)
+    first = (48 - side) // 2
+    cut = image[..., first : first + side, first : first + side].div(255)
+    ours = fer_zoo.create_transform(preset)(image).reshape(-1, 1, known.size, known.size)
+    torch.testing.assert_close(FromRGB(known)(cut), ours, atol=0.51 / 255, rtol=0)
+
+
 # The folder
 
 
@@ -283,6 +298,26 @@ def test_an_older_models_onnx_file_goes(tmp_path: Path, labelled: Classifier):
     (folder / "mine.txt").write_text("mine")
     fer_zoo.save(labelled, folder)
     assert {p.name for p in folder.iterdir()} == {*FILES, "mine.txt"}
+
+
+@pytest.mark.parametrize("name", ["resnet18_025.fer2013", "resnet18_7x7"])
+def test_the_card_is_one_that_the_hub_parses(tmp_path: Path, name: str):
+    from huggingface_hub import ModelCard
+
+    model = fer_zoo.load(name) if "." in name else fer_zoo.create(name)
+    data = ModelCard.load(fer_zoo.save(model, tmp_path / "faces") / "README.md").data
+    assert (data.library_name, data.pipeline_tag) == ("fer_zoo", "image-classification")
+    assert {"transformers", "facial-expression-recognition"} <= {*data.tags}
+    assert ("timm" in data.tags) == (name == "resnet18_7x7")
+    assert "onnx" not in data.tags
+    if "." not in name:
+        assert (data.eval_results, data.datasets, data.metrics) == (None, None, None)
+        return
+    assert (data.license, data.datasets) == ("apache-2.0", ["fer2013"])
+    assert data.metrics == ["accuracy", "f1", "balanced_accuracy"]
+    for result in data.eval_results:
+        assert result.dataset_split == "PublicTest"
+        assert result.metric_args["selection"] == "best of 80 epochs on PublicTest, one view"
 
 
 # The stem
