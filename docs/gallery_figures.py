@@ -12,7 +12,7 @@ from sphinx_gallery.scrapers import figure_rst
 FACTS = {
     "01_predict": """
 drawn = sorted(Path("faces").glob("drawn_*.png"))
-named = fer_zoo.Predictor("ensemble_r18_vgg19_025")(drawn)
+named = predict(drawn)
 assert [f"drawn_{p.label}" for p in named] == [path.stem for path in drawn], named
 assert len(drawn) == 5 and [len(photo.faces) for photo in photos] == [1, 1]
 """,

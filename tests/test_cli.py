@@ -215,6 +215,7 @@ def test_odd_file_names_are_shown_harmlessly(tmp_path: Path):
         assert "\x1b" not in shown
         assert r"\x1b[31m.png" in shown
     found = [json.loads(line) for line in run("predict", tmp_path, "--json").stdout.splitlines()]
+    assert len(found) == 2
     assert {row["label"] for row in found} == {"sad"}
 
 
