@@ -19,7 +19,7 @@ assert len(drawn) == 5 and [len(photo.faces) for photo in photos] == [1, 1]
     "02_compare_fusions": """
 assert {len(values.probabilities) for values in said.values()} == {7}
 assert len({values.probability for values in said.values()}) > 3
-assert min(result.accuracy for result in results.values()) > 0.55
+assert min(result.accuracy for result in results.values()) > 0.7
 """,
     "03_fine_tune": """
 assert result.best.val_accuracy > 0.9, result

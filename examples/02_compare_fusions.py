@@ -12,7 +12,7 @@ import torch
 
 import fer_zoo
 
-NAME = "ensemble_r18_vgg19_025"
+NAME = "ensemble_r18_vgg19"
 models = {
     fusion: fer_zoo.create(NAME, weights="default", fusion=fusion)
     for fusion in ("average", "weighted", "stacked", "vote", "max")

@@ -318,7 +318,9 @@ def test_the_card_is_one_that_the_hub_parses(tmp_path: Path, name: str):
     assert data.metrics == ["accuracy", "f1", "balanced_accuracy"]
     for result in data.eval_results:
         assert result.dataset_split == "PublicTest"
-        assert result.metric_args["selection"] == model.evidence.training.selection
+        assert result.metric_args["selection"] == (
+            "best of 101 epochs on PublicTest, one view; best of 5 runs"
+        )
 
 
 # The stem

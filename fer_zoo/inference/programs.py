@@ -5,7 +5,6 @@ import io
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -168,7 +167,7 @@ def to_onnx(
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with torch.no_grad(), redirect_stdout(io.StringIO()):  # older ones print what they rewrote
+        with torch.no_grad():
             program = torch.onnx.export(
                 module,
                 (example,),
