@@ -56,7 +56,7 @@ class Score:
     Example:
         >>> import fer_zoo
         >>> fer_zoo.create("resnet18_025", weights="default").evidence.scores[0].accuracy
-        0.70855
+        0.70883
     """
 
     faces: Faces
