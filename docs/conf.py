@@ -142,7 +142,11 @@ def _zoo() -> str:
 
     # The newest of a CPU, which every reader has; where there is none, the newest of anything.
     paths = sorted(RESULTS.glob("*.jsonl"), key=lambda p: (p.stem.startswith("cpu"), p.stem[-10:]))
-    measured = ([r for r in read_rows(p) if r["kind"] == "inference"] for p in reversed(paths))
+    # Rows of several views are the frontier's, of one batch.
+    measured = (
+        [r for r in read_rows(p) if r["kind"] == "inference" and not r.get("views")]
+        for p in reversed(paths)
+    )
     return zoo_table(next(filter(None, measured), []))
 
 
