@@ -136,6 +136,10 @@ def _peer() -> str:
     return peer()
 
 
+def _video() -> str:
+    return (HERE.parent / "benchmarks" / "results" / "video.md").read_text()
+
+
 def _zoo() -> str:
     from harness import RESULTS, read_rows
     from zoo_table import zoo_table
@@ -177,6 +181,7 @@ myst_substitutions = {
     "performance": _performance(),
     "presets": _presets(),
     "thesis": _thesis(),
+    "video": _video(),
     "weights": _weights(),
     "zoo": _zoo(),
 }

@@ -49,6 +49,12 @@ assert broken.path.endswith("broken.png") and "cannot be read" in broken.error, 
 assert table.label.isna().sum() == 1
 assert (table.label == table.drawn).sum() > 45, table.label.value_counts()
 """,
+    "09_films": """
+assert [track.track for track in film.tracks()] == [0, 1]
+assert [track.frames > 100 for track in film.tracks()] == [True, True]
+assert {"neutral", "happy", "surprise"} <= set(film.tracks()[0].shares)
+assert len(film) == 150 and not any(frame.error for frame in film)
+""",
 }
 """What holds when an example has ended, of the names that it leaves."""
 NAMES = {}

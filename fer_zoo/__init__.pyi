@@ -43,6 +43,7 @@ from .training import (
     train as train,
     train_ensemble as train_ensemble,
 )
+from .video import VideoPredictor as VideoPredictor
 from .weights import (
     list_weights as list_weights,
     load_state_dict as load_state_dict,

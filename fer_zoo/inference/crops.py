@@ -40,6 +40,8 @@ ROWS = 256  # of a photograph, converted at a time
 UPRIGHT = 1024  # px of the side to which a larger face is scaled before it is turned
 EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'roll': degrees}"
 
+Row = tuple[float, float, float, float, float]
+"""Left, top, right, bottom in px, and the roll in degrees."""
 Pixels = tuple[np.ndarray, Tensor]
 """A photograph as RGB uint8 `(H, W, 3)`, which is the detector's, and as gray `(1, H, W)`."""
 
@@ -172,6 +174,22 @@ def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
     """Return the squares of `(1, H, W)` around what a detector returned."""
     height, width = gray.shape[-2:]
     crops = []
+    for left, top, right, bottom, roll in boxes_of(found, width, height):
+        side = max(right - left, bottom - top)
+        side = max(1, round(side * (1 + 2 * margin)))
+        x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
+        box = (x, y, x + side, y + side)
+        if x >= width or y >= height or x + side <= 0 or y + side <= 0:
+            raise ArgumentError(
+                f"the detector returned a box outside the photograph of {width}x{height} px: {box}"
+            )
+        crops.append(Crop(face=_upright(gray, box, roll) if roll else _cut(gray, box), box=box))
+    return crops
+
+
+def boxes_of(found: Any, width: int, height: int) -> list[Row]:
+    """Return left, top, right, bottom and roll of each face that a detector returned, checked."""
+    rows = []
     for left, top, right, bottom, roll in _boxes(found):
         side = max(right - left, bottom - top)
         if side < 2 and min(left, top) >= -1 and max(right, bottom) <= 2:
@@ -186,18 +204,11 @@ def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
                 f"the detector returned a box of {side:g} px, more than twice as large as the "
                 f"photograph of {width}x{height} px"
             )
-        side = max(1, round(side * (1 + 2 * margin)))
-        x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
-        box = (x, y, x + side, y + side)
-        if x >= width or y >= height or x + side <= 0 or y + side <= 0:
-            raise ArgumentError(
-                f"the detector returned a box outside the photograph of {width}x{height} px: {box}"
-            )
-        crops.append(Crop(face=_upright(gray, box, roll) if roll else _cut(gray, box), box=box))
-    return crops
+        rows.append((left, top, right, bottom, roll))
+    return rows
 
 
-def _boxes(found: Any) -> Iterator[tuple[float, float, float, float, float]]:
+def _boxes(found: Any) -> Iterator[Row]:
     """Yield left, top, right, bottom and roll of what a detector returned, checked."""
     try:
         rows = iter(() if found is None else found)

@@ -24,6 +24,7 @@ from fer_zoo.plots.charts import (
     risk_coverage,
     robustness,
 )
+from fer_zoo.plots.timeline import timeline
 
 __all__ = [
     "confusion",
@@ -35,4 +36,5 @@ __all__ = [
     "reliability",
     "risk_coverage",
     "robustness",
+    "timeline",
 ]

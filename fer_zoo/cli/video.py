@@ -1,0 +1,182 @@
+"""Films and cameras on the command line."""
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from fer_zoo._files import check_writable, replacing
+from fer_zoo.cli.inputs import parse_classes
+from fer_zoo.cli.options import (
+    MODEL,
+    PATH,
+    device_option,
+    fusion_option,
+    ignore_option,
+    json_option,
+    main,
+    map_option,
+    preset_option,
+    views_option,
+    weights_option,
+)
+from fer_zoo.cli.show import out, print_json, print_table
+from fer_zoo.errors import ArgumentError, printable, shown
+from fer_zoo.plain import to_plain
+from fer_zoo.video import Film, FilmWriter, Frame, VideoPredictor
+from fer_zoo.video.results import columns_of, without_images
+from fer_zoo.video.sources import open_source
+from fer_zoo.video.window import Window
+
+FAST = "resnet18_025"
+
+
+@main.command(short_help="Label the faces in a film or before a camera.")
+@click.argument("source")
+@click.option("--model", default=FAST, show_default=True, type=MODEL, help="Name or address.")
+@weights_option
+@fusion_option
+@preset_option
+@views_option
+@click.option("--every", type=click.IntRange(1), default=1, help="Each so many-th frame only.")
+@click.option("--fps", type=float, help="So many frames of a second at most.")
+@click.option("--rate", type=float, default=25.0, help="Frames a second of a folder of images.")
+@click.option(
+    "--detect-every", type=float, default=0.2, show_default=True, help="Seconds between searches."
+)
+@click.option(
+    "--smooth", type=float, default=0.4, show_default=True, help="Time constant, s; 0 for none."
+)
+@map_option
+@ignore_option
+@click.option("--csv", "table", type=PATH, help="Write a row for each face of each frame.")
+@click.option("--parquet", type=PATH, help="The same as Parquet.")
+@click.option("--annotate", type=PATH, help="Write the film with what is seen in it, as .mp4.")
+@click.option("--timeline", type=PATH, help="Draw the probabilities over time, .png or .pdf.")
+@click.option("--show", is_flag=True, help="Show it in a window, until that is closed.")
+@device_option
+@json_option
+def watch(
+    source: str,
+    model: str,
+    every: int,
+    fps: float | None,
+    rate: float,
+    table: Path | None,
+    parquet: Path | None,
+    annotate: Path | None,
+    timeline: Path | None,
+    show: bool,
+    as_json: bool,
+    merged: tuple[str, ...],
+    ignore: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Label the faces in SOURCE over time: a film, a camera (0 is the first), a URL, a folder.
+
+    At the end the time of each face by label is told. Ctrl-C ends it, and what was written until
+    then is whole. The exit code is 1 if any frame could not be used, or the film ends early.
+
+    Example: fer-zoo watch film.mp4 --csv film.csv --annotate seen.mp4 --timeline film.png
+    """
+    _check(table, parquet, annotate, timeline)
+    options |= parse_classes(merged, ignore)
+    opened: Any = int(source) if source.isdecimal() else source
+    sampling: dict[str, Any] = {"every": every, "fps": fps, "rate": rate}
+    total = None if isinstance(opened, int) else open_source(opened, **sampling).total
+    predictor = VideoPredictor(model, **options)
+    film, ended = Film(), False
+    with ExitStack() as stack:
+        tells: list[Callable[[Frame], Any]] = []
+        if table:
+            tells.append(stack.enter_context(_table(table, predictor.labels)))
+        if annotate:
+            sound = source if Path(source).is_file() else None
+            tells.append(stack.enter_context(FilmWriter(annotate, audio=sound)).write)
+        window = stack.enter_context(Window(source)) if show else None
+        try:
+            frames = stack.enter_context(closing(predictor.stream(opened, **sampling)))
+            for frame in _with_bar(frames, total, film):
+                for tell in tells:
+                    tell(frame)
+                film.extend(without_images([frame]))
+                if window and not window.show(frame):
+                    break
+            else:
+                ended = True
+        except KeyboardInterrupt:
+            click.echo("interrupted: what was made is kept", err=True)
+    if parquet:
+        film.to_parquet(parquet)
+    if timeline and film.tracks():
+        from fer_zoo.plots import timeline as draw
+
+        with replacing(timeline) as temporary:
+            draw(film).savefig(temporary, dpi=130)
+    _tell(film, as_json)
+    if any(frame.error for frame in film):
+        sys.exit(1)
+    if not ended and not show:
+        sys.exit(130)
+
+
+def _check(*paths: Path | None) -> None:
+    """Raise before anything is done where a file cannot be written."""
+    for path in filter(None, paths):
+        try:
+            check_writable(path.parent)
+        except OSError as error:
+            raise ArgumentError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _with_bar(frames: Iterator[Frame], total: int | None, film: Film) -> Iterator[Frame]:
+    with tqdm(total=total, unit="frame", leave=False, disable=None) as bar:
+        for frame in frames:
+            if frame.error is not None:
+                with tqdm.external_write_mode():
+                    click.echo(shown(f"cannot use {frame.error}"), err=True)
+            yield frame
+            if frame.index is not None:
+                bar.update(frame.index + 1 - bar.n)
+                bar.set_postfix(faces=len(frame.faces), refresh=False)
+
+
+class _table:  # used as a function
+    """A csv that grows with the film, and is moved to its place at the end."""
+
+    def __init__(self, path: Path, labels: Any) -> None:
+        self.path, self.columns = path, columns_of(labels)
+
+    def __enter__(self) -> Callable[[Frame], None]:
+        self._stack = ExitStack()
+        temporary = self._stack.enter_context(replacing(self.path))
+        file = self._stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
+        writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+        writer.writeheader()
+        return lambda frame: writer.writerows(frame.to_dicts())
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _tell(film: Film, as_json: bool) -> None:
+    tracks = film.tracks()
+    if as_json:
+        print_json({"frames": len(film), "tracks": [to_plain(track) for track in tracks]})
+        return
+    if not tracks:
+        click.echo(f"no face in {len(film)} frames", err=True)
+        return
+    rows = [["face", "from", "to", "frames", "changes", "share of its frames"]]
+    for track in tracks:
+        shares = track.shares.items()
+        said = ", ".join(f"{printable(label or '-')} {100 * p:.0f} %" for label, p in shares)
+        rows.append([str(track.track), f"{track.begin:.1f} s", f"{track.end:.1f} s"])
+        rows[-1] += [str(track.frames), str(track.changes), said]
+    print_table(rows)
+    out.print(f"\n{len(film)} frames, {film[-1].time - film[0].time:.1f} s", soft_wrap=True)

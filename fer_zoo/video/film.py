@@ -1,0 +1,229 @@
+"""Films with what was seen in them: boxes, names and bars, the sound kept."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from fer_zoo._files import replacing
+from fer_zoo.errors import ArgumentError, InputError, needing, printable
+from fer_zoo.plots.looks import COLOURS
+from fer_zoo.video.results import Film, Frame, TrackedFace, without_images
+from fer_zoo.video.sources import open_film
+
+BASE = Fraction(1, 90_000)  # seconds: the unit of time stamps
+BARS = 3  # classes that are drawn of a face
+QUALITY = "20"  # x264's crf: lower is better and larger
+
+
+def annotate(
+    frames: Iterable[Frame],
+    output: str | os.PathLike[str],
+    *,
+    audio: str | os.PathLike[str] | None = None,
+) -> Film:
+    """Write frames as an MP4 film with each face's box, number, label and most probable classes.
+
+    The frames have the times that they had, so that a film of a varying rate is one again. The file
+    is there once it is complete.
+
+    Args:
+        frames: as `VideoPredictor.stream` yields them.
+        output: a path that ends with `.mp4`.
+        audio: the film whose sound is put under it, as it is.
+
+    Returns:
+        The frames without their images.
+
+    Raises:
+        ArgumentError: the path does not end with `.mp4`.
+        InputError: there is no frame; or `audio` is no film.
+
+    Example:
+        >>> import tempfile
+        >>> still = np.zeros((90, 120, 3), np.uint8)
+        >>> frames = [Frame(index=i, time=i / 25, image=still) for i in range(3)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     len(annotate(frames, f"{folder}/out.mp4"))
+        3
+    """
+    with FilmWriter(output, audio=audio) as writer:
+        return Film(without_images(writer.written(frames)))
+
+
+class FilmWriter:
+    """An annotated film while it is written, frame by frame; as a context it is closed at its end.
+
+    What was written is a whole film also where the block is left by an error or by Ctrl-C.
+
+    Args:
+        output: a path that ends with `.mp4`.
+        audio: the film whose sound is put under it, as it is.
+    """
+
+    def __init__(
+        self, output: str | os.PathLike[str], *, audio: str | os.PathLike[str] | None = None
+    ) -> None:
+        with needing("films need PyAV", "video"):
+            import av  # noqa: F401
+        self.output = Path(output)
+        if self.output.suffix.lower() != ".mp4":
+            raise ArgumentError(f"{output}: a film is written as .mp4")
+        self._stack, self._sound = ExitStack(), _Sound(audio)
+        self._stack.callback(self._sound.close)
+        self._container: Any = None
+        self._stream: Any = None
+        self._last, self._step = -1, round(0.04 / BASE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def written(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield frames once they are written."""
+        for frame in frames:
+            self.write(frame)
+            yield frame
+        if self._container is None:
+            raise InputError(f"{self.output}: there was no frame to write")
+
+    def write(self, frame: Frame) -> None:
+        """Write one frame; one without an image is left out."""
+        if frame.image is None:
+            return
+        import av
+
+        image = _even(drawn(frame))
+        if self._container is None:
+            self._open(*image.shape[:2])
+        picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+        width, height = self._stream.width, self._stream.height
+        if image.shape[:2] != (height, width):
+            picture = picture.reformat(width, height)
+        # Times must grow: where a source repeats one, the frame is a moment later.
+        picture.pts = max(round(frame.time / BASE), self._last + 1)
+        picture.time_base = BASE
+        self._last = picture.pts
+        self._sound.mux(self._container, float(picture.pts * BASE))
+        self._container.mux(self._stream.encode(picture))
+
+    def close(self) -> None:
+        """Write what is left, and put the film in its place."""
+        with self._stack:
+            if self._container is not None:
+                self._container.mux(self._stream.encode(None))
+                self._sound.mux(self._container, float(self._last * BASE))
+
+    def _open(self, height: int, width: int) -> None:
+        import av
+
+        temporary = self._stack.enter_context(replacing(self.output))
+        self._container = self._stack.enter_context(av.open(str(temporary), "w", format="mp4"))
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        options = {"crf": QUALITY, "preset": "veryfast"} if codec == "libx264" else {}
+        self._stream = self._container.add_stream(codec, rate=25, options=options)
+        self._stream.width, self._stream.height = width, height
+        self._stream.pix_fmt, self._stream.codec_context.time_base = "yuv420p", BASE
+        self._sound.join(self._container)
+
+
+class _Sound:
+    """The packets of a film's sound, which go into another one as they are."""
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self._film = None if path is None else open_film(path)
+        streams = self._film.streams.audio if self._film is not None else ()
+        self._own = streams[0] if streams else None
+        self._packets: Iterator[Any] = iter(())
+        self._next: Any = None
+        self._to: Any = None
+
+    def join(self, container: Any) -> None:
+        """Make room for the sound in a film that begins."""
+        if self._own is None or self._film is None:
+            return
+        try:
+            self._to = container.add_stream_from_template(self._own)
+        except ValueError as error:
+            raise InputError(
+                f"its sound ({self._own.codec_context.name}) has no place in an .mp4: write the "
+                f"film without it ({error})"
+            ) from None
+        self._packets = self._film.demux(self._own)
+        self._next = next(self._packets, None)
+
+    def mux(self, container: Any, time: float) -> None:
+        """Put into the film what is heard up to a time, in seconds."""
+        while (packet := self._next) is not None:
+            if packet.dts is not None:
+                if packet.pts is not None and float(packet.pts * packet.time_base) > time:
+                    return
+                packet.stream = self._to
+                container.mux(packet)
+            self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        if self._film is not None:
+            self._film.close()
+
+
+def drawn(frame: Frame) -> np.ndarray:
+    """Return the image of a frame, RGB uint8 `(H, W, 3)`, with what is said of its faces.
+
+    Example:
+        >>> drawn(Frame(index=0, time=0.0, image=np.zeros((90, 120, 3), np.uint8))).shape
+        (90, 120, 3)
+    """
+    from PIL import Image, ImageDraw
+
+    if frame.image is None:
+        raise ArgumentError("a frame without an image: draw those that `stream` yields")
+    picture = Image.fromarray(frame.image)
+    pen = ImageDraw.Draw(picture)
+    for face in frame.faces:
+        _draw(pen, face, max(12, frame.image.shape[0] // 40))
+    return np.array(picture)
+
+
+def _draw(pen: Any, face: TrackedFace, size: int) -> None:
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = face.box or (0, 0, 0, 0)
+    colour = COLOURS[face.track % len(COLOURS)]
+    line = max(2, size // 6)
+    pen.rectangle((left, top, right, bottom), outline=colour, width=line)
+    said = face.label or ("?" if face.error is None else "-")
+    share = "" if face.probability is None else f" {face.probability:.0%}"
+    title = printable(f"{face.track}: {said}{share}")
+    _write(pen, (left, max(0, top - size - 2 * line)), title, font, "white", colour)
+    best = sorted(face.probabilities.items(), key=lambda item: -item[1])[:BARS]
+    width, high = max(6 * size, right - left), size + 4
+    if best:
+        under = bottom + line + len(best) * high
+        pen.rectangle((left, bottom + line, left + width, under), fill="#222222")
+    for row, (name, p) in enumerate(best):
+        y = bottom + line + row * high
+        pen.rectangle((left, y + 1, left + round(width * p), y + high - 1), fill=colour)
+        shadow = {"stroke_width": 1, "stroke_fill": "black"}
+        pen.text((left + 3, y), printable(name), fill="white", font=font, **shadow)
+
+
+def _write(pen: Any, at: tuple[int, int], text: str, font: Any, ink: str, ground: str) -> None:
+    pen.rectangle(pen.textbbox(at, text, font=font), fill=ground, outline=ground, width=3)
+    pen.text(at, text, fill=ink, font=font, stroke_width=1, stroke_fill="black")
+
+
+def _even(image: np.ndarray) -> np.ndarray:
+    """Return an image with an even width and height, as films have."""
+    more = [(0, side % 2) for side in image.shape[:2]]
+    return np.pad(image, [*more, (0, 0)], mode="edge") if any(map(any, more)) else image

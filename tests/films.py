@@ -1,0 +1,72 @@
+"""Films for tests: portraits that may be shipped, moved over a background."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PHOTOGRAPHS = Path(__file__).parent.parent / "examples" / "photographs"
+SIDE = 96  # px of the side of a face
+BASE = Fraction(1, 1000)
+
+
+def portrait(name: str = "eileen_collins") -> np.ndarray:
+    """Return a face, RGB `(SIDE, SIDE, 3)`, as the detector would cut it."""
+    box = {"eileen_collins": (174, 66, 276, 168), "grace_hopper": (117, 77, 299, 259)}[name]
+    image = Image.open(PHOTOGRAPHS / f"{name}.jpg").convert("RGB")
+    return np.asarray(image.crop(box).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
+def ground(width: int = 320, height: int = 240) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(90, 160, (height // 20, width // 20, 3), dtype=np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def scene(*placed: tuple[np.ndarray, float, float], size: tuple[int, int] = (320, 240)):
+    """Return a frame with faces at `(x, y)`, the last in front."""
+    frame = ground(*size).copy()
+    for face, x, y in placed:
+        x, y = round(x), round(y)
+        left, top = max(0, x), max(0, y)
+        right, bottom = min(size[0], x + SIDE), min(size[1], y + SIDE)
+        if right > left and bottom > top:
+            frame[top:bottom, left:right] = face[top - y : bottom - y, left - x : right - x]
+    return frame
+
+
+def write(
+    path: Path,
+    frames: list[np.ndarray],
+    *,
+    times: list[float] | None = None,
+    sound: bool = False,
+    codec: str = "libx264",
+    options: dict[str, str] | None = None,
+) -> Path:
+    """Write frames at 25 a second, or at `times` in seconds; `sound` is a tone."""
+    import av
+
+    container = av.open(str(path), "w", options=options or {})
+    stream = container.add_stream(codec, rate=25, options={"crf": "12", "g": "5", "bf": "0"})
+    stream.height, stream.width = frames[0].shape[:2]
+    stream.pix_fmt, stream.codec_context.time_base = "yuv420p", BASE
+    tone = container.add_stream("aac", rate=16_000) if sound else None
+    times = times or [i / 25 for i in range(len(frames))]
+    for time, frame in zip(times, frames, strict=True):
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        picture.pts, picture.time_base = round(time / BASE), BASE
+        container.mux(stream.encode(picture))
+    container.mux(stream.encode(None))
+    if tone is not None:
+        samples = round(times[-1] * 16_000)
+        wave = 0.2 * np.sin(2 * np.pi * 440 * np.arange(samples) / 16_000)
+        for at in range(0, samples, 1024):
+            part = wave[None, at : at + 1024].astype(np.float32)
+            chunk = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
+            chunk.sample_rate, chunk.pts = 16_000, at
+            container.mux(tone.encode(chunk))
+        container.mux(tone.encode(None))
+    container.close()
+    return path
