@@ -3,7 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-oldest test-oldest-hf lint docs bench clean
+# Before an environment is made: a Python that will not do is told, a broken environment removed.
+WRONG := $(shell { $(PYTHON) .ci/python.py $(VENV); } 2>&1)
+ifneq ($(WRONG),)
+$(error $(WRONG))
+endif
+
+.PHONY: demo test test-all test-oldest test-oldest-hf lint docs bench wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
@@ -44,8 +50,18 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/inference.py --models resnet18_025 --repeats 10 --budget 2 \
 	  --output build/bench.jsonl $(BENCH)
 
+# A wheel and an sdist in dist/, checked, and the wheel tried in an empty environment.
+wheel: $(VENV)/.dev
+	rm -rf dist build/empty
+	$(BIN)/python -m build -q
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(PYTHON) -m venv build/empty
+	build/empty/bin/python -m pip install --disable-pip-version-check -q dist/*.whl
+	cd build/empty && bin/python -I ../../.ci/smoke.py
+
 clean:
-	rm -rf $(VENV) docs/_build docs/gallery
+	rm -rf $(VENV) docs/_build docs/gallery build dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

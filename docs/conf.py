@@ -140,6 +140,12 @@ def _video() -> str:
     return (HERE.parent / "benchmarks" / "results" / "video.md").read_text()
 
 
+def _figures() -> str:
+    from readme_figures import figures
+
+    return figures()
+
+
 def _zoo() -> str:
     from harness import RESULTS, read_rows
     from zoo_table import zoo_table
@@ -177,6 +183,7 @@ myst_substitutions = {
     "commands": _commands(),
     "addresses": f"```text\n{GRAMMAR}\n```",
     "records": _records(),
+    "figures": _figures(),
     "peer": _peer(),
     "performance": _performance(),
     "presets": _presets(),

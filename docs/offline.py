@@ -1,5 +1,6 @@
 """Pages that need no network: formulas as MathML, and a check of what a page loads."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from docutils.utils import get_source_line
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.errors import SphinxError
 from sphinx.util.math import get_node_equation_number
+
+from fer_zoo._install import requirement
 
 LOADED = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "manifest"}
 
@@ -74,7 +77,13 @@ def check(app, exception: Exception | None) -> None:
         raise SphinxError("pages must need no network: " + "; ".join(found))
 
 
+def as_published(app, docname: str, source: list[str]) -> None:
+    """Let a page say how an extra is had today, where its source names it."""
+    source[0] = re.sub(r"'fer-zoo\[([\w,]+)\]'", lambda m: requirement(m[1]), source[0])
+
+
 def setup(app) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
+    app.connect("source-read", as_published)
     app.connect("build-finished", check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -33,6 +33,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fer_zoo._install import install_command
+
 LONGEST = 2000  # letters of a message: a screen of 25 lines
 
 _ITEM = r"""(?:'[^'\n]*'|"[^"\n]*"|[^\s,'"()\[\]]+)"""
@@ -154,5 +156,4 @@ def needing(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        install = f"pip install 'fer-zoo[{extra}]'"
-        raise MissingDependencyError(f"{what} ({error}): {install}") from None
+        raise MissingDependencyError(f"{what} ({error}): {install_command(extra)}") from None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fer_zoo._install import said
 from fer_zoo._tables import markdown, safe
 from fer_zoo.evaluation.card import LIMITS, made_by, origin
 from fer_zoo.evaluation.figures import figure_rows, points
@@ -98,8 +99,8 @@ def how_to_use(model: Classifier, address: str, config: Mapping[str, Any], onnx:
     found = [_code(*lines, *(['print(predict("face.png").label)'] if model.labels else []))]
     if "model_type" in config:
         extra = [] if config["model_type"] == "timm_wrapper" else ["import fer_zoo.hf"]
-        install = "fer-zoo[hf]" if extra else "transformers timm"
-        found += [f"With transformers (`pip install '{install}'`):"]
+        install = said("hf") if extra else "`pip install transformers timm`"
+        found += [f"With transformers ({install}):"]
         lines = [*extra, "from transformers import pipeline", ""]
         lines += [f'classify = pipeline("image-classification", model="{place}")']
         found += [_code(*lines, 'print(classify("face.png"))')]
