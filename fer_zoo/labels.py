@@ -47,13 +47,13 @@ _SPELLINGS = {
 """How data sets, and people in their own languages, write the names of expressions."""
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """Return a name without what keyboards and file systems lose: accents, composition, case."""
     letters = unicodedata.normalize("NFKD", name.casefold().replace("\u0131", "i"))  # Turkish
     return "".join(c for c in letters if not unicodedata.combining(c))
 
 
-_ALIASES = {_folded(word): name for name, words in _SPELLINGS.items() for word in words.split()}
+_ALIASES = {folded(word): name for name, words in _SPELLINGS.items() for word in words.split()}
 
 
 def canonical(name: str) -> str:
@@ -68,7 +68,7 @@ def canonical(name: str) -> str:
     seen = "".join(c for c in name if unicodedata.category(c) != "Cf" and not _is_variation(c))
     key = unicodedata.normalize("NFC", seen.strip().lower())
     key = key.rstrip(" .") or key  # which Windows drops
-    return _ALIASES.get(_folded(key), key)
+    return _ALIASES.get(folded(key), key)
 
 
 def _is_variation(letter: str) -> bool:

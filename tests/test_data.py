@@ -877,6 +877,23 @@ LAYOUTS = {
         "in the folder of happy, and sad is anoth",
     ),
     "and deeper": (("happy/a/Sadness", "Sad"), "in the folder of happy, and sad is another class"),
+    "splits one too high": (
+        ("images/train/calm", "images/val/calm"),
+        r"/images holds splits, \['train', 'val'\], not classes: pass one, '.*/images/train'",
+    ),
+    "and two, of several data sets": (
+        ("a/b/train/happy", "a/b/test/happy", "c/b/train/happy"),
+        r"/a/b holds splits, \['test', 'train'\], not classes: pass one, '.*/a/b/test'",
+    ),
+    "one too high, without classes": (
+        ("images/train", "images/val"),
+        "/images holds splits, .*: each class needs a folder of its own in them",
+    ),
+    "short for splits": (("trn", "tst"), "holds splits, .*: each class needs a folder"),
+    "splits of arrays": (("X_train/calm", "x_test/calm"), r"pass one, '.*X_train'"),
+    "splits in Spanish": (("entrenamiento", "Validación"), "holds splits, .*: each class needs"),
+    "splits in German": (("Trainingsdaten/calm", "Testdaten/calm"), "pass one, '.*Testdaten'"),
+    "splits in Chinese": (("训练集/x", "测试集/x"), "holds splits, .*: pass one, '.*测试集'"),
     "one too high": (("faces/calm", "faces/tense"), r"folders of classes, .*pass one, '.*faces'"),
 }
 
@@ -919,6 +936,8 @@ NO_CLASSES = (
         "New folder",
     ),
     *("untitled folder 2", "rejected", "duplicates", "to_sort", "cropped", "aligned", "resized"),
+    *("discarded", "blurry", "to_review", "ambiguous", "excluded", "archive", "checkpoints"),
+    *("low_quality", "Low-Res", "corrupted", "unsure", "frames", "validate", "测试集"),
     *("thumbnails", "Copy of sad", "Sadness - Kopie (2)", "happy copy 2"),
 )
 
@@ -979,6 +998,10 @@ def test_what_cannot_be_seen_makes_no_other_class(tmp_path: Path, odd):
         *((name, r"taken for classes are \['.*'\], too") for name in NO_CLASSES),
         ("sad/test", "the faces in test are taken with those beside"),
         ("sad/fear", r"is of that class, in \['.*sad/fear'\] too"),
+        *(
+            (f"sad/{name}", rf"is of that class, in \['.*sad/{name}'\] too; move it out")
+            for name in ("rejected", "_bad", "masks", "unlabeled", "not_sad", "thumbnails", "a/old")
+        ),
         ("bored", None),
         ("sad/anna", None),
         ("sad/sadness/Sad", None),
@@ -994,6 +1017,17 @@ def test_folders_beside_classes_that_are_probably_none_are_told(
         Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
     ImageFolder(tmp_path)
     assert re.search(says, caplog.text) if says else not caplog.text
+
+
+def test_folders_beside_those_of_fer2013_are_told(tmp_path: Path, caplog):
+    root = write_folders(tmp_path)
+    assert len(FER2013(root)) == 16
+    assert not caplog.text
+    for name in ("val/happy", "notes"):
+        (root / name).mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(root / "val/happy/0.png")
+    assert len(FER2013(root)) == 16
+    assert "only train, test and validation are read, not ['val']" in caplog.text
 
 
 def test_official_names_count_among_official_classes_alone(tmp_path: Path):

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from fer_zoo._files import as_path, replacing
 from fer_zoo.data.faces import FaceDataset
-from fer_zoo.data.files import log, walk
+from fer_zoo.data.files import listed, log, walk
 from fer_zoo.errors import ArgumentError, DataError, LabelError
 from fer_zoo.labels import FER2013 as LABELS, canonical
 from fer_zoo.transforms.inputs import to_gray
@@ -277,10 +277,13 @@ def _read_csv(path: Path, classes: int = 7) -> Arrays:
 
 
 def _folder_files(root: Path, *, tell: bool = False) -> list[Path]:
-    parts = (root / part for part in ("train", "test", "validation"))
+    parts = [root / part for part in ("train", "test", "validation")]
     found = walk(*filter(os.path.isdir, parts))
     if tell and (told := found.left_out()):
         log.warning("%s: %s", root, told)
+    others = [p for p in listed(root) if os.path.isdir(p) and p not in parts] if tell else []
+    if holding := [path.name for path in others if walk(path).images]:
+        log.warning("%s: only train, test and validation are read, not %s", root, holding[:5])
     return found.images
 
 

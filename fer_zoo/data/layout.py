@@ -5,12 +5,15 @@ from pathlib import Path
 
 from fer_zoo.data.files import as_label, log
 from fer_zoo.errors import DataError
-from fer_zoo.labels import FER2013, FERPLUS, canonical
+from fer_zoo.labels import FER2013, FERPLUS, canonical, folded
 
 KNOWN = {*FER2013, *FERPLUS}
 SPLIT = re.compile(
-    r"(fer|ferplus)?(train|training|valid|validation|val|(public|private)?test|testing|dev|eval|"
-    r"evaluation|holdout)(set|data|class|faces|images)?"
+    r"(fer|ferplus|x)?(train|training|valid|validation|val|(public|private)?test|testing|dev|eval|"
+    r"evaluation|holdout|validate|trn|tst)(set|data|class|faces|images)?|"
+    r"(training|test|validierung)s?daten|entrenamiento|pruebas?|validacion|entrainement|"
+    r"apprentissage|addestramento|convalida|treino|treinamento|testes?|validacao|"
+    r"(训练|測試|訓練|测试|验证|驗證|検証)(集|数据|數據|データ)?"
 )
 FOLD = re.compile(r"(k?fold|split|subset)s?")
 """Parts that together are one set, so that a class may hold several."""
@@ -18,11 +21,16 @@ NO_CLASS = re.compile(
     r"(un|not)(labell?ed|sorted|used|annotated|tagged)|augment(ed|ations?)?|aug|raw|originals?|"
     r"backup|trash|deleted|misc|others?|todo|new|tmp|temp|images?|faces?|all|data|tosort|rejects?|"
     r"rejected|duplicates?|dupes?|crop(s|ped)?|aligned|resized|thumbnails?|masks?|labels?|"
-    r"annotations?|logs|runs|lightninglogs|mlruns|"
+    r"annotations?|logs|runs|lightninglogs|mlruns|checkpoints?|outputs?|results?|predictions?|"
+    r"frames|videos?|screenshots?|samples?|previews?|discard(s|ed)?|removed|excluded?|ignored?|"
+    r"skip(ped)?|archived?|blur|blurry|blurred|low(quality|res|resolution)|ambiguous|unclear|"
+    r"unsure|undefined|invalid|corrupt(ed)?|broken|failed|errors?|garbage|junk|(to)?review|pending|"
     r"none|unknown|uncertain|non?face|nf|"  # FER+ and AffectNet have these beside expressions
     r"newfolder|untitledfolder|neuerordner|nouveaudossier|nuevacarpeta|nuovacartella"
 )
 """What people and programs call folders beside those of classes."""
+SORTED_OUT = re.compile(rf"{NO_CLASS.pattern}|bad|wrong|old|not.+")
+"""What people call a folder in that of a class, for what they take out of it."""
 COPY = re.compile(
     r"(copy of )?(?P<name>.+?)(( *-)? *\b(copy|kopie|copie|copia)( *\d+)?)?( *\(\d+\))?",
     re.IGNORECASE,
@@ -41,14 +49,14 @@ def check_layout(base: Path, names: dict[str, str], files: Paths) -> None:
     """
     files = [*{parts[:-1]: parts for parts in files}.values()]  # one of each folder
     _check_splits(base, names, files)
-    _check_inside(base, files)
+    _check_inside(base, names, files)
     _check_nested(base, names, files)
     _tell_odd(base, names, files)
     _check_above(base, names, files)
 
 
 def _named(pattern: re.Pattern[str], name: str) -> bool:
-    return pattern.fullmatch(re.sub(r"[^a-z]", "", name.lower())) is not None
+    return pattern.fullmatch(re.sub(r"[\W\d_]", "", folded(name))) is not None
 
 
 def _is_split(name: str) -> bool:
@@ -73,12 +81,24 @@ def _check_splits(base: Path, names: dict[str, str], files: Paths) -> None:
         raise DataError(f"{base} holds splits, {sorted(splits)[:3]}, not classes: {advice}")
 
 
-def _check_inside(base: Path, files: Paths) -> None:
-    """Raise where classes hold several splits, which would be merged; tell where they may."""
+def _check_inside(base: Path, names: dict[str, str], files: Paths) -> None:
+    """Raise where classes hold several splits, which would be merged; tell where they may.
+
+    Tell, too, of what is in a class's folder and was probably taken out of it.
+    """
     inside = {part for parts in files for part in parts[1:-1] if _named(SPLIT, part)}
     if len(inside) > 1:
         one = next(parts for parts in files if inside & {*parts[1:-1]})
         split = next(part for part in one[1:] if part in inside)
+        below = one[one.index(split, 1) + 1 : -1]
+        known = any(canonical(as_label(part)) in KNOWN for part in below)
+        if canonical(names[one[0]]) not in KNOWN and (known or len(names) == 1):
+            place = base.joinpath(*one[: one.index(split, 1) + 1])
+            advice = f"pass one, {str(place)!r}"
+            raise DataError(
+                f"{place.parent} holds splits, {sorted(inside)[:3]}, not classes: "
+                f"{advice if below else 'each class needs a folder of its own in them'}"
+            )
         raise DataError(
             f"{base} holds splits in its classes, {sorted(inside)[:3]}, which would be one set: "
             f"let the classes be in them, {str(base / split / one[0])!r}, and pass one, "
@@ -88,6 +108,13 @@ def _check_inside(base: Path, files: Paths) -> None:
         log.warning(
             "%s: the faces in %s are taken with those beside; if they are a split, move them out",
             base, sorted(inside)[0]
+        )  # fmt: skip
+    odd = [parts for parts in files if any(_named(SORTED_OUT, part) for part in parts[1:-1])]
+    beside = {parts[0] for parts in files if parts not in odd}
+    if told := [str(base.joinpath(*parts[:-1])) for parts in odd if parts[0] in beside]:
+        log.warning(
+            "%s: what is below a class's folder is of that class, in %s too; move it out of the "
+            "classes if it is not", base, sorted(told)[:5]
         )  # fmt: skip
 
 
