@@ -89,15 +89,19 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise LabelError(f"labels must be a sequence of names, no single string: {names!r:.80}")
     if isinstance(names, Mapping):
+        by_index = all(str(key).isdigit() for key in names)
+        how = "[labels[i] for i in sorted(labels, key=int)]"
+        how = how if by_index else "sorted(labels, key=labels.get)"
         raise LabelError(
             f"labels are names in the order of the classes, got a mapping {names!r:.80}: of "
-            "indices by name pass sorted(labels, key=labels.get)"
+            f"{'names by index' if by_index else 'indices by name'} pass {how}"
         )
     if isinstance(names, set | frozenset):
         raise LabelError(
             f"a set has no order, and labels are by index: pass a list, got {names!r:.80}"
         )
-    labels = tuple(names)
+    # numpy's text is text, but shows itself otherwise, so that fingerprints would differ.
+    labels = tuple(str(name) if isinstance(name, str) else name for name in names)
     if not labels or not all(isinstance(n, str) and canonical(n) for n in labels):
         raise LabelError(f"labels must be non-empty names, got {labels!r}")
     seen: dict[str, str] = {}

@@ -83,6 +83,57 @@ def test_what_is_no_index_is_refused(index):
         faces()[index]
 
 
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int64, np.int32, list])
+def test_a_mask_of_numbers_is_refused(kind):
+    """It was the first two faces, again and again."""
+    mask = [int(k == 1) for k in faces(12).targets.tolist()]
+    wrong = mask if kind is list else torch.tensor(mask).to(kind) if kind in (
+        torch.uint8, torch.int64
+    ) else np.array(mask, kind)  # fmt: skip
+    for use in (faces(12).select, lambda mask: check_faces(Subset(faces(12), mask))):
+        with pytest.raises(ArgumentError, match="look like a mask"):
+            use(wrong)
+    assert gray(faces(12)[[0, 1, 1]]) == [0, 1, 1]
+
+
+class Flipped(FaceDataset):
+    def __getitem__(self, index):
+        image, target = super().__getitem__(index)
+        return image, 1 - target
+
+
+class Changed(Subset):
+    """As people write it, to transform one part alone."""
+
+    def __getitem__(self, index):
+        image, target = self.dataset[self.indices[index]]
+        return image.flip(-1), 1 - target
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def test_a_data_set_that_answers_otherwise_is_refused():
+    """What it makes of a face was passed over: others were trained on and evaluated."""
+    flipped = Flipped(faces().images, faces().targets, labels=("a", "b"), name="x")
+    for wrong in (flipped, Changed(faces(), [0, 1]), faces() + flipped, Subset(flipped, [1])):
+        with pytest.raises(ArgumentError, match="has a __getitem__ of its own, which would be"):
+            fer_zoo.evaluate(labelled(), wrong)
+
+    class Named(FaceDataset):
+        """One that answers as ours does."""
+
+    own = Named(faces().images, faces().targets, labels=("a", "b"), name="x")
+    assert check_faces(own) is own
+
+
+def test_numpys_names_and_numbers_are_those_of_python():
+    """The names were numpy's, by which the same faces had another fingerprint."""
+    ours = faces(labels=np.array(["a", "b"]), groups=[*np.arange(10)])
+    assert ours.fingerprint == faces().fingerprint
+    assert [type(name) for name in (*ours.labels, ours.groups[0])] == [str] * 3
+
+
 def test_a_part_keeps_its_split_and_has_its_own_fingerprint():
     data = faces(split="private")
     part, twice = data[:4], data[:6][:4]

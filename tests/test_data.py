@@ -170,6 +170,10 @@ def test_labels_without_an_order_are_refused(tmp_path: Path):
     for by_name in ({"c": 2, "b": 1, "a": 0}, numpy, {"0": "a", "1": "b"}):
         with pytest.raises(LabelError, match="names in the order of the classes"):
             model.labels = by_name
+    for mapping in ({"a": 1, "b": 0}, {1: "a", 0: "b"}, {"1": "a", "0": "b"}):
+        with pytest.raises(LabelError, match="pass") as caught:
+            fer_zoo.labels.check_labels(mapping)
+        assert eval(str(caught.value).rpartition(" pass ")[2], {"labels": mapping}) == ["b", "a"]
     with pytest.raises(LabelError, match="a set has no order"):
         FaceDataset(torch.zeros(2, 48, 48).byte(), torch.arange(2), labels={"a", "b"}, name="x")
     torch.save(model.state_dict(), tmp_path / "m.pth")

@@ -395,6 +395,55 @@ def test_a_csv_of_groups_that_can_be_read_in_two_ways_is_refused(six_faces, tmp_
         read_groups(tmp_path / "g.csv", six_faces)
 
 
+class Column(list):
+    """As pandas' Series: values, each with a name."""
+
+    def __init__(self, values, names):
+        super().__init__(values)
+        self.index, self.iloc = np.array(names), self
+
+
+class Nothing:
+    """As pandas' NA, which is neither true nor false."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+Nothing.__name__ = "NAType"
+
+
+def test_a_column_of_pandas_is_not_taken_by_place_where_it_has_names(six_faces):
+    """It was: the names of its rows were passed over, and groups were other faces'."""
+    names = [str(path) for path in six_faces.files]
+    with pytest.raises(ArgumentError, match=r"pass series.loc\[names\].tolist\(\)"):
+        read_groups(Column("fedcba", names[::-1]), six_faces)
+    with pytest.raises(ArgumentError, match="groups are one id for each face"):
+        six_faces.split(0.5, groups=Column("fedcba", names[::-1]))
+    assert read_groups(Column("abcdef", range(6)), six_faces) == [*"abcdef"]
+    assert read_groups(["a", Nothing(), *"bcde"], six_faces)[:2] == ["a", None]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_rows_that_are_not_counted_from_0_are_refused(six_faces, tmp_path: Path, first):
+    """Each face had the group of the one before."""
+    six_faces.rows, path = torch.arange(3, 9), tmp_path / "g.csv"
+    path.write_text(
+        "row,group\n" + "\n".join(f"{i + first},{'abcdefghijkl'[i]}" for i in range(12))
+    )
+    if first:
+        with pytest.raises(DataError, match=f"begins with {first}: subtract {first} from each"):
+            read_groups(path, six_faces)
+    else:
+        assert read_groups(path, six_faces) == [*"defghi"]
+        six_faces.rows = torch.arange(1, 7)
+        path.write_text("row,group\n" + "\n".join(f"{i},{'.abcdef'[i]}" for i in range(1, 7)))
+        assert read_groups(path, six_faces) == [*"abcdef"]
+
+
 def test_groups_stay_with_their_faces_where_classes_are_left_out(labelled):
     """The list is one for each face that is given; what is left out takes its own along."""
     faces = noise(140)

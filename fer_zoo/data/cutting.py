@@ -35,18 +35,37 @@ def places(indices: Any, n: int) -> Tensor:
             raise ArgumentError(f"a mask of {len(found):,} bools for {n:,} faces: one for each")
         return found.nonzero()[:, 0].cpu()
     found = found.long().cpu()
+    if len(found) == n > 8 and bool(((found == 0) | (found == 1)).all()):
+        raise ArgumentError(
+            f"{n:,} numbers, all 0 or 1, for {n:,} faces look like a mask, and would be the first "
+            "two faces again and again: of a mask pass bools, mask.bool() or mask.astype(bool)"
+        )
     wrong = found[(found < -n) | (found >= n)]
     if len(wrong):
         raise OutOfRangeError(f"there is no face {int(wrong[0])}: there are {n:,}, from 0")
     return found % n
 
 
+def names_its_rows(values: Any) -> bool:
+    """Whether it is a table of pandas, or a column of one that has a name for each row.
+
+    Their order is another thing than that of the faces: a column by file would be taken by place.
+    """
+    rows = getattr(values, "index", None)
+    if not hasattr(values, "iloc") or not hasattr(rows, "tolist"):
+        return False
+    return hasattr(values, "columns") or any(
+        isinstance(name, str | tuple) for name in rows.tolist()
+    )
+
+
 def group_ids(groups: Any, n: int) -> tuple[str, ...]:
     """Return one id for each of `n` faces as text, or say what is wrong with them."""
     odd = isinstance(groups, str | Mapping | set | frozenset)  # a mapping by file would be its keys
-    if odd or not hasattr(groups, "__iter__"):
+    if odd or names_its_rows(groups) or not hasattr(groups, "__iter__"):
         raise ArgumentError(f"groups are one id for each face, got {groups!r:.80}")
     listed = groups.tolist() if hasattr(groups, "tolist") else list(groups)
+    listed = [i.item() if isinstance(i, np.generic) else i for i in listed]
     if len(listed) != n or not all(isinstance(i, str | int) for i in listed):
         kinds = sorted({type(i).__name__ for i in listed})
         raise ArgumentError(

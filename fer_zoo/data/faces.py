@@ -331,6 +331,13 @@ FacesLike: TypeAlias = FaceDataset | Subset[Any] | ConcatDataset[Any]
 
 def as_dataset(data: Any) -> FaceDataset | None:
     """Return one data set for ours, and for torch's parts and wholes of ours; else None."""
+    known = (Subset, ConcatDataset, FaceDataset)
+    own = next((kind for kind in known if isinstance(data, kind)), None)
+    if own and getattr(type(data), "__getitem__", None) is not own.__getitem__:
+        raise ArgumentError(
+            f"{type(data).__name__} has a __getitem__ of its own, which would be passed over: "
+            "images and targets are read whole; make a FaceDataset of what it gives"
+        )
     if isinstance(data, Subset):
         whole = as_dataset(data.dataset)
         return whole and whole.select(data.indices)

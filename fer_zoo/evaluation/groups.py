@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fer_zoo.data import FaceDataset
+from fer_zoo.data.cutting import names_its_rows
 from fer_zoo.data.fer2013 import LONGEST, check_columns, check_fields
 from fer_zoo.data.files import log
 from fer_zoo.errors import ArgumentError, DataError
@@ -20,6 +21,7 @@ FILE = re.compile(
     "(name|path|file)s?"
 )
 """What people call a column of files, beside what holds names of the files that there are."""
+ROW = re.compile(r"(row )?\d{1,9}")
 Rows = list[dict[str, str]]
 
 
@@ -38,6 +40,12 @@ def read_groups(groups: Any, data: FaceDataset) -> list[str | None]:
     try:
         if isinstance(groups, Mapping | set | frozenset):
             raise TypeError
+        if names_its_rows(groups):
+            raise ArgumentError(
+                "groups of pandas that are named by row or are a table: the order of the faces is "
+                "that of data.files, so pass series.loc[names].tolist() with the name of each "
+                "face, or the path of a csv with the columns file and group"
+            )
         listed = groups.tolist() if hasattr(groups, "tolist") else list(groups)
     except TypeError:
         listed = []
@@ -46,7 +54,12 @@ def read_groups(groups: Any, data: FaceDataset) -> list[str | None]:
             f"groups are one name for each of {len(data):,} faces, or the path of a csv of them, "
             f"got {len(listed):,}: {groups!r:.80}"
         )
-    return [None if name is None or name != name else str(name) for name in listed]
+    return [None if _is_none(name) else str(name) for name in listed]
+
+
+def _is_none(name: Any) -> bool:
+    """Whether a name is None, NaN, or what pandas has in their place."""
+    return name is None or type(name).__name__ in ("NAType", "NaTType") or bool(name != name)
 
 
 def _from_csv(path: str | os.PathLike[str], data: FaceDataset) -> list[str | None]:
@@ -72,6 +85,8 @@ def _from_csv(path: str | os.PathLike[str], data: FaceDataset) -> list[str | Non
             )  # fmt: skip
         return named
     kind = "row" if key == "row" else "file"
+    if kind == "row":
+        _check_rows(path, {row[key] for row in rows}, len(data))
     there = getattr(data, f"{kind}s", None)
     if there is None:
         raise DataError(f"{path} names a {kind} for each face, which {data.name} does not know")
@@ -118,6 +133,18 @@ def _key_column(columns: Sequence[str], rows: Rows, data: FaceDataset) -> str | 
     if holding:
         return max(holding, key=lambda name: holding[name])
     return next((n for n in others if FILE.fullmatch(re.sub("[^a-z]", "", n))), None)
+
+
+def _check_rows(path: str | os.PathLike[str], rows: set[str], faces: int) -> None:
+    """Raise where rows are counted from 1, or from 2 as a spreadsheet with a header shows them."""
+    numbers = {int(row.removeprefix("row ")) for row in rows if ROW.fullmatch(row)}
+    first, last = min(numbers, default=0), max(numbers, default=0)
+    whole = last - first + 1 == len(numbers) > faces  # a part of the faces may lack the first
+    if first in (1, 2) and whole:
+        raise DataError(
+            f"{path}: rows are counted from 0, the first face of fer2013.csv, and its column row "
+            f"begins with {first}: subtract {first} from each"
+        )
 
 
 def _tails(file: str | os.PathLike[str]) -> list[str]:
