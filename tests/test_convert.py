@@ -1,8 +1,13 @@
 """Pickles become checkpoints without being run; labels and heads are changed on request only."""
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import pickle
 import re
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -438,8 +443,18 @@ BESIDE = {
     "id2label": {str(i): name for i, name in enumerate(ALPHABETICAL)},
     "classes": [*ALPHABETICAL],
     "class_names": ALPHABETICAL,
+    "idx2class": {i + 1: name for i, name in enumerate(ALPHABETICAL)},
+    "class2idx": {name: float(i) for i, name in enumerate(ALPHABETICAL)},
+    "label2idx": {name: torch.tensor(i + 1) for i, name in enumerate(ALPHABETICAL)},
+    "emotions": [*ALPHABETICAL],
+    "classes as one text": ", ".join(ALPHABETICAL),
+    "names": {str(i): name for i, name in enumerate(ALPHABETICAL)},
+    "config with them": {"data": {"train": {"CLASSES": [*ALPHABETICAL]}}},
+    "meta and id": {"dataset_meta": {"class_list": ALPHABETICAL}},
     "hyper_parameters": {"lr": 0.1, "classes": [*ALPHABETICAL]},
 }
+
+INNER = {"config with them": "CLASSES", "meta and id": "class_list", "hyper_parameters": "classes"}
 
 
 @pytest.mark.parametrize("word", BESIDE)
@@ -453,7 +468,8 @@ def test_names_beside_the_tensors_are_not_contradicted(tmp_path: Path, word):
         fer_zoo.convert(path, "test_tiny", labels=FERPLUS)
     made = fer_zoo.convert(path, "test_tiny")
     assert made.model.labels == ALPHABETICAL
-    assert any(note.startswith("took the labels of 'c") or "id" in note for note in made.notes)
+    key = INNER.get(word, word)
+    assert any(note.startswith(f"took the labels of {key!r}: ") for note in made.notes)
     for ours in (("anger", *ALPHABETICAL[1:]), [*"abcdefg"]):
         assert fer_zoo.convert(path, "test_tiny", labels=ours).model.labels == tuple(ours)
 
@@ -465,6 +481,9 @@ def test_names_beside_the_tensors_are_not_contradicted(tmp_path: Path, word):
         ({"num_classes": 8}, "'num_classes' says 8, and its head has 7 outputs"),
         ({"args": {"num_classes": 8}}, "'num_classes' says 8, and its head has 7 outputs"),
         ({"classes": ["0", "1", "2", "3", "4", "5", "6"]}, ""),
+        ({"epochs": {1: "a", 3: "b"}, "best": {"angry": 0.5, "happy": 0.25}}, ""),
+        ({"dropped": ["disgust", "fear"], "class_to_idx": {"happy": 0, "joy": 0, "sad": 1}}, ""),
+        ({"history": {i: i / 7 for i in range(10_000)}}, ""),
         ({"classes": 7, "labels": torch.arange(7), "class_to_idx": {"a": 5}}, ""),
     ],
 )
@@ -484,6 +503,95 @@ def test_variances_below_zero_are_refused(tmp_path: Path):
     state["bn1.running_var"][3] = -0.5
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(StateDictError, match=r"bn1\.running_var holds variances below 0"):
+        fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
+
+
+def test_labels_that_one_of_several_lists_has_are_taken(tmp_path: Path):
+    """A report's order is none of the head's."""
+    state = fer_zoo.create("test_tiny").state_dict()
+    held = {"report": [*ALPHABETICAL], "emotions": [*FER2013], "state_dict": state}
+    torch.save(held, tmp_path / "a.pth")
+    for labels in (FER2013, ALPHABETICAL):
+        assert (
+            fer_zoo.convert(tmp_path / "a.pth", "test_tiny", labels=labels).model.labels == labels
+        )
+    with pytest.raises(LabelError, match="'report' says"):
+        fer_zoo.convert(tmp_path / "a.pth", "test_tiny", labels=[*reversed(FER2013)])
+    torch.save(held | {"classes": [*FER2013[::-1]]}, tmp_path / "a.pth")
+    assert fer_zoo.convert(tmp_path / "a.pth", "test_tiny").model.labels == FER2013[::-1]
+
+
+def test_what_a_state_dict_does_not_tell_is_told(tmp_path: Path):
+    """torchvision's ResNet18 with a new conv1 fits, and pools where ours does not."""
+    from torchvision.models import resnet18
+
+    theirs = resnet18(num_classes=7).eval()
+    theirs.conv1 = torch.nn.Conv2d(1, 64, 3, 1, 1, bias=False)
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    made, x = (
+        fer_zoo.convert(tmp_path / "a.pth", "resnet18", labels=FER2013),
+        torch.rand(2, 1, 40, 40),
+    )
+    assert (
+        "strides and pooling are not in the file: resnet18 is ResNet18 with a 3x3" in made.notes[-1]
+    )
+    assert "no max-pool" in made.notes[-1]
+    with torch.no_grad():
+        assert not torch.allclose(made.model(x), theirs(x), atol=0.01)
+        theirs.maxpool = torch.nn.Identity()
+        torch.testing.assert_close(made.model(x), theirs(x))
+
+
+@pytest.mark.parametrize("text", ["{}", "[{}]", "['{}']", '("{}")', " {} "])
+def test_labels_may_be_pasted_from_python(tmp_path: Path, text):
+    """The first one was called `['angry'`."""
+    torch.save(fer_zoo.create("test_tiny").state_dict(), tmp_path / "a.pth")
+    between = "', '" if "'" in text else '", "' if '"' in text else ","
+    names = text.format(between.join(FER2013))
+    done = in_this_process(
+        cli("convert", tmp_path / "a.pth", "--model", "test_tiny", "--labels", names)
+    )
+    assert done.returncode == 0, done.stderr
+    assert fer_zoo.load(tmp_path / "a.safetensors").labels == FER2013
+
+
+PACKED = {
+    "gzip, packed: unpack it": lambda content: gzip.compress(content),
+    "bzip2, packed": lambda content: bz2.compress(content),
+    "xz, packed": lambda content: lzma.compress(content),
+    "a tar archive: unpack it": lambda content: tarred(content),
+    "a web page, not the file": lambda content: (
+        b"\n<!DOCTYPE html><title>Virus scan warning</title>"
+    ),
+    "a pointer of Git LFS.*git lfs pull": lambda content: (
+        b"version https://git-lfs.github.com/spec/v1"
+    ),
+    "an array of numpy's": lambda content: b"\x93NUMPY\1\0" + content,
+    "7z, packed": lambda content: b"7z\xbc\xaf\x27\x1c" + content,
+}
+
+
+def tarred(content: bytes) -> bytes:
+    packed, entry = io.BytesIO(), tarfile.TarInfo("model.pth")
+    entry.size = len(content)
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("says", PACKED)
+def test_what_a_download_may_be_instead_is_named(tmp_path: Path, says):
+    whole = io.BytesIO()
+    torch.save(fer_zoo.create("test_tiny").state_dict(), whole)
+    (tmp_path / "a.pth.tar").write_bytes(PACKED[says](whole.getvalue()))
+    with pytest.raises(CheckpointError, match=f"a.pth.tar is {says}"):
+        fer_zoo.convert(tmp_path / "a.pth.tar", "test_tiny")
+
+
+def test_what_is_no_tensor_in_a_state_dict_is_named(tmp_path: Path):
+    state = fer_zoo.create("test_tiny").state_dict()
+    torch.save({**state, "epoch": 3, "acc": 0.7}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"tensors beside others, \['acc', 'epoch'\]: leave"):
         fer_zoo.convert(tmp_path / "a.pth", "test_tiny")
 
 

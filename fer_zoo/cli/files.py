@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import fer_zoo
-from fer_zoo.cli.inputs import check_new, save_new
+from fer_zoo.cli.inputs import check_new, parse_names, save_new
 from fer_zoo.cli.options import (
     MODEL,
     PATH,
@@ -43,7 +43,7 @@ def convert(
     """
     output = path.with_suffix(".safetensors") if output is None else output
     check_new(output)
-    names = None if labels is None else [name.strip() for name in labels.split(",")]
+    names = None if labels is None else parse_names(labels)
     made = fer_zoo.convert(path, model, labels=names, preset=preset)
     for note in made.notes:
         click.echo(shown(note), err=True)

@@ -101,6 +101,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
+def parse_names(text: str) -> list[str]:
+    """Return names between commas, as a list of Python's writes them, too."""
+    return [name.strip().strip("'\"") for name in text.strip().strip("[]()").split(",")]
+
+
 def parse_classes(merged: Iterable[str], ignore: Iterable[str]) -> dict[str, Any]:
     """Return what `--map` and `--ignore` say as `labels` and `ignore`."""
     groups: dict[str, list[str]] = {}

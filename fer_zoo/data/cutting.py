@@ -51,7 +51,7 @@ def names_its_rows(values: Any) -> bool:
 
     Their order is another thing than that of the faces: a column by file would be taken by place.
     """
-    rows = getattr(values, "index", None)
+    rows: Any = getattr(values, "index", None)
     if not hasattr(values, "iloc") or not hasattr(rows, "tolist"):
         return False
     return hasattr(values, "columns") or any(

@@ -144,6 +144,12 @@ def convert(
                 f"{model} all {side}x{side} of it under {found.preset}, so labels would change: "
                 "--model resnet18_pool4 averages what that code does"
             )
+    if isinstance(found, ResNet) and not classic and found.conv1.out_channels == 64:
+        notes.append(
+            f"strides and pooling are not in the file: {model} is {spec.description}; where the "
+            "original's are others (torchvision's with a new conv1 keeps its max-pool) so are its "
+            "labels"
+        )
     found.evidence = Evidence(started_from=f"{path.name} (sha256 {digest}), converted")
     return Conversion(model=found.eval(), notes=notes)
 
@@ -155,19 +161,21 @@ def _labels(
     if (count := stored_count(held)) and count[1] != classes:
         notes.append(f"{count[0]!r} says {count[1]}, and its head has {classes} outputs")
     given = None if labels is None else check_labels(labels)
-    stored = stored_labels(held)
-    if stored is not None:
-        word, names = stored
-        if given and len(names) == classes and contradict(names, given):
-            raise LabelError(
-                f"{path}: its {word!r} says that the classes are {names}, and labels are {given}: "
-                "leave labels out, or give its order in your words"
-            )
-        if given is None and len(names) == classes:
-            notes.append(f"took the labels of {word!r}: {', '.join(names)}"[:1000])
-            return names
+    stored = stored_labels(held, classes)
+    fitting = [(word, names) for word, names in stored if len(names) == classes]
+    for word, names in stored:
         if len(names) != classes:
             notes.append(f"left {word!r}: {len(names)} names, and its head has {classes} outputs")
+    if given and fitting and all(contradict(names, given) for _, names in fitting):
+        word, names = fitting[0]
+        raise LabelError(
+            f"{path}: its {word!r} says that the classes are {names}, and labels are {given}: "
+            "leave labels out, or give its order in your words"
+        )
+    if given is None and fitting:
+        word, names = fitting[0]
+        notes.append(f"took the labels of {word!r}: {', '.join(names)}"[:1000])
+        return names
     if given is None:
         notes.append("no labels: predictions need them (labels=, --labels)")
     return given
@@ -222,6 +230,10 @@ def _state_dict(value: Any, path: Path, notes: list[str]) -> dict[str, Tensor]:
         taken = next((w for w in WRAPPERS if _is_state_dict(held.get(w))), None)
         if taken is None:
             what = sorted(map(str, held))[:8] if held else type(value).__name__
+            tensors = [isinstance(one, Tensor) for one in held.values()]
+            if any(tensors) and not all(tensors):
+                others = [str(k) for k, own in zip(held, tensors, strict=True) if not own]
+                what = f"tensors beside others, {sorted(others)[:8]}: leave those out"
             raise CheckpointError(
                 f"{path}: holds no state dict, on top or as one of {WRAPPERS}, but {what}"
             )

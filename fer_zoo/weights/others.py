@@ -1,16 +1,37 @@
 """Files of others, beside their tensors: what kind they are, and what they say of classes."""
 
+import re
 import zipfile
 from collections.abc import Mapping
 from typing import IO, Any
 
-from fer_zoo.labels import canonical, check_labels
+from torch import Tensor
 
-NAMED = (
-    *("class_to_idx", "idx_to_class", "classes", "class_names", "labels", "label_names"),
-    *("categories", "label2id", "id2label", "label_to_idx", "idx_to_label", "label_map"),
-)
-"""What training scripts call the names of classes; torchvision's first."""
+from fer_zoo.labels import FER2013, FERPLUS, canonical, check_labels
+
+NAMED = {
+    *("classtoidx", "idxtoclass", "classidx", "idxclass", "classes", "classnames", "classlabels"),
+    *("labels", "labelnames", "labelid", "idlabel", "labelidx", "idxlabel", "labeltoidx"),
+    *("idxtolabel", "labelmap", "categories", "targetnames"),
+}
+"""What training scripts call the names of classes, the letters alone: `label2id` is `labelid`."""
+EXPRESSIONS = {*FER2013, *FERPLUS}
+DEPTH = 4  # mappings in which names are looked for
+MOST_NAMES = 10_000
+PACKED = "packed: unpack it, and convert the file in it"
+BEGINNINGS = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file: git lfs pull fetches it",
+    b"<!doctype html": "a web page, not the file: download it again, from its page in a browser",
+    b"<html": "a web page, not the file: download it again, from its page in a browser",
+    b"\x1f\x8b": f"gzip, {PACKED}",
+    b"bzh": f"bzip2, {PACKED}",
+    b"\xfd7zxz\0": f"xz, {PACKED}",
+    b"\x28\xb5\x2f\xfd": f"zstd, {PACKED}",
+    b"7z\xbc\xaf\x27\x1c": f"7z, {PACKED}",
+    b"rar!\x1a": f"rar, {PACKED}",
+    b"\x93numpy": "an array of numpy's: a state dict of tensors is what torch.save writes",
+}
+"""What files begin with, small letters."""
 COUNTED = ("num_classes", "n_classes", "nb_classes", "num_labels")
 Stored = tuple[str, tuple[str, ...]]
 
@@ -18,8 +39,13 @@ Stored = tuple[str, tuple[str, ...]]
 def kind_of(file: IO[bytes]) -> str:
     """Return what a file is and what takes it, if that is no pickle; else nothing."""
     file.seek(0)
-    start = file.read(16)
+    start = file.read(512)
     file.seek(0)
+    for begins, what in BEGINNINGS.items():
+        if start.lstrip().lower().startswith(begins):
+            return what
+    if start[257:262] == b"ustar":
+        return "a tar archive: unpack it, and convert the file in it"
     if start[8:9] == b"{" and start[5:8] == b"\0\0\0":
         return (
             "a safetensors file, which needs no conversion: fer_zoo.load takes fer_zoo's own; of "
@@ -39,7 +65,10 @@ def kind_of(file: IO[bytes]) -> str:
             )
         if not any(name.endswith("data.pkl") for name in names):
             shown = [name[:40] for name in names[:3]]
-            return f"a zip file of something else, {shown}, not what torch.save writes"
+            return (
+                f"a zip file of something else, {shown}, not what torch.save writes: where that is "
+                "in it, unpack it first"
+            )
     return ""
 
 
@@ -50,13 +79,21 @@ def protocol_of(pickled: bytes) -> str:
     return f"of pickle's protocol {pickled[1]}, torch.save without pickle_protocol= writes 2"
 
 
-def stored_labels(value: Any) -> Stored | None:
-    """Return how a training state names its classes in order, and under which word."""
-    for held in _parts(value):
-        for word in NAMED:
-            if names := _in_order(held.get(word)):
-                return word, names
-    return None
+def stored_labels(value: Any, classes: int) -> list[Stored]:
+    """Return how a training state names its classes in order, and under which words.
+
+    Those that are called so come first; then what lists expressions, one for each of `classes`.
+    """
+    found, called = list[Stored](), list[bool]()
+    for held in _parts(value, DEPTH):
+        for word, one in held.items():
+            names = _in_order(one)
+            named = isinstance(word, str) and re.sub("[^a-z]", "", word.lower()) in NAMED
+            known = len(names) == classes and {*map(canonical, names)} <= EXPRESSIONS
+            if names and (known or (named and not isinstance(one, str))):
+                found.append((str(word), names))
+                called.append(named)
+    return [found[i] for i in sorted(range(len(found)), key=lambda i: not called[i])]
 
 
 def stored_count(value: Any) -> tuple[str, int] | None:
@@ -73,21 +110,49 @@ def contradict(stored: tuple[str, ...], labels: tuple[str, ...]) -> bool:
     )
 
 
-def _parts(value: Any) -> list[Mapping[Any, Any]]:
-    """Return a training state, and what it holds of settings."""
-    if not isinstance(value, Mapping):
-        return []
-    return [value, *(part for part in value.values() if isinstance(part, Mapping))]
+def _parts(value: Any, depth: int = 2) -> list[Mapping[Any, Any]]:
+    """Return a training state, and what it holds of settings, the outer ones first."""
+    found, level = list[Mapping[Any, Any]](), [value]
+    for _ in range(depth):
+        level = [held for held in level if isinstance(held, Mapping)]
+        found += level
+        level = [part for held in level for part in held.values()]
+    return found
 
 
 def _in_order(value: Any) -> tuple[str, ...]:
     """Return names by index: of a list, or of a mapping of names to indices or the other way."""
-    if isinstance(value, Mapping):
-        pairs = [(k, v) if isinstance(v, int) else (v, k) for k, v in value.items()]
-        places = {str(place): name for name, place in pairs}
-        value = [places.get(str(i)) for i in range(len(pairs))]
+    if isinstance(value, Mapping) and len(value) <= MOST_NAMES:
+        turned = {v: k for k, v in value.items() if _is_plain(v)}
+        value = _by_number(value) or (_by_number(turned) if len(turned) == len(value) else [])
+    elif isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
     try:
         found = check_labels(value) if isinstance(value, list | tuple) else ()
     except ValueError:
         return ()
     return () if all(name.strip().isdigit() for name in found) else found
+
+
+def _by_number(value: Mapping[Any, Any]) -> list[Any]:
+    """Return the values of a mapping in the order of its keys, if those count from 0 or 1."""
+    places = {_number(place): name for place, name in value.items()}
+    first = 0 if 0 in places else 1
+    whole = {*places} == {*range(first, first + len(value))}
+    return [places[i] for i in range(first, first + len(value))] if whole else []
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float) or (
+        isinstance(value, Tensor) and value.numel() == 1 and value.device.type == "cpu"
+    )
+
+
+def _number(value: Any) -> int | None:
+    """Return a class's index, however it is written."""
+    if isinstance(value, Tensor):
+        value = value.item() if _is_plain(value) else None
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch(r"\d{1,5}", value.strip(), re.ASCII) else None
+    whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole and 0 <= value <= MOST_NAMES else None
