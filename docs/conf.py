@@ -21,6 +21,8 @@ copyright = "the fer_zoo authors"
 release = fer_zoo.__version__
 extensions = [
     "myst_parser",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
@@ -51,7 +53,8 @@ html_static_path = ["_static"]
 html_css_files = ["zoo.css"]
 html_js_files = ["zoo.js"]
 exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst", "**sg_execution_times.rst"]
-myst_enable_extensions = ["substitution", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "substitution", "dollarmath"]
+copybutton_exclude = ".linenos, .gp, .go"  # what one types, without prompts and answers
 myst_heading_anchors = 3
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"

@@ -1,5 +1,6 @@
 """Films for tests: portraits that may be shipped, moved over a background."""
 
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -54,9 +55,9 @@ def write(
     stream.pix_fmt, stream.codec_context.time_base = "yuv420p", BASE
     tone = container.add_stream("aac", rate=16_000) if sound else None
     times = times or [i / 25 for i in range(len(frames))]
-    for time, frame in zip(times, frames, strict=True):
+    for moment, frame in zip(times, frames, strict=True):
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture.pts, picture.time_base = round(time / BASE), BASE
+        picture.pts, picture.time_base = round(moment / BASE), BASE
         container.mux(stream.encode(picture))
     container.mux(stream.encode(None))
     if tone is not None:
@@ -70,3 +71,28 @@ def write(
         container.mux(tone.encode(None))
     container.close()
     return path
+
+
+class Camera:
+    """What OpenCV's cameras do: frames come when they come, and then none."""
+
+    def __init__(self, frames: list[np.ndarray], wait: float = 0.0) -> None:
+        self.frames, self.wait, self.released, self.given = iter(frames), wait, False, 0
+
+    def __call__(self, place: object) -> "Camera":
+        return self
+
+    def isOpened(self) -> bool:
+        return True
+
+    def get(self, what: int) -> float:
+        return 30.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        time.sleep(self.wait)
+        frame = next(self.frames, None)
+        self.given += frame is not None
+        return frame is not None, frame
+
+    def release(self) -> None:
+        self.released = True

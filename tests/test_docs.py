@@ -142,6 +142,7 @@ def test_the_accuracy_on_new_faces(fer2013_root: Path):
 
 
 PACKAGES = ["", "data", "evaluation", "fusion", "inference", "models", "training", "transforms"]
+PACKAGES += ["video"]
 
 
 @pytest.mark.parametrize("package", [*PACKAGES, "weights"])

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import io
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import fer_zoo
+import films
 from conftest import ROOT, ramp, stripes
 from test_report import planted, write_csv
 from test_training import faces_on_disk
@@ -45,7 +47,9 @@ def test_every_page_with_such_code_is_here():
         "evaluation",
         "finetuning",
         "hub",
+        "index",
         "robustness",
+        "video",
         "weights",
     }
 
@@ -135,3 +139,22 @@ def test_hub():
     assert found[0]["label"] == "happy"
     assert names["model"].network.labels == ("amused", "bored", "startled")
     assert type(names["processor"]).__name__.startswith("CLIPImageProcessor")
+
+
+def test_index(tmp_path: Path, capsys):
+    shutil.copy(ROOT / "examples/faces/eileen_collins.png", tmp_path / "face.png")
+    run("index")
+    assert "Prediction('happy'" in capsys.readouterr().out
+
+
+def test_video(tmp_path: Path, monkeypatch, capsys):
+    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("av")
+    frames = [films.scene((films.portrait(), 100, 60), size=(320, 240))] * 8
+    films.write(tmp_path / "film.mp4", frames, sound=True)
+    monkeypatch.setattr(cv2, "VideoCapture", films.Camera([f[..., ::-1] for f in frames], 0.05))
+    names = run("video")
+    assert [len(frame.faces) for frame in names["film"]] == [1] * 8
+    assert (tmp_path / "film.png").is_file()
+    assert (tmp_path / "seen.mp4").is_file()
+    assert "face 0: happy" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from fer_zoo.errors import ArgumentError, InputError, KeywordError
 from fer_zoo.video import Film, FilmWriter, VideoPredictor, annotate
 from fer_zoo.video.ahead import TOGETHER
 from fer_zoo.video.sources import open_source
-from films import SIDE, portrait, scene, write
+from films import SIDE, Camera, portrait, scene, write
 
 av = pytest.importorskip("av")
 cv2 = pytest.importorskip("cv2")
@@ -218,31 +218,6 @@ def test_arrays_of_opencv_have_their_colours_turned():
     (told,) = spy.stream([frame], channels="bgr")
     assert tuple(told.image[0, 0]) == (255, 0, 0)
     assert tuple(detected[0][0, 0]) == (255, 0, 0)
-
-
-class Camera:
-    """What OpenCV's cameras do: frames come when they come, and then none."""
-
-    def __init__(self, frames: list[np.ndarray], wait: float = 0.0) -> None:
-        self.frames, self.wait, self.released, self.given = iter(frames), wait, False, 0
-
-    def __call__(self, place: object) -> "Camera":
-        return self
-
-    def isOpened(self) -> bool:
-        return True
-
-    def get(self, what: int) -> float:
-        return 30.0
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        time.sleep(self.wait)
-        frame = next(self.frames, None)
-        self.given += frame is not None
-        return frame is not None, frame
-
-    def release(self) -> None:
-        self.released = True
 
 
 def test_a_camera_that_is_unplugged_is_told_and_let_go(predict, monkeypatch):

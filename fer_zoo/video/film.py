@@ -64,6 +64,12 @@ class FilmWriter:
     Args:
         output: a path that ends with `.mp4`.
         audio: the film whose sound is put under it, as it is.
+
+    Example:
+        >>> import tempfile
+        >>> frame = Frame(index=0, time=0.0, image=np.zeros((90, 120, 3), np.uint8))
+        >>> with tempfile.TemporaryDirectory() as folder, FilmWriter(f"{folder}/a.mp4") as film:
+        ...     film.write(frame)
     """
 
     def __init__(

@@ -99,6 +99,11 @@ class TrackSummary:
         shares: the share of these frames with each label, the most frequent first; those without
             a label are under None.
         changes: how often its label changes.
+
+    Example:
+        >>> shares = {"happy": 0.75, "sad": 0.25}
+        >>> TrackSummary(track=0, begin=0.0, end=4.0, frames=100, shares=shares, changes=2).frames
+        100
     """
 
     track: int

@@ -39,6 +39,10 @@ class Track:
         found: whether the detector found it in the present frame.
         shown: whether it is one of the frame's faces: not while it is lost.
         roll: the degrees by which it was turned clockwise when it was found last.
+
+    Example:
+        >>> Track((10, 10, 40, 40), seen=0.0, look=np.zeros(THUMB * THUMB)).number
+        -1
     """
 
     box: Box
