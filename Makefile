@@ -29,11 +29,13 @@ test-all: $(VENV)/.dev
 # With every package as old as it is admitted; what others deprecated since is no error.
 test-oldest: $(VENV)/oldest/.dev
 	OMP_NUM_THREADS=1 $(VENV)/oldest/bin/python -m pytest -n auto --maxprocesses 4 \
-	  -m "not slow" -o filterwarnings=default --ignore fer_zoo/hf.py
+	  -m "not slow" -o filterwarnings=default --ignore fer_zoo/hf.py \
+	  --ignore fer_zoo/models/transformers_member.py
 
 # The tests of what transformers reads, with the oldest that is admitted, beside all else as it is.
 test-oldest-hf: $(VENV)/oldest-hf/.dev
-	OMP_NUM_THREADS=1 $(VENV)/oldest-hf/bin/python -m pytest -q tests/test_hf.py -o filterwarnings=default
+	OMP_NUM_THREADS=1 $(VENV)/oldest-hf/bin/python -m pytest -q -m "not slow" tests/test_hf.py \
+	  tests/test_transformers_member.py tests/test_mixed_ensembles.py -o filterwarnings=default
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

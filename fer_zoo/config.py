@@ -10,12 +10,15 @@ from torch.overrides import TorchFunctionMode
 from fer_zoo.errors import ArgumentError, CheckpointError, FerZooError
 from fer_zoo.evidence import Calibration, Evidence, Training
 from fer_zoo.fusion import FUSIONS, create_fusion
-from fer_zoo.models import MODELS, Classifier, Ensemble, get_spec
+from fer_zoo.models import MODELS, Classifier, Ensemble, TransformersMember, get_spec
+from fer_zoo.models.transformers_member import PREFIX
 from fer_zoo.models.zoo import build_network
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
 from fer_zoo.transforms.presets import name_of, restore
 
+OTHERS = "transformers"
+"""In a config: that of transformers, for a network of theirs."""
 DRAWS = ("normal_", "uniform_")
 """How the names end of what fills a fresh parameter with random numbers."""
 SLACK = 4 * 2**20
@@ -47,6 +50,8 @@ def model_config(model: Classifier) -> dict[str, Any]:
             f"{type(model).__name__} has no registry name; fer_zoo.register_model it and build it "
             "with fer_zoo.create, so that a file can say what it holds"
         )
+    if isinstance(model, TransformersMember):
+        return common | {OTHERS: model.settings}
     get_spec(model.name)
     return common | {"num_classes": model.num_classes, "in_channels": model.in_channels}
 
@@ -65,7 +70,7 @@ def _check_name(model: Ensemble) -> None:
     """Raise if an ensemble has the name of another model: a name is believed where it is asked."""
     members = tuple(m.name for m in model.members)
     spec = MODELS[model.name] if model.name in MODELS else None
-    network = model.name.startswith("timm/") and "+" not in model.name
+    network = model.name.startswith(("timm/", PREFIX)) and "+" not in model.name
     if members != (model.name,) and (network or (spec is not None and spec.members != members)):
         made = f"made of {spec.members}" if spec and spec.members else "a network"
         raise ArgumentError(f"an ensemble of {members} is not {model.name!r}, which is {made}")
@@ -109,6 +114,9 @@ def _build(config: Mapping[str, Any], nested: bool = False) -> Classifier:
     elif "name" not in config:
         heads = " but holds heads of an ensemble" if "fusions" in config else ""
         raise CheckpointError(f"it names no model{heads}: fer_zoo.load(one of list_weights())")
+    elif OTHERS in config:
+        model = TransformersMember(config[OTHERS])
+        model.labels = config["labels"]
     else:
         model = build_network(
             config["name"], num_classes=config["num_classes"], in_channels=config["in_channels"]

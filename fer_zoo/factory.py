@@ -2,20 +2,28 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 
 from fer_zoo._device import resolve_device, to_device
 from fer_zoo._words import answering
-from fer_zoo.errors import ArgumentError
+from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.fusion import Fusion
-from fer_zoo.models import MODELS, Classifier, Ensemble, ModelSpec, get_spec
-from fer_zoo.models.ensemble import assemble, with_fusion
+from fer_zoo.models import (
+    MODELS,
+    Classifier,
+    Ensemble,
+    ModelSpec,
+    TransformersMember,
+    get_spec,
+)
+from fer_zoo.models.ensemble import assemble, differ, own_views, with_fusion
+from fer_zoo.models.transformers_member import PREFIX
 from fer_zoo.models.zoo import build_network
 from fer_zoo.saving import load, load_address, load_record
 from fer_zoo.transforms import PRESETS, Preset, Transform
-from fer_zoo.transforms.presets import arithmetic
-from fer_zoo.weights.address import Address, is_address, parse_address
+from fer_zoo.weights.address import Address, is_address, not_an_address, parse_address
 from fer_zoo.weights.imagenet import download_imagenet
 from fer_zoo.weights.reading import PICKLES, refuse_pickle
 from fer_zoo.weights.records import get_weights
@@ -64,7 +72,8 @@ def create(
     """Build a model by name; only `weights` that say so touch the network.
 
     Args:
-        name: a name from `list_models()`, or `timm/<any>`.
+        name: a name from `list_models()`, `timm/<any>`, or an image classifier of transformers as
+            `transformers/org/name@revision` or `transformers/` and a folder (`fer-zoo[hf]`).
         weights: None for an untrained model, `"default"`, a tag from `list_weights(name)`, a file
             or folder, `"hf-hub:org/name@revision"`, or `"imagenet"`: what torchvision or timm
             publish for this network, downloaded by them, under a fresh head.
@@ -90,6 +99,9 @@ def create(
         >>> model(torch.zeros(2, 1, 40, 40)).shape
         torch.Size([2, 3])
     """
+    if isinstance(name, str) and name.startswith(PREFIX):
+        given = {"fusion": fusion, "in_channels": in_channels, "num_classes": num_classes}
+        return to_device(_of_transformers(name, weights, head, given), device, dtype)
     spec = get_spec(name)
     if fusion is not None and not spec.members:
         raise ArgumentError(
@@ -166,7 +178,12 @@ def resolve(
         if not is_address(model):
             weights = "default" if weights is None else weights
             return create(os.fspath(model), weights=weights, fusion=fusion, device=device)
-        model = load(model)
+        address = model
+        model = load(address)
+        if isinstance(model, TransformersMember) and model.labels is None:
+            from fer_zoo.weights.transformers_folder import why_unlabelled
+
+            raise LabelError(why_unlabelled(model, str(address)))
     if weights is not None:
         raise ArgumentError(f"weights={weights!r} is for a model given by name")
     return to_device(model if fusion is None else with_fusion(model, fusion), device, None)
@@ -186,6 +203,35 @@ def _untrained(
     model = assemble(members, spec.fusion if fusion is None else fusion)
     model.name, model.preset = spec.name, spec.preset
     return model
+
+
+def _of_transformers(
+    name: str, weights: str | None, head: str | None, given: dict[str, Any]
+) -> Classifier:
+    """Return a network of transformers, untrained or as its folder or repository has it."""
+    from fer_zoo.weights.transformers_folder import load_transformers
+
+    if weights not in (None, "default"):
+        raise ArgumentError(
+            f"{name!r} is an address, whose weights are its own: weights='default' takes them, and "
+            f"not {weights!r:.80}"
+        )
+    where, trained = parse_address(name), weights is not None
+    if where.kind != "transformers":
+        raise not_an_address(name)
+    model = load_transformers(where, trained=trained, cached=not trained)
+    wanted = given.pop("num_classes")
+    if (wanted not in (None, model.num_classes) and not trained) or head == "reset":
+        model.reset_classifier(model.num_classes if wanted is None else wanted)
+        wanted = None
+    found = {"fusion": None, "in_channels": model.in_channels, "num_classes": model.num_classes}
+    given["num_classes"] = wanted
+    if wrong := {k: v for k, v in given.items() if v not in (None, found[k])}:
+        raise ArgumentError(
+            f"{wrong} contradicts {name!r}, which has {found}; head='reset' puts a new head of "
+            "num_classes on"
+        )
+    return model if trained else model.train()
 
 
 def _trained(spec: ModelSpec, where: Address, fusion: str | Fusion | None) -> Classifier:
@@ -228,7 +274,8 @@ def create_ensemble(
             `fer_zoo.factory.resolve`); any number, no ensembles.
         fusion: a name from `list_fusions()` or a `Fusion`.
         weights: for members given by name: None, `"default"`, `"imagenet"`, or a tag they all have.
-        preset: the transform of the ensemble; needed where the members' presets differ.
+        preset: the transform that all members see. Where it is not given and theirs differ, each
+            sees its own view of a face.
         num_classes: for members given by name.
         in_channels: for members given by name.
         device: where the parameters live.
@@ -254,13 +301,10 @@ def create_ensemble(
         if wrong := [m.name for m in built if asked is not None and getattr(m, key) != asked]:
             raise ArgumentError(f"{key}={asked} contradicts the members {wrong}")
     model = assemble(built, fusion)
-    presets = {m.preset for m in built}
-    if preset is None and len({arithmetic(PRESETS[m.preset]) for m in built}) > 1:
-        raise ArgumentError(
-            f"the members were made for different presets {sorted(presets)}; "
-            "pass preset= to say which one all of them shall see"
-        )
-    model.preset = PRESETS[preset].name if preset else model.preset
+    if preset is not None:
+        model.preset = PRESETS[preset].name
+    elif differ(built):
+        model.preset = own_views(built)
     model.name = "+".join(m.name for m in built)
     model.train(any(m.training for m in built))
     return to_device(model, device, dtype)

@@ -21,6 +21,7 @@ from fer_zoo.layout import MODEL_TYPE, FromRGB
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.saving import load, load_address, save_repository
 from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.transform import for_network
 from fer_zoo.weights.address import HUB, parse_address
 
 with needing("fer_zoo.hf needs transformers", "hf"):
@@ -227,7 +228,7 @@ class FerZooForImageClassification(PreTrainedModel):
         network, preset = self.network, PRESETS[self.network.preset]
         like = next(network.parameters())
         x = self.views(pixel_values.to(like.device, like.dtype))
-        x = x.expand(-1, network.in_channels, -1, -1)
+        x = for_network(x, network.in_channels)
         fusion = network.fusion if isinstance(network, Ensemble) else None
         members = network.forward_members(x) if isinstance(network, Ensemble) else network(x)[None]
         scores = [preset.combine(z.unflatten(0, (-1, preset.num_views))) for z in members]

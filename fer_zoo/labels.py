@@ -71,6 +71,11 @@ def canonical(name: str) -> str:
     return _ALIASES.get(folded(key), key)
 
 
+def is_expression(name: str) -> bool:
+    """Whether a name, in any spelling of the table, is that of an expression."""
+    return canonical(name) in _SPELLINGS
+
+
 def _is_variation(letter: str) -> bool:
     """Whether a letter is none, but says how the one before it looks."""
     return unicodedata.name(letter, "").startswith("VARIATION SELECTOR")

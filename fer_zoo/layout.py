@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fer_zoo.models import Classifier, TimmMember
+from fer_zoo.models import Classifier, Ensemble, TimmMember
 from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms.presets import check_shared
 from fer_zoo.weights.storage import to_rgb
 
 MODEL_TYPE = "fer_zoo"
@@ -20,7 +21,7 @@ LUMA = (0.299, 0.587, 0.114)
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "CLIPImageProcessor"
 """The one among the well-known processors that scales the shorter edge, then crops."""
-BILINEAR = 2  # as Pillow counts
+RESAMPLE = {"nearest": 0, "bilinear": 2, "bicubic": 3}  # as Pillow counts
 NEAR = 1e-3  # of the largest logit, as far as a stem for RGB may move one
 
 
@@ -50,26 +51,28 @@ def preprocessor_config(preset: Preset) -> dict[str, Any]:
         >>> preprocessor_config(PRESETS["fer40_center"])["crop_size"]
         {'height': 40, 'width': 40}
     """
+    check_shared(preset)
     side = side_of(preset)
+    mean, std = ([*v] if isinstance(v, tuple) else [v] * 3 for v in (preset.mean, preset.std))
     return {
         "image_processor_type": PROCESSOR,
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"shortest_edge": preset.resize},
-        "resample": BILINEAR,
+        "resample": RESAMPLE[preset.interpolation],
         "do_center_crop": True,
         "crop_size": {"height": side, "width": side},
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": [preset.mean] * 3,
-        "image_std": [preset.std] * 3,
+        "image_mean": mean,
+        "image_std": std,
     }
 
 
 def pixel_values(preset: Preset, faces: Tensor) -> Tensor:
     """Return what a processor of `preprocessor_config` makes of gray faces `(B, 1, H, W)`."""
-    squares, side = (preset.square(faces) - preset.mean) / preset.std, side_of(preset)
+    squares, side = preset.normalized(preset.square(faces)), side_of(preset)
     first = (preset.resize - side) // 2
     cut = squares[..., first : first + side, first : first + side]
     return cut.expand(-1, 3, -1, -1).contiguous()
@@ -80,13 +83,16 @@ class FromRGB(nn.Module):
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
+        check_shared(preset)
         self.preset, self.cut_inside = preset, side_of(preset) != preset.size
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        """Return gray views `(B * num_views, 1, size, size)` of `(B, 3, S, S)`."""
-        red, green, blue = pixel_values.split(1, 1)
-        gray = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
-        return self.preset.cut(gray).flatten(0, 1) if self.cut_inside else gray
+        """Return views `(B * num_views, C, size, size)` of `(B, 3, S, S)`."""
+        seen = pixel_values
+        if not self.preset.color:
+            red, green, blue = pixel_values.split(1, 1)
+            seen = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+        return self.preset.cut(seen).flatten(0, 1) if self.cut_inside else seen
 
 
 def transformers_config(model: Classifier, form: TimmForm | None = None) -> dict[str, Any]:
@@ -100,6 +106,8 @@ def transformers_config(model: Classifier, form: TimmForm | None = None) -> dict
     if labels:
         found["id2label"] = {str(i): name for i, name in enumerate(labels)}
         found["label2id"] = {name: i for i, name in enumerate(labels)}
+    if isinstance(model, Ensemble) and model.mixed:  # only fer_zoo shows each member its own view
+        return found
     if form is not None:
         found |= _timm_config(model, form)
         if form.same and _is_all_of(model):

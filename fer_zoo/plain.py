@@ -14,6 +14,8 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, FerZooError, InputError
 
+LATER = {"later": True}
+"""Metadata of a field that came later: a default is left out, so that files stay what they were."""
 T = TypeVar("T")
 _hints = cache(get_type_hints)  # it takes most of the time of reading
 
@@ -69,7 +71,8 @@ def digest_tensors(tensors: Mapping[str, Tensor], *, as_stored: bool = False) ->
 
 def _left_out(field: Field[Any], value: Any) -> bool:
     default = field.default if field.default_factory is MISSING else field.default_factory()
-    return value in (None, "", (), {}) and value == default
+    later = bool(field.metadata.get("later"))
+    return value == default and (later or value in (None, "", (), {}))
 
 
 def _read(kind: Any, value: Any, where: str) -> Any:
@@ -80,8 +83,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in inner:
             return None
         several = [k for k in inner if k is not type(None)]
-        is_table = isinstance(value, Mapping)
-        fitting = (k for k in several if is_table is (get_origin(k) is Mapping))
+        fits = {Mapping: isinstance(value, Mapping), tuple: isinstance(value, list | tuple)}
+        fitting = (k for k in several if fits.get(get_origin(k), not any(fits.values())))
         return _read(next(fitting, several[0]), value, where)
     if origin is Literal:
         return value if value in inner else _refuse(where, f"one of {list(inner)}", value)

@@ -78,9 +78,10 @@ def save_repository(
         tensors = as_rgb(plain, form.stems)
         config |= {PREFIX: prefix} if prefix else {}
         config |= {STEMS: [prefix + name for name in form.stems]} if form.stems else {}
-    with replacing(folder / PREPROCESSOR) as temporary:
-        text = json.dumps(preprocessor_config(PRESETS[model.preset]), indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    if not (isinstance(model, Ensemble) and model.mixed):  # which no processor makes images for
+        with replacing(folder / PREPROCESSOR) as temporary:
+            text = json.dumps(preprocessor_config(PRESETS[model.preset]), indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
     return write_repository(folder, tensors, config, others)
 
 
@@ -94,13 +95,15 @@ def load(
 ) -> Classifier:
     """Rebuild a model, its labels and its preset from where they are, and only that.
 
-    Only an address that begins with `hf-hub:` touches the network, and not even that if it names a
-    commit that the cache has.
+    Only an address of the Hub touches the network, and not even that if it names a commit that the
+    cache has.
 
     Args:
         address: a file that `save` wrote, the folder of a training run, a folder like a repository
-            of the Hub, `hf-hub:org/name@revision`, or one of `list_weights()`. A file or repository
-            may be pinned: `...#sha256=` and 64 digits.
+            of the Hub, `hf-hub:org/name@revision`, one of `list_weights()`, or
+            `transformers/org/name@revision` or `transformers/` and a folder: an image classifier of
+            transformers (`fer-zoo[hf]`), whose labels are None where it names no expressions. A
+            file or repository may be pinned: `...#sha256=` and 64 digits.
         device: where the parameters live.
         endpoint: of the Hub; `HF_ENDPOINT` or huggingface.co if not given.
         token: for a private repository; `HF_TOKEN` or the stored one if not given.
@@ -136,6 +139,10 @@ def load_address(
     where: Address, *, endpoint: str | None = None, token: str | None = None, cached: bool = False
 ) -> Classifier:
     """Return the model in a file, a folder, or a repository of the Hub; see `load`."""
+    if where.kind == "transformers":
+        from fer_zoo.weights.transformers_folder import load_transformers
+
+        return load_transformers(where, endpoint=endpoint, token=token, cached=cached)
     if where.kind == "hub":
         from fer_zoo.weights.hub import read_hub
 

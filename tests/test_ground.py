@@ -149,8 +149,9 @@ def test_a_preset_of_a_file_yields_to_the_users(tmp_path: Path, copied):
     with pytest.raises(UnknownNameError, match=r"two files bring .*fer_zoo.register_preset"):
         PRESETS["yielding_test"]  # which of the two?
     assert (PRESETS[own.preset], PRESETS[stranger.preset]) == (mine, theirs)
-    with pytest.raises(ArgumentError, match="different presets"):
-        fer_zoo.create_ensemble([own, stranger])
+    both = fer_zoo.create_ensemble([own, stranger])
+    assert both.mixed
+    assert [PRESETS[m.preset] for m in both.members] == [mine, theirs]
     try:
         assert fer_zoo.register_preset(mine) is PRESETS["yielding_test"]
         assert (PRESETS[own.preset], PRESETS[stranger.preset]) == (mine, theirs)

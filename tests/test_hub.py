@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import io
 import json
 import os
 import resource
@@ -13,13 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import load as to_tensors
 
 import fer_zoo
 from conftest import ROOT, cli, in_this_process
+from fer_zoo.data import FaceDataset
 from fer_zoo.errors import ArgumentError, CheckpointError, HubError, WeightsError
 from fer_zoo.evidence import Evidence
 from fer_zoo.weights import hub as hub_module
@@ -243,9 +247,29 @@ def test_a_record_on_the_hub_is_never_downloaded_by_create(hub: Hub, pushed, tin
 def test_what_an_earlier_model_left_goes(hub: Hub, pushed: str, tiny):
     repo = hub.repos["me/tiny"]
     old = {"onnx/model.onnx": b"of another", "confusion.png": b"old", "mine.txt": b"kept"}
+    old["model-00001-of-00002.safetensors"] = b"a part"
     repo.commit({**files_of(hub, "me/tiny"), **old})
     fer_zoo.push_to_hub(tiny, "me/tiny", endpoint=hub.url, token="writer")
     assert {*files_of(hub, "me/tiny")} & {*old} == {"mine.txt"}
+
+
+def test_the_picture_of_the_results_stands_beside_the_card(hub: Hub, tiny):
+    """And goes with the next commit, which may have none."""
+    faces = FaceDataset(
+        torch.randint(0, 256, (14, 48, 48)).byte(), torch.arange(14) % 7,
+        labels=tiny.labels, name="noise",
+    )  # fmt: skip
+    results = [fer_zoo.evaluate(tiny, faces)]
+    for given in (results, ()):
+        fer_zoo.push_to_hub(tiny, "me/a", results=given, endpoint=hub.url, token="writer")
+        files = files_of(hub, "me/a")
+        assert ("confusion.png" in files) == bool(given)
+        assert ("](confusion.png)" in files["README.md"].decode()) == bool(given)
+        if given:
+            with Image.open(io.BytesIO(files["confusion.png"])) as picture:
+                assert picture.format == "PNG"
+                assert min(picture.size) > 300
+                assert np.asarray(picture.convert("L")).std() > 10
 
 
 def test_what_an_organisation_publishes(hub: Hub, tiny, monkeypatch):

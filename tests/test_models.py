@@ -292,10 +292,9 @@ def test_ensembles_that_make_no_sense_are_refused():
         fer_zoo.create_ensemble([odd, "test_tiny"])
     with pytest.raises(ArgumentError, match="twice"):
         fer_zoo.create_ensemble([odd, odd])
-    with pytest.raises(ArgumentError, match="different presets"):
-        fer_zoo.create_ensemble(["resnet18_7x7", "test_tiny"])
+    assert fer_zoo.create_ensemble(["resnet18_7x7", "test_tiny"]).mixed
     both = fer_zoo.create_ensemble(["resnet18_7x7", "test_tiny"], preset="fer48_plain")
-    assert both.preset == "fer48_plain"
+    assert (both.preset, both.mixed) == ("fer48_plain", False)
     with pytest.raises(ArgumentError, match="num_classes=3 contradicts"):
         fer_zoo.create_ensemble([fer_zoo.create("test_tiny")], num_classes=3)
     with pytest.raises(ArgumentError, match="for members given by name"):

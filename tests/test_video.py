@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fer_zoo
 from conftest import cli, run
 from fer_zoo.errors import ArgumentError, InputError, KeywordError
+from fer_zoo.transforms.presets import name_of
 from fer_zoo.video import Film, FilmWriter, VideoPredictor, annotate
 from fer_zoo.video.ahead import TOGETHER
 from fer_zoo.video.sources import open_source
@@ -70,6 +72,22 @@ def test_a_frame_says_what_the_photo_predictor_says_of_it(predict):
         assert face.probabilities == pytest.approx(told.probabilities, abs=1e-6)
         assert face.raw == face.probabilities
         assert np.array_equal(frame.image, image)
+
+
+@pytest.mark.parametrize("color", [False, True], ids=["gray", "RGB"])
+def test_members_of_an_ensemble_see_each_their_own_view_of_a_frame(color):
+    a, b = fer_zoo.load("resnet18_025.fer2013"), fer_zoo.load("vgg19_025.fer2013")
+    preset = fer_zoo.transforms.Preset(name="own", resize=40, size=40, views="plain", color=color)
+    if color:
+        torch.manual_seed(0)
+        b = fer_zoo.create("test_tiny", in_channels=3)
+        b.labels = a.labels
+    b.preset = name_of(preset)
+    model = fer_zoo.create_ensemble([a, b.eval()])
+    assert model.mixed
+    (frame,) = VideoPredictor(model, detector=seen, smooth=0, hold=0).stream(still(1))
+    photo = fer_zoo.PhotoPredictor(model, detector=seen)(still(1)[0])
+    assert frame.faces[0].probabilities == pytest.approx(photo.faces[0].probabilities, abs=1e-6)
 
 
 def test_probabilities_are_smoothed_and_raw_ones_are_there(predict):

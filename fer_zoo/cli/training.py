@@ -43,6 +43,7 @@ from fer_zoo.factory import resolve
 from fer_zoo.inference.calibration import LEAST_FACES
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier, get_spec
+from fer_zoo.models.transformers_member import PREFIX
 from fer_zoo.plain import to_plain
 from fer_zoo.training import (
     RECIPES,
@@ -219,6 +220,8 @@ def _facts(run: TrainResult) -> dict[str, Any]:
 
 def _start(model: str, weights: str | None, new_head: bool) -> str | Classifier:
     """Return what training starts from: a name, or a network with weights."""
+    if model.startswith(PREFIX):
+        return fer_zoo.create(model, weights=weights or "default").train()
     if is_address(model):
         raise ArgumentError(f"name the network: fer-zoo train NAME --weights {model}")
     if weights is None:

@@ -28,7 +28,7 @@ from fer_zoo.evidence import Calibration, Score
 from fer_zoo.factory import resolve
 from fer_zoo.inference import fit_temperature, fuse, member_scores
 from fer_zoo.inference.calibration import LEAST_FACES
-from fer_zoo.inference.scoring import tempered
+from fer_zoo.inference.scoring import tempered, views_in
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.plain import to_plain
 from fer_zoo.transforms import Preset
@@ -228,7 +228,7 @@ def evaluate(
         fusion=network.fusion.name if isinstance(network, Ensemble) else "",
         faces=faces.faces,
         preset=arithmetic.name,
-        views=arithmetic.num_views,
+        views=views_in(network, arithmetic),
         selection="; ".join(selections(known)),
         labels=task.labels,
         note="; ".join(filter(None, (task.note, TEST_NOTES.get(faces.official_split or ""), seen))),

@@ -71,9 +71,8 @@ def make_model_card(
         f"---\n{_metadata(model, place, scores, config or {}, onnx)}\n---",
         f"# {place.rpartition('/')[2]}",
         safe(
-            f"Facial-expression recognition on {'gray' if model.in_channels == 1 else 'RGB'} face "
-            f"crops: `{model.name}` of fer_zoo (`pip install fer-zoo`), transform "
-            f"`{model.preset}`, classes {labels}."
+            f"Facial-expression recognition on {model._colours} face crops: `{model.name}` of "
+            f"fer_zoo (`pip install fer-zoo`), transform `{model.preset}`, classes {labels}."
         ),
         "## Use",
         *how_to_use(model, address, config or {}, onnx),

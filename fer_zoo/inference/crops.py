@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.inference.detector import Detector
-from fer_zoo.transforms import to_gray
 from fer_zoo.transforms.depth import check_depth, is_deep, was_deep
 from fer_zoo.transforms.inputs import (
     LEAST,
@@ -22,10 +21,11 @@ from fer_zoo.transforms.inputs import (
     TRANSPARENT,
     Channels,
     check_aspect,
-    gray_of,
     opacity,
     open_image,
     orientation,
+    pixels_in,
+    read_face,
     said_of,
     turned,
 )
@@ -43,12 +43,15 @@ EXPECTED = "rows of left, top, right, bottom in px, or of {'box': these four, 'r
 Row = tuple[float, float, float, float, float]
 """Left, top, right, bottom in px, and the roll in degrees."""
 Pixels = tuple[np.ndarray, Tensor]
-"""A photograph as RGB uint8 `(H, W, 3)`, which is the detector's, and as gray `(1, H, W)`."""
+"""A photograph as RGB uint8 `(H, W, 3)`, which is the detector's, and as what faces are cut from.
+
+That is gray, `(1, H, W)`, or where a network sees colours RGB, `(3, H, W)`.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """A face cut out of a photograph, gray `(1, S, S)`, and its box in px, the margin included."""
+    """A face cut out of a photograph, `(C, S, S)`, and its box in px, the margin included."""
 
     face: Tensor = field(repr=False)
     box: tuple[int, int, int, int]
@@ -109,22 +112,24 @@ def open_photograph(image: Any) -> Any:
         return open_image(image, MOST_PIXELS, PHOTOGRAPH)
 
 
-def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
+def read_pixels(
+    image: Any, given: Any, channels: Channels = "rgb", *, color: bool = False
+) -> Pixels:
     """Return the pixels of what `open_photograph` made of what was given."""
     from PIL.Image import Image
 
     if not isinstance(image, Image):
         given = given.detach() if isinstance(given, Tensor) else given
-        gray = to_gray(given, channels=channels)
+        whole = read_face(given, channels, color=color)
         if isinstance(image, Tensor):
             ready = image.ndim == 3 and image.dtype == torch.uint8
             image = image.permute(1, 2, 0).cpu().numpy() if ready else None
         if image is None or image.dtype != np.uint8 or image.shape[2:] != (3,):
-            return _rgb(gray), gray
-        return np.array(image[..., ::-1] if channels == "bgr" else image, order="C"), gray
+            return _rgb(whole), whole
+        return np.array(image[..., ::-1] if channels == "bgr" else image, order="C"), whole
     where = said_of(given)
     try:
-        return _decode(image, where, keep=image is given)
+        return _decode(image, where, keep=image is given, color=color)
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever they like on damaged files
@@ -134,7 +139,7 @@ def read_pixels(image: Any, given: Any, channels: Channels = "rgb") -> Pixels:
             image.close()
 
 
-def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
+def _decode(image: Any, where: str, *, keep: bool, color: bool) -> Pixels:
     """Return the pixels of a PIL image, upright; one that is not the caller's is closed early."""
     from PIL.Image import fromarray
 
@@ -142,10 +147,10 @@ def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
     width, height = image.size
     check_aspect(width, height, where)
     if is_deep(image) or not width * height:
-        gray = gray_of(image, where)
-        return _rgb(gray), gray
+        whole = pixels_in(image, where, color=color)
+        return _rgb(whole), whole
     shape = (width, height) if turn in ON_SIDE else (height, width)
-    rgb, levels = np.empty((*shape, 3), np.uint8), np.empty(shape, np.uint8)
+    rgb, levels = np.empty((*shape, 3), np.uint8), np.empty((0, 0) if color else shape, np.uint8)
     # Turned as they are written: a turned copy of the image would be as large as both together.
     lying, shows = turned(rgb, {6: 8, 8: 6}.get(turn, turn)), 0
     for top in range(0, height, ROWS):  # Pillow's own conversions would need three times the room
@@ -158,21 +163,23 @@ def _decode(image: Any, where: str, *, keep: bool) -> Pixels:
         image.close()
     if not shows:
         raise InputError(f"{where}: {TRANSPARENT}")
-    for top in range(0, shape[0], ROWS):
+    for top in range(0, len(levels), ROWS):
         levels[top : top + ROWS] = np.asarray(fromarray(rgb[top : top + ROWS]).convert("L"))
     if deep:
         check_depth(rgb, where)
+    if color:  # a copy: the detector may write on its own
+        return rgb, torch.from_numpy(rgb).permute(2, 0, 1).clone()
     return rgb, torch.from_numpy(levels)[None]
 
 
-def _rgb(gray: Tensor) -> np.ndarray:
-    levels = gray if gray.dtype == torch.uint8 else gray.mul(255).round().byte()
-    return np.repeat(levels[0].cpu().numpy()[..., None], 3, 2)
+def _rgb(pixels: Tensor) -> np.ndarray:
+    levels = pixels if pixels.dtype == torch.uint8 else pixels.mul(255).round().byte()
+    return np.array(levels.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy(), order="C")
 
 
-def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
-    """Return the squares of `(1, H, W)` around what a detector returned."""
-    height, width = gray.shape[-2:]
+def cut_faces(pixels: Tensor, found: Any, margin: float) -> list[Crop]:
+    """Return the squares of `(C, H, W)` around what a detector returned."""
+    height, width = pixels.shape[-2:]
     crops = []
     for left, top, right, bottom, roll in boxes_of(found, width, height):
         side = max(right - left, bottom - top)
@@ -183,7 +190,8 @@ def cut_faces(gray: Tensor, found: Any, margin: float) -> list[Crop]:
             raise ArgumentError(
                 f"the detector returned a box outside the photograph of {width}x{height} px: {box}"
             )
-        crops.append(Crop(face=_upright(gray, box, roll) if roll else _cut(gray, box), box=box))
+        face = _upright(pixels, box, roll) if roll else _cut(pixels, box)
+        crops.append(Crop(face=face, box=box))
     return crops
 
 
@@ -228,18 +236,18 @@ def _boxes(found: Any) -> Iterator[Row]:
         yield left, top, right, bottom, roll
 
 
-def _cut(gray: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-    """Return the square `box` of `(1, H, W)`; over the border its last pixels repeat."""
-    height, width = gray.shape[-2:]
+def _cut(pixels: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    """Return the square `box` of `(C, H, W)`; over the border its last pixels repeat."""
+    height, width = pixels.shape[-2:]
     left, top, right, bottom = box
     rows = torch.arange(top, bottom).clamp(0, height - 1)
     columns = torch.arange(left, right).clamp(0, width - 1)
     # The part first: indexing must not copy a whole line of a huge photograph.
-    part = gray[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    part = pixels[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return part[:, (rows - rows[0])[:, None], columns - columns[0]]
 
 
-def _upright(gray: Tensor, box: tuple[int, int, int, int], roll: float) -> Tensor:
+def _upright(pixels: Tensor, box: tuple[int, int, int, int], roll: float) -> Tensor:
     """Return the square `box` of a face that is turned clockwise by `roll` degrees, turned back."""
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import center_crop, rotate
@@ -247,11 +255,11 @@ def _upright(gray: Tensor, box: tuple[int, int, int, int], roll: float) -> Tenso
     left, top, right, bottom = box
     side = right - left
     more = math.ceil(side * (math.sqrt(2) - 1) / 2) + 1
-    wide = _cut(gray, (left - more, top - more, right + more, bottom + more))
+    wide = _cut(pixels, (left - more, top - more, right + more, bottom + more))
     if side > UPRIGHT:  # turning needs 13 bytes a pixel, and no network sees as many
         scale, side = UPRIGHT / side, UPRIGHT
         size = [round(scale * n) for n in wide.shape[-2:]]
         wide = F.interpolate(wide[None], size, mode="bilinear", antialias=True)[0]
     turned = rotate(wide.float(), roll, interpolation=InterpolationMode.BILINEAR)
     cut: Tensor = center_crop(turned, [side, side])
-    return cut.round().clamp(0, 255).byte() if gray.dtype == torch.uint8 else cut.clamp(0, 1)
+    return cut.round().clamp(0, 255).byte() if pixels.dtype == torch.uint8 else cut.clamp(0, 1)

@@ -20,6 +20,8 @@ from fer_zoo.inference.scoring import in_evaluation, tempered
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.models.ensemble import label_orders
 from fer_zoo.transforms import Preset
+from fer_zoo.transforms.presets import check_shared
+from fer_zoo.transforms.transform import for_network
 
 _LIVE: "WeakSet[Inherited]" = WeakSet()
 
@@ -51,8 +53,8 @@ if hasattr(os, "register_at_fork"):
 class Pipeline(nn.Module):
     """Everything between what goes in and scores `(B, K)`.
 
-    Faces `(B, 1, H, W)` go in; without `transform` views `(B, C, S, S)`; or what a module takes
-    that makes views `(B * num_views, 1, S, S)`.
+    Faces `(B, 1, H, W)` go in, RGB ones for a preset with colour; without `transform` views
+    `(B, C, S, S)`; or what a module takes that makes views `(B * num_views, C, S, S)`.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Pipeline(nn.Module):
         transform: bool | nn.Module = True,
     ) -> None:
         super().__init__()
+        check_shared(preset)
         self.preset, self.transform = preset, transform
         self.channels, self.temperature = model.in_channels, model.temperature
         self.elsewhere = self.temperature.get(model.preset, 1.0)
@@ -85,7 +88,7 @@ class Pipeline(nn.Module):
             views = preset.evaluation_views(x).flatten(0, 1)
         elif isinstance(self.transform, nn.Module):
             views = self.transform(x)
-        logits = self.logits(views.expand(-1, self.channels, -1, -1))
+        logits = self.logits(for_network(views, self.channels))
         members = [preset.combine(z.unflatten(0, (-1, each))) for z in logits]
         if self.fusion is None:
             return members[0]
@@ -119,7 +122,7 @@ class TorchEngine(Inherited, Pipeline):
             networks = [snapshot(network) for network in networks_of(model)]
         else:
             views = preset.evaluation_views(faces.to(like.device)).flatten(0, 1).to(dtype)
-            views = views.expand(-1, model.in_channels, -1, -1)
+            views = for_network(views, model.in_channels)
             x = views.contiguous(memory_format=torch.channels_last)
             networks = [fold(in_evaluation(network), x) for network in networks_of(model)]
         super().__init__(model, preset, networks=networks)

@@ -25,13 +25,14 @@ from fer_zoo.inference.engines import Pipeline
 from fer_zoo.inference.onnx_file import FLOAT, MOST_BYTES, UINT8, Value
 from fer_zoo.inference.programs import Package, Program, Session, to_onnx
 from fer_zoo.inference.runtime import TOLERANCE, Optimized, check_answers, smooth_faces
-from fer_zoo.inference.scoring import in_evaluation, predict_scores
+from fer_zoo.inference.scoring import as_faces, in_evaluation, predict_scores
 from fer_zoo.labels import check_labels
 from fer_zoo.layout import FromRGB, pixel_values
 from fer_zoo.models import Classifier
 from fer_zoo.plain import from_plain, to_plain
 from fer_zoo.transforms import PRESETS
 from fer_zoo.transforms.presets import restore
+from fer_zoo.transforms.transform import for_network
 from fer_zoo.weights.reading import check_sha256, open_regular, read_json
 
 SUFFIXES = (".onnx", ".pt2")
@@ -53,10 +54,11 @@ def export(
         model: a trained network or ensemble, or its name or address; ensembles are exported whole.
         path: `.onnx` (`fer-zoo[onnx]`); or `.pt2`, a package of AOTInductor for the same kind of
             machine, which needs a C++ compiler to make and is machine code: load only your own.
-        transform: whether the transform is part of the file. Then uint8 faces `(B, 1, R, R)` go in,
-            scaled to the preset's `resize` px, by the name `images`; else float views
-            `(B, C, S, S)` as `create_transform(model)` makes them, by the name `views`, of presets
-            with one view. Out come `probabilities` `(B, K)`, calibrated, a row for each.
+        transform: whether the transform is part of the file. Then uint8 faces `(B, 1, R, R)`, RGB
+            ones for a preset with colour, go in, scaled to the preset's `resize` px, by the name
+            `images`; else float views `(B, C, S, S)` as `create_transform(model)` makes them, by
+            the name `views`, of presets with one view. Out come `probabilities` `(B, K)`,
+            calibrated, a row for each.
 
     Raises:
         OptimizeError: the file gives other answers than the model.
@@ -86,11 +88,12 @@ def export(
             "model.preset to one with one view"
         )
     pipeline = nn.Sequential(Pipeline(network, preset, transform=transform), nn.Softmax(1)).eval()
-    faces = preset.square(smooth_faces(7)).mul(255).round().byte()
+    faces = as_faces(smooth_faces(7), color=preset.color)
+    faces = preset.square(faces).mul(255).round().byte()
     example = faces[:4]
     if not transform:
         example = preset.evaluation_views(example).flatten(0, 1)[:4]
-        example = example.expand(-1, network.in_channels, -1, -1).contiguous()
+        example = for_network(example, network.in_channels).contiguous()
     entry = "images" if transform else "views"
     about = {
         "name": network.name,
@@ -212,9 +215,8 @@ def open_exported(path: str | os.PathLike[str], *, allow_code: bool = False) -> 
         refuse(error)
     inside, channels = about.input == "images", about.shape[1] if len(about.shape) > 1 else 0
     side = preset.resize if inside else preset.size
-    if about.shape != ("batch", channels, side, side) or channels not in (
-        (1,) if inside else (1, 3)
-    ):
+    known = (3 if preset.color else 1,) if inside else (3,) if preset.color else (1, 3)
+    if about.shape != ("batch", channels, side, side) or channels not in known:
         refuse(f"its input is {about.shape}")
     if preset.num_views > 1 and not inside:
         refuse(f"its {preset.num_views} views of a face are outside")

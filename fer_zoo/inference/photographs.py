@@ -148,15 +148,16 @@ class PhotoPredictor(Labeller[Photo]):
             shape = opened.shape if isinstance(opened, np.ndarray | Tensor) else opened.size
             # WebP and AVIF are in memory once they are open, each byte at least once.
             held = os.path.getsize(image) // 8 if isinstance(image, str | os.PathLike) else 0
-            return math.prod(shape) + held, partial(read_pixels, opened, image, channels)
+            read = partial(read_pixels, opened, image, channels, color=self._color)
+            return math.prod(shape) + held, read
 
         for source, pixels, error in read_ahead(images, begin, most=DECODERS, room=AHEAD):
             crops = []
             if pixels is not None:
-                rgb, gray = pixels
+                rgb, whole = pixels
                 # Not in a thread: the detector may not bear that, or keep a state, as trackers do.
                 try:
-                    crops = cut_faces(gray, self.detector(rgb), self.margin)
+                    crops = cut_faces(whole, self.detector(rgb), self.margin)
                 except ArgumentError as wrong:
                     error = str(wrong)
                 except Exception as wrong:  # a detector is anybody's code
@@ -164,10 +165,10 @@ class PhotoPredictor(Labeller[Photo]):
                     error = f"the detector raised {type(wrong).__name__}: {wrong!s:.500}"
                 if error and source is not None:
                     error = f"{source}: {error}"
-                del rgb, gray
+                del rgb, whole
             # Scaled down at once: faces that wait must not take the room of photographs.
             del pixels
-            yield source, [(crop.box, self.preset.square(crop.face[None])) for crop in crops], error
+            yield source, [(crop.box, self._squares(crop.face)) for crop in crops], error
 
     def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Photo:
         return Photo(source=source, faces=tuple(faces), error=error)

@@ -18,34 +18,43 @@ from torch import Tensor
 
 from fer_zoo._words import answering
 from fer_zoo.data import FaceDataset
-from fer_zoo.errors import ArgumentError, InputError, LabelError, OptimizeError
+from fer_zoo.errors import ArgumentError, InputError, LabelError
 from fer_zoo.factory import resolve
 from fer_zoo.fusion import Fusion
 from fer_zoo.inference.abstention import AbstainLike, read_thresholds, why_not
-from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.exported import is_exported, open_exported
 from fer_zoo.inference.images import Image, many_of, runs_of
 from fer_zoo.inference.prediction import Photo, Prediction, Predictions
-from fer_zoo.inference.runtime import Engine, Optimized, optimize, smooth_faces
+from fer_zoo.inference.runtime import Engine, Mixed, Optimized, faster
 from fer_zoo.inference.scoring import merged
 from fer_zoo.labels import regroup
 from fer_zoo.models import Classifier
 from fer_zoo.models.base import check_count
-from fer_zoo.transforms import Preset, to_gray
-from fer_zoo.transforms.inputs import BLANK, LEAST, Channels, open_face, pixels_of, said_of
+from fer_zoo.transforms import Preset
+from fer_zoo.transforms.inputs import (
+    BLANK,
+    LEAST,
+    Channels,
+    as_channels,
+    open_face,
+    pixels_of,
+    read_face,
+    said_of,
+)
 from fer_zoo.transforms.presets import choose_preset
 
 log = logging.getLogger("fer_zoo.inference")
 NO_NUMBER = "the model's answer is no number (NaN): its weights are no good, load others"
-LARGE_VIEWS = 10 * 64**2  # pixels of a face's views
 DECODERS = 4  # threads that read image files
 LARGE = 5_000_000  # pixels of a face, or a quarter of its bytes, over which no thread reads it
 
 A = TypeVar("A", bound=Prediction | Photo)
 T = TypeVar("T")
 Box = tuple[int, int, int, int]
-Found = tuple[str | None, list[tuple[Box | None, Tensor]], str | None]
-"""The path of an image, its faces as squares of the preset with their boxes, and the error."""
+Squares = tuple[Tensor, ...]
+"""One face as a square for each preset that scales it its own way: of an ensemble, several may."""
+Found = tuple[str | None, list[tuple[Box | None, Squares]], str | None]
+"""The path of an image, its faces as squares with their boxes, and the error."""
 
 
 class Labeller(ABC, Generic[A]):
@@ -83,7 +92,7 @@ class Labeller(ABC, Generic[A]):
                 model = deepcopy(model)  # the caller's stays where it is
             network = resolve(model, weights=weights, fusion=fusion, device=device)
             chosen = choose_preset(network.preset, preset, views)
-            self._runner = _faster(network, chosen, engine)
+            self._runner = faster(network, chosen, engine)
         self.name: str = self._runner.name
         if self._runner.labels is None:
             raise LabelError(
@@ -92,11 +101,27 @@ class Labeller(ABC, Generic[A]):
             )
         self._made = regroup(self._runner.labels, labels, ignore)
         self.labels, self.preset = tuple(self._made), chosen
+        each = [chosen]
+        if isinstance(self._runner, Mixed):
+            each = [member.preset for member in self._runner.members]
+        self._presets = {(p.resize, p.interpolation, p.color): p for p in each}
+        self._place = [[*self._presets].index((p.resize, p.interpolation, p.color)) for p in each]
+        self._views = max(p.num_views for p in each)
         self._least = read_thresholds(abstain, self.labels, self.preset.name, network)
 
     @property
     def _together(self) -> int:
-        return max(1, self.batch_size // self.preset.num_views)
+        return max(1, self.batch_size // self._views)
+
+    @property
+    def _color(self) -> bool:
+        """Whether any network sees colours."""
+        return any(preset.color for preset in self._presets.values())
+
+    def _squares(self, image: Tensor) -> Squares:
+        """Return what each preset makes of `(C, H, W)`: of the image itself, not of a square."""
+        presets = self._presets.values()
+        return tuple(p.square(image[None] if p.color else _gray(image[None])) for p in presets)
 
     @abstractmethod
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]: ...
@@ -130,24 +155,31 @@ class Labeller(ABC, Generic[A]):
         many = many_of(images)
         return self._answers([images] if many is None else many, channels)
 
-    def _blank(self, squares: Tensor) -> list[bool]:
-        """Return of which `(N, 1, R, R)` no view has what the data report calls something."""
-        views = self.preset.evaluation_views(squares).flatten(2).double()
-        levels = views.mul(self.preset.std).add(self.preset.mean).mul(255).round()
-        found: list[bool] = (levels.std(2, correction=0).amax(1) < BLANK).tolist()
-        return found
+    def _blank(self, faces: Sequence[Squares]) -> list[bool]:
+        """Return of which faces no view has what the data report calls something."""
+        found = torch.ones(len(faces), dtype=torch.bool)
+        for preset, squares in zip(self._presets.values(), zip(*faces, strict=True), strict=True):
+            views = preset.cut(_gray(torch.cat(squares))).flatten(2).double()
+            found &= views.mul(255).round().std(2, correction=0).amax(1).cpu() < BLANK
+        told: list[bool] = found.tolist()
+        return told
 
     def _label(
-        self, faces: Sequence[tuple[str | None, Box | None, Tensor]]
+        self, faces: Sequence[tuple[str | None, Box | None, Squares]]
     ) -> Iterator[Prediction]:
-        """Yield what the networks say of each square that shows something."""
-        pixels = [square[0, 0].mul(255).round().byte().cpu() for *_, square in faces]
-        blank = self._blank(torch.cat([square for *_, square in faces])) if faces else []
-        squares = [square for (*_, square), no in zip(faces, blank, strict=True) if not no]
+        """Yield what the networks say of each face that shows something."""
+        first = [_gray(square)[0, 0] for *_, (square, *_) in faces]
+        pixels = [gray.mul(255).round().byte().cpu() for gray in first]
+        blank = self._blank([squares for *_, squares in faces]) if faces else []
+        seen = [squares for (*_, squares), no in zip(faces, blank, strict=True) if not no]
         rows: Iterator[tuple[int, list[float]]] = iter(())
-        if squares:
+        if seen:
+            each = [torch.cat(squares) for squares in zip(*seen, strict=True)]
+            given: Any = [each[i] for i in self._place]  # a square for each member
             scores = self._runner.predict_scores(
-                torch.cat(squares), preset=self.preset, batch_size=self.batch_size
+                given if isinstance(self._runner, Mixed) else given[0],
+                preset=self.preset,
+                batch_size=self.batch_size,
             )
             scores = merged(scores, self._runner.labels or (), self._made)
             rows = zip(scores.argmax(1).tolist(), scores.softmax(1).tolist(), strict=True)
@@ -275,14 +307,14 @@ class Predictor(Labeller[Prediction]):
         return self._stream(images, channels)
 
     def _faces(self, images: Iterable[Any], channels: Channels) -> Iterator[Found]:
-        def face(image: Any, where: str) -> Tensor:
-            gray = to_gray(image, channels=channels)
-            if min(gray.shape[1:]) < LEAST:
-                size = "x".join(map(str, gray.shape[:0:-1]))
+        def face(image: Any, where: str) -> Squares:
+            pixels = read_face(image, channels, color=self._color)
+            if min(pixels.shape[1:]) < LEAST:
+                size = "x".join(map(str, pixels.shape[:0:-1]))
                 raise InputError(f"{where}: {size} px; a face has {LEAST} px at least")
-            return self.preset.square(gray[None])
+            return self._squares(pixels)
 
-        def read(path: Any, most: float = math.inf) -> Any:  # a tensor, or the partial for later
+        def read(path: Any, most: float = math.inf) -> Any:  # squares, or the partial for later
             if os.path.isfile(path) and os.path.getsize(path) > 4 * most:
                 return partial(read, path)
             with open_face(path) as opened:
@@ -294,13 +326,18 @@ class Predictor(Labeller[Prediction]):
                 return 0, partial(read, image, LARGE)
             return 0, partial(face, image, said_of(image))
 
-        for source, square, error in read_ahead(images, begin, most=self._together):
-            yield source, [] if square is None else [(None, square)], error
+        for source, squares, error in read_ahead(images, begin, most=self._together):
+            yield source, [] if squares is None else [(None, squares)], error
 
     def _say(self, source: str | None, faces: list[Prediction], error: str | None) -> Prediction:
         if not faces:
             return Prediction(source=source, error=error)
         return replace(faces[0], error=error or faces[0].error)
+
+
+def _gray(images: Tensor) -> Tensor:
+    """Return gray `(B, 1, H, W)` for images that were checked."""
+    return images if images.shape[1] == 1 else as_channels(images)
 
 
 def read_ahead(
@@ -336,19 +373,3 @@ def read_ahead(
             ahead.append((size, source, read if alone else threads.submit(read).result))
         while ahead:
             yield first()
-
-
-def _faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
-    """Return a model in an engine, or in torch as it is where folding gives other answers."""
-    # A file says how large its faces are: where that is large, one view of one is example enough.
-    large = preset.num_views * preset.size**2 > LARGE_VIEWS
-    lean = replace(preset, views="center") if large and engine == "torch" else preset
-    try:
-        fast = optimize(model, engine=engine, preset=lean, example=smooth_faces(1 if large else 2))
-        fast.preset = preset
-        return fast
-    except OptimizeError as error:
-        if engine != "torch":
-            raise
-        log.warning("%s is used as it is: %s", model.name, error)
-        return Optimized(model.name, model.labels, preset, TorchEngine(model, preset))

@@ -16,6 +16,7 @@ from fer_zoo.inference.engines import Inherited, Pipeline
 from fer_zoo.inference.onnx_file import Facts, look_through
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset
+from fer_zoo.transforms.transform import for_network
 
 Entry = Literal["faces", "images", "views"]
 
@@ -43,7 +44,7 @@ class Program:
             )
         if self.entry == "views":  # one of each face
             views = preset.evaluation_views(faces.cpu())[:, 0]
-            return self.call(views.expand(-1, self.channels, -1, -1)).double().log()
+            return self.call(for_network(views, self.channels)).double().log()
         squares = preset.square(faces.cpu())
         if self.entry == "faces":
             return self.call(squares).double()

@@ -2,22 +2,35 @@
 
 import logging
 import os
+from collections.abc import Sequence
+from copy import copy, deepcopy
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, OptimizeError
+from fer_zoo.evidence import Evidence
 from fer_zoo.factory import resolve
 from fer_zoo.inference.engines import TorchEngine
 from fer_zoo.inference.programs import Program, onnx_program
-from fer_zoo.inference.scoring import as_faces, in_evaluation, in_parts, predict_scores
-from fer_zoo.models import Classifier
+from fer_zoo.inference.scoring import (
+    as_faces,
+    faces_for,
+    in_evaluation,
+    in_parts,
+    is_mixed,
+    predict_scores,
+    tempered,
+)
+from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.models.base import check_count
-from fer_zoo.transforms import Preset
-from fer_zoo.transforms.presets import get_preset
+from fer_zoo.models.ensemble import label_orders
+from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms.presets import check_shared, get_preset
 
 Engine = Literal["torch", "onnxruntime"]
 log = logging.getLogger("fer_zoo.inference")
@@ -27,6 +40,7 @@ TF32 = 0.01
 """The same for float32 on GPUs, whose convolutions multiply in TF32 unless told otherwise."""
 NEAR_TIE = 0.05  # a winner that leads by less may change
 LEAST_AGREEMENT = 0.9  # share of the other winners that must stay
+LARGE_VIEWS = 10 * 64**2  # pixels of a face's views
 LEAST_BATCH = 256  # views at once, where nobody says how many
 
 
@@ -68,7 +82,8 @@ class Optimized:
         """Return calibrated probabilities `(B, K)`, float32, of faces.
 
         Args:
-            images: uint8, or float in [0, 1]; gray, `(B, H, W)` or `(B, 1, H, W)`.
+            images: uint8, or float in [0, 1]; gray, `(B, H, W)` or `(B, 1, H, W)`; for networks
+                that see colours RGB, `(B, 3, H, W)`, too.
         """
         return self.predict_scores(images).softmax(1).float()
 
@@ -82,13 +97,56 @@ class Optimized:
             preset: another transform, which onnxruntime's engine cannot do.
             batch_size: largest number of views at once; 256, or as many as the example had.
         """
-        faces, preset = as_faces(images), preset or self.preset
+        preset = preset or self.preset
+        faces = as_faces(images, color=preset.color)
         most = self._batch_size if batch_size is None else check_count("batch_size", batch_size)
         run = partial(self._scoring.scores, preset=preset)
         return torch.cat(in_parts(faces, run, batch_size=most, views=preset.num_views))
 
     def __repr__(self) -> str:
         return f"Optimized({self.name!r}, preset={self.preset.name!r}, engine={self.engine!r})"
+
+
+class Mixed(Optimized):
+    """An ensemble whose members see each their own view, each of them in an engine."""
+
+    def __init__(self, model: Ensemble, members: Sequence[Optimized]) -> None:
+        self.name, self.labels, self.preset = model.name, model.labels, PRESETS[model.preset]
+        self.engine, self.report, self.members = members[0].engine, {}, [*members]
+        self._fusion = deepcopy(model.fusion).cpu().float().eval()
+        self._orders = label_orders(model.members)
+        self._temperature = model.temperature_for(model.preset)
+
+    def predict_scores(
+        self,
+        images: Tensor | Sequence[Tensor],
+        *,
+        preset: Preset | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Return calibrated scores `(B, K)`, float64.
+
+        Args:
+            images: faces for all members, or a tensor of the same faces for each of them.
+            preset: the ensemble's own.
+            batch_size: largest number of views at once.
+        """
+        if preset not in (None, self.preset):
+            check_shared(self.preset)
+        given = [images] * len(self.members) if isinstance(images, Tensor) else images
+        scores = [
+            member.predict_scores(faces_for(member.preset, faces), batch_size=batch_size)[:, order]
+            for member, faces, order in zip(self.members, given, self._orders, strict=True)
+        ]
+        with torch.inference_mode():
+            return tempered(self._fusion(torch.stack(scores).float()), self._temperature)
+
+
+def uncalibrated(member: Classifier) -> Classifier:
+    """Return a member, not copied, without its temperatures: inside an ensemble none counts."""
+    bare = copy(member)
+    bare._hold(Evidence())
+    return bare
 
 
 def optimize(
@@ -128,11 +186,17 @@ def optimize(
     """
     own = in_evaluation(resolve(model))
     preset = get_preset(own.preset if preset is None else preset)
+    if isinstance(own, Ensemble) and is_mixed(own, preset):
+        how: dict[str, Any] = {"engine": engine, "dtype": dtype, "compile": compile}
+        members = [optimize(uncalibrated(m), example=example, **how) for m in own.members]
+        mixed = Mixed(own, members)
+        mixed.report = _checked(own, mixed, smooth_faces(64) if example is None else example, dtype)
+        return mixed
     like = next(own.parameters())
     wanted = like.dtype if dtype is None else dtype
     if not isinstance(wanted, torch.dtype) or wanted not in TOLERANCE:
         raise ArgumentError(f"dtype must be one of {list(TOLERANCE)}, got {wanted!r:.80}")
-    faces = smooth_faces(64) if example is None else as_faces(example)
+    faces = as_faces(smooth_faces(64) if example is None else example, color=preset.color)
     if not len(faces):
         raise ArgumentError("example is one face at least, as many as usual")
     scoring: TorchEngine | Program
@@ -150,9 +214,35 @@ def optimize(
     else:
         raise ArgumentError(f"engine is 'torch' or 'onnxruntime', got {engine!r}")
     fast = Optimized(own.name, own.labels, preset, scoring, len(faces) * preset.num_views)
-    otherwise = "use the model as it is, or another dtype"
-    fast.report = check_answers(own, fast, faces, dtype=wanted, otherwise=otherwise)
+    fast.report = _checked(own, fast, faces, wanted)
     return fast
+
+
+def _checked(
+    model: Classifier, fast: Optimized, faces: Tensor, dtype: torch.dtype | None
+) -> dict[str, float]:
+    wanted = next(model.parameters()).dtype if dtype is None else dtype
+    otherwise = "use the model as it is, or another dtype"
+    return check_answers(model, fast, faces, dtype=wanted, otherwise=otherwise)
+
+
+def faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
+    """Return a model in an engine, or in torch as it is where folding gives other answers."""
+    if isinstance(model, Ensemble) and is_mixed(model, preset):
+        members = [faster(uncalibrated(m), PRESETS[m.preset], engine) for m in model.members]
+        return Mixed(model, members)
+    # A file says how large its faces are: where that is large, one view of one is example enough.
+    large = preset.num_views * preset.size**2 > LARGE_VIEWS
+    lean = replace(preset, views="center") if large and engine == "torch" else preset
+    try:
+        fast = optimize(model, engine=engine, preset=lean, example=smooth_faces(1 if large else 2))
+        fast.preset = preset
+        return fast
+    except OptimizeError as error:
+        if engine != "torch":
+            raise
+        log.warning("%s is used as it is: %s", model.name, error)
+        return Optimized(model.name, model.labels, preset, TorchEngine(model, preset))
 
 
 def smooth_faces(n: int) -> Tensor:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,10 @@ from fer_zoo.fusion import Fusion
 from fer_zoo.labels import align
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.models.base import check_count
-from fer_zoo.transforms import Preset
-from fer_zoo.transforms.inputs import check_values
-from fer_zoo.transforms.presets import get_preset
+from fer_zoo.transforms import PRESETS, Preset
+from fer_zoo.transforms.inputs import as_channels, check_values
+from fer_zoo.transforms.presets import check_shared, get_preset
+from fer_zoo.transforms.transform import for_network
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -50,7 +51,8 @@ def member_scores(
 
     Args:
         model: an ensemble with M members, or a network (M is 1); or its name or address.
-        images: uint8 or float in [0, 1], gray, shape `(N, H, W)` or `(N, 1, H, W)`.
+        images: uint8 or float in [0, 1], gray, shape `(N, H, W)` or `(N, 1, H, W)`; for networks
+            that see colours `(N, 3, H, W)`, too.
         preset: the transform; the model's own if not given.
         batch_size: largest number of views in one forward pass.
         progress: show a bar on a terminal.
@@ -69,14 +71,18 @@ def member_scores(
     batch_size = check_count("batch_size", batch_size)
     own = in_evaluation(resolve(model))
     preset = get_preset(own.preset if preset is None else preset)
+    if isinstance(own, Ensemble) and is_mixed(own, preset):
+        how: dict[str, Any] = {"batch_size": batch_size, "progress": progress}
+        each = [(m, faces_for(PRESETS[m.preset], images)) for m in own.members]
+        return own._stack([member_scores(m, faces, **how)[0] for m, faces in each])
     like = next(own.parameters())
 
-    faces = as_faces(images)
+    faces = as_faces(images, color=preset.color)
     bar = progress_bar(total=len(faces), desc="faces", unit="face", leave=False, show=progress)
 
     def run(part: Tensor) -> Tensor:
         views = preset.evaluation_views(part.to(like.device)).flatten(0, 1)
-        x = views.expand(-1, own.in_channels, -1, -1).to(like.dtype)
+        x = for_network(views, own.in_channels).to(like.dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         logits = own.forward_members(x) if isinstance(own, Ensemble) else own(x)[None]
         per_view = logits.float().unflatten(1, (len(part), preset.num_views))
@@ -120,17 +126,41 @@ def in_parts(
     return results
 
 
-def as_faces(images: Tensor) -> Tensor:
-    """Return gray images, uint8 or in [0, 1], as `(N, 1, H, W)`."""
+def is_mixed(model: Classifier, preset: Preset) -> bool:
+    """Whether the members of a model each see their own views, and may do so under this preset."""
+    if not isinstance(model, Ensemble) or not model.mixed:
+        return False
+    if preset.views != "members":
+        check_shared(PRESETS[model.preset])
+    return True
+
+
+def views_in(model: Classifier, preset: Preset) -> int:
+    """Return how many views of a face a network sees, of an ensemble the one that sees the most."""
+    if not isinstance(model, Ensemble) or not is_mixed(model, preset):
+        return preset.num_views
+    return max(PRESETS[member.preset].num_views for member in model.members)
+
+
+def faces_for(preset: Preset, images: Tensor) -> Tensor:
+    """Return faces, in colour or not, as a member with this preset takes them."""
+    in_color = isinstance(images, Tensor) and images.ndim == 4 and images.shape[1] == 3
+    return as_channels(images) if in_color and not preset.color else images
+
+
+def as_faces(images: Tensor, *, color: bool = False) -> Tensor:
+    """Return images, uint8 or in [0, 1], as `(N, 1, H, W)`, with `color` as `(N, 3, H, W)`."""
     is_tensor = isinstance(images, Tensor)
     faces = images[:, None] if is_tensor and images.ndim == 3 else images
-    if not is_tensor or faces.ndim != 4 or faces.shape[1] != 1:
+    if not is_tensor or faces.ndim != 4 or faces.shape[1] not in ((1, 3) if color else (1,)):
         got = tuple(images.shape) if is_tensor else f"{images!r:.80}"
         raise ArgumentError(
-            f"faces are gray, a tensor (N, H, W) or (N, 1, H, W), got {got}; "
+            "faces are gray, a tensor (N, H, W) or (N, 1, H, W)"
+            f"{', or RGB, (N, 3, H, W)' if color else ''}, got {got}; "
             "fer_zoo.Predictor takes anything else"
         )
-    return check_values(faces, "the tensor") if len(faces) else faces
+    faces = check_values(faces, "the tensor") if len(faces) else faces
+    return faces.expand(-1, 3, -1, -1) if color else faces
 
 
 def fuse(model: Classifier, member_scores: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from fer_zoo.models.ensemble import Ensemble
 from fer_zoo.models.resnet import ResNet
 from fer_zoo.models.spec import MODELS, ModelSpec
 from fer_zoo.models.timm_member import TimmMember
+from fer_zoo.models.transformers_member import TransformersMember
 from fer_zoo.models.vgg import VGG
 from fer_zoo.models.zoo import get_spec
 
@@ -16,6 +17,7 @@ __all__ = [
     "ModelSpec",
     "ResNet",
     "TimmMember",
+    "TransformersMember",
     "count_parameters",
     "get_spec",
 ]

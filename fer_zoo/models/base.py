@@ -15,6 +15,7 @@ from fer_zoo.fusion import Fusion
 from fer_zoo.labels import canonical, check_labels
 from fer_zoo.plain import digest_tensors
 from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.presets import check_shared
 
 
 class Classifier(nn.Module, ABC):
@@ -72,12 +73,16 @@ class Classifier(nn.Module, ABC):
             (1, 40, 40)
         """
         preset, channels = PRESETS[self.preset], self.in_channels
+        check_shared(preset)
+        mean, std = (
+            v if isinstance(v, tuple) else (v,) * channels for v in (preset.mean, preset.std)
+        )
         return {
             "architecture": self.name,
             "input_size": (channels, preset.size, preset.size),
-            "mean": (preset.mean,) * channels,
-            "std": (preset.std,) * channels,
-            "interpolation": "bilinear",
+            "mean": mean,
+            "std": std,
+            "interpolation": preset.interpolation,
             "crop_pct": preset.size / preset.resize,
             "crop_mode": "center",
             "num_classes": self.num_classes,
@@ -192,13 +197,12 @@ class Classifier(nn.Module, ABC):
     def __repr__(self) -> str:
         known = self.evidence
         before = known.started_from if known.origin is None else ""
-        channels = {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
         parts = [
             repr(self.name or type(self).__name__),
             f"weights={known.origin!r}",
             *([f"started from {before!r}"] if before else []),
             f"{count_parameters(self) / 1e6:.2f} M parameters",
-            f"preset={self.preset!r} ({channels})",
+            f"preset={self.preset!r} ({self._colours})",
             f"labels={self.labels}" if self.labels else f"num_classes={self.num_classes}",
             *self._facts(),
         ]
@@ -206,6 +210,11 @@ class Classifier(nn.Module, ABC):
 
     def __str__(self) -> str:
         return super().__repr__()
+
+    @property
+    def _colours(self) -> str:
+        """What the network is shown, in words."""
+        return {1: "gray", 3: "RGB"}.get(self.in_channels, f"{self.in_channels} channels")
 
     def _facts(self) -> list[str]:
         return []

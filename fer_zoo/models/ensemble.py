@@ -12,10 +12,16 @@ from fer_zoo.fusion import Fusion, create_fusion
 from fer_zoo.labels import check_labels, index_map
 from fer_zoo.models.base import Classifier
 from fer_zoo.plain import canonical_json, digest_tensors
+from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.presets import OfFile, arithmetic, check_shared, of_members
 
 
 class Ensemble(Classifier):
     """Members and one fusion: `(B, in_channels, H, W)` to scores `(B, num_classes)`.
+
+    Members whose presets or channels differ see each their own view of a face (the ensemble's
+    preset says so, by its `views`): then `fer_zoo.Predictor` and all that takes faces works, and
+    calling the ensemble does not.
 
     The softmax of the scores is the fused probability. Members whose labels are known must name the
     same classes; those in another order than the first member's are reordered, by name.
@@ -25,7 +31,7 @@ class Ensemble(Classifier):
         fusion: a fusion for as many members and classes.
 
     Raises:
-        ArgumentError: no members, a nested ensemble, or members that differ in classes or channels.
+        ArgumentError: no members, a nested ensemble, or members that differ in classes.
         LabelError: members name different classes, or only some are labelled.
 
     Example:
@@ -48,10 +54,9 @@ class Ensemble(Classifier):
             )
         if len({id(m) for m in members}) < len(members):
             raise ArgumentError("the same network stands twice among the members; pass a copy")
-        for attribute in ("num_classes", "in_channels"):
-            found = [getattr(m, attribute) for m in members]
-            if len(set(found)) > 1:
-                raise ArgumentError(f"members differ in {attribute}: {found}")
+        found = [m.num_classes for m in members]
+        if len(set(found)) > 1:
+            raise ArgumentError(f"members differ in num_classes: {found}")
         first = members[0]
         self.num_classes, self.in_channels = first.num_classes, first.in_channels
         self.num_features = sum(m.num_features for m in members)
@@ -60,7 +65,8 @@ class Ensemble(Classifier):
                 f"got a fusion for {fusion.num_members} members and {fusion.num_classes} classes, "
                 f"but {len(members)} members and {self.num_classes} classes"
             )
-        self.preset = first.preset
+        channels = {m.in_channels for m in members}
+        self.preset = own_views(members) if len(channels) > 1 else first.preset
         if len({m.labels is None for m in members}) > 1:
             raise LabelError(
                 f"some members are labelled and some are not: {[m.labels for m in members]}; those "
@@ -70,6 +76,22 @@ class Ensemble(Classifier):
         label_orders(members)  # raises where they name different classes
         self.members = cast(Any, nn.ModuleList(members))
         self.fusion = fusion
+
+    @property
+    def preset(self) -> str:
+        """The transform of all members, or what says that each has its own."""
+        return self._preset
+
+    @preset.setter
+    def preset(self, name: str) -> None:
+        known = PRESETS.get(name)
+        mixed = known is not None and known.views == "members"
+        channels = [m.in_channels for m in getattr(self, "members", ())]
+        if not mixed and len({*channels}) > 1:
+            raise ArgumentError(
+                f"the preset {name!r} cannot be what all members see: they take {channels} channels"
+            )
+        self._preset, self.mixed = name, mixed
 
     @property
     def labels(self) -> tuple[str, ...] | None:
@@ -93,11 +115,17 @@ class Ensemble(Classifier):
         return *super().form, label_orders(self.members)
 
     def forward_members(self, x: Tensor) -> Tensor:
-        """Return the logits of each member, in the order of `labels`: `(M, B, K)`."""
+        """Return the logits of each member, in the order of `labels`: `(M, B, K)`.
+
+        Raises:
+            ArgumentError: the members each see their own view.
+        """
+        self._check_shared()
         return self._stack([member(x) for member in self.members])
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Return each member's last feature map."""
+        self._check_shared()
         return [member.forward_features(x) for member in self.members]
 
     def forward_head(self, x: list[Tensor], pre_logits: bool = False) -> Tensor:
@@ -126,9 +154,17 @@ class Ensemble(Classifier):
             for key in ("first_conv", "classifier")
         }
 
+    @property
+    def _colours(self) -> str:
+        return " and ".join(dict.fromkeys(member._colours for member in self.members))
+
     def _facts(self) -> list[str]:
         names = ", ".join(m.name or type(m).__name__ for m in self.members)
         return [f"members=[{names}]", f"fusion={self.fusion.name!r}"]
+
+    def _check_shared(self) -> None:
+        if self.mixed:
+            check_shared(PRESETS[self.preset])
 
     def _stack(self, logits: Sequence[Tensor]) -> Tensor:
         pairs = zip(logits, label_orders(self.members), strict=True)
@@ -142,6 +178,16 @@ def label_orders(members: Sequence[Classifier]) -> list[list[int]]:
     if wanted is None:
         return [list(range(members[0].num_classes))] * len(members)
     return [index_map(m.labels or wanted, wanted) for m in members]
+
+
+def own_views(members: Sequence[Classifier]) -> str:
+    """Return what an ensemble has as its preset where each member sees its own views."""
+    return OfFile(of_members(PRESETS[m.preset] for m in members))
+
+
+def differ(members: Sequence[Classifier]) -> bool:
+    """Whether the members were made for different views of a face."""
+    return len({(arithmetic(PRESETS[m.preset]), m.in_channels) for m in members}) > 1
 
 
 def assemble(members: Sequence[Classifier], fusion: str | Fusion) -> Ensemble:

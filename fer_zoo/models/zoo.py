@@ -8,6 +8,7 @@ from fer_zoo.models.base import Classifier, check_count
 from fer_zoo.models.resnet import ResNet
 from fer_zoo.models.spec import MODELS, ModelSpec
 from fer_zoo.models.timm_member import PREFIX, timm_spec
+from fer_zoo.models.transformers_member import PREFIX as OTHERS
 from fer_zoo.models.vgg import VGG
 
 _RESNET: dict[str, Any] = {
@@ -113,6 +114,8 @@ def get_spec(name: str) -> ModelSpec:
     """
     if isinstance(name, str) and name.startswith(PREFIX):
         return timm_spec(name)
+    if isinstance(name, str) and name.startswith(OTHERS):
+        raise UnknownNameError(f"{name!r} is an address: fer_zoo.load or fer_zoo.create takes it")
     try:
         return MODELS[name]
     except UnknownNameError as error:

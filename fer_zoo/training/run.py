@@ -27,6 +27,7 @@ from fer_zoo.training.history import Epoch, describe_epoch, write_history
 from fer_zoo.training.objective import Objective, Teacher, write_answers
 from fer_zoo.training.recipe import Recipe
 from fer_zoo.transforms.presets import name_of
+from fer_zoo.transforms.transform import for_network
 from fer_zoo.weights.address import is_address
 from fer_zoo.weights.checkpoint import read_checkpoint, write_checkpoint
 
@@ -279,7 +280,7 @@ class Run:
         """Take one step; return the sums of losses and of hits."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["scale"]
-        x = x.expand(-1, self.model.in_channels, -1, -1)
+        x = for_network(x, self.model.in_channels)
         x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits, teacher_logits = self.network(x), self.objective.ask(x)

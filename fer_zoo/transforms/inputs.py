@@ -71,20 +71,37 @@ def to_gray(image: Any, *, channels: Channels = "rgb") -> Tensor:
         tensor([[[200, 200],
                  [200, 200]]], dtype=torch.uint8)
     """
+    return read_face(image, channels, color=False)
+
+
+def to_rgb(image: Any, *, channels: Channels = "rgb") -> Tensor:
+    """Return one image as RGB `(3, H, W)`, a gray one three times: uint8, or float32 in [0, 1].
+
+    It is for networks that see colours; all else is as for `to_gray`.
+
+    Example:
+        >>> to_rgb(np.array([[[1, 2, 3]]], np.uint8), channels="bgr").flatten()
+        tensor([3, 2, 1], dtype=torch.uint8)
+    """
+    return read_face(image, channels, color=True)
+
+
+def read_face(image: Any, channels: Channels, *, color: bool) -> Tensor:
+    """Return one image as `to_rgb` does if `color`, else as `to_gray` does."""
     if channels not in ("rgb", "bgr"):
         raise ArgumentError(f"channels is 'rgb', or 'bgr' for OpenCV's arrays, got {channels!r}")
     if isinstance(image, np.ndarray):
         is_bgr = channels == "bgr" and image.shape[2:] == (3,)
-        return _from_numpy(image[..., ::-1] if is_bgr else image)
+        return _from_numpy(image[..., ::-1] if is_bgr else image, color=color)
     if isinstance(image, Tensor):
         check_plain(image, "the tensor")
         image = image[None] if image.ndim == 2 else image
         if image.ndim != 3:
             raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
-        return luma((image.flip(0) if channels == "bgr" else image)[None])[0]
+        return as_channels((image.flip(0) if channels == "bgr" else image)[None], color=color)[0]
     opened = open_face(image)
     try:
-        return gray_of(opened, said_of(image))
+        return pixels_in(opened, said_of(image), color=color)
     finally:
         if opened is not image:
             opened.close()
@@ -283,15 +300,16 @@ def check_aspect(width: int, height: int, where: str) -> None:
         )
 
 
-def gray_of(image: Any, where: str) -> Tensor:
-    """Return a PIL image, which messages call `where`, as `to_gray` returns it."""
+def pixels_in(image: Any, where: str, *, color: bool = False) -> Tensor:
+    """Return a PIL image, which messages call `where`, as `to_gray` or `to_rgb` returns it."""
     cut = was_deep(image) and not is_deep(image)
     try:
         turn = orientation(image)
         if image.mode in ("P", "YCbCr"):  # the latter's Y is not quite the luma of its RGB
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         shows = opacity(image)
-        array = turned(np.array(image if is_deep(image) else image.convert("L")), turn)
+        kept = image if is_deep(image) else image.convert("RGB" if color else "L")
+        array = turned(np.array(kept), turn)
         colours = np.asarray(image.convert("RGB")) if cut else array
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
@@ -300,16 +318,16 @@ def gray_of(image: Any, where: str) -> Tensor:
     if image.mode == "F" or not is_deep(image):
         if cut:
             check_depth(colours, where)
-        return _from_numpy(array, where)
+        return _from_numpy(array, where, color=color)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
     if low < 0 or high > 65535:
         raise InputError(f"{where}: pixels from {low} to {high}; scale them to 0 to 65535")
     if array.size:
         check_depth(array, where)
-    return _from_numpy(array.astype(np.float32) / 65535, where)
+    return _from_numpy(array.astype(np.float32) / 65535, where, color=color)
 
 
-def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:
+def _from_numpy(array: np.ndarray, where: str = "the array", *, color: bool = False) -> Tensor:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
@@ -319,11 +337,12 @@ def _from_numpy(array: np.ndarray, where: str = "the array") -> Tensor:
         raise InputError(f"{where} is {array.dtype}; expected uint8, or float between 0 and 1")
     if array.dtype.byteorder == ">" or array.dtype.itemsize > 8:
         array = array.astype(np.float32)
-    return luma(torch.from_numpy(array.transpose(2, 0, 1).copy())[None], where)[0]
+    found = torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
+    return as_channels(found, where, color=color)[0]
 
 
-def luma(images: Tensor, where: str = "the tensor") -> Tensor:
-    """Return gray `(B, 1, H, W)` for `(B, C, H, W)`, checked."""
+def as_channels(images: Tensor, where: str = "the tensor", *, color: bool = False) -> Tensor:
+    """Return gray `(B, 1, H, W)`, or RGB `(B, 3, H, W)`, for `(B, C, H, W)`, checked."""
     if images.shape[1] not in (1, 3):
         alpha = ": of RGBA pass image[:3]" if images.shape[1] == 4 else ""
         raise InputError(
@@ -332,8 +351,8 @@ def luma(images: Tensor, where: str = "the tensor") -> Tensor:
     check_plain(images, where)
     images = check_values(images, where)
     check_aspect(images.shape[-1], images.shape[-2], where)
-    if images.shape[1] == 1:
-        return images
+    if color or images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1) if color else images
     if images.dtype == torch.uint8:
         r, g, b = images.int().unbind(1)
         return ((r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16).byte()[:, None]

@@ -1,6 +1,7 @@
 """Presets: the exact arithmetic between an image and a network, for training and evaluation."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Literal, get_args
@@ -10,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, InputError, UnknownNameError
-from fer_zoo.plain import from_plain
+from fer_zoo.plain import LATER, from_plain
 from fer_zoo.registry import Registry
 from fer_zoo.transforms.augment import Augmentation, augment, is_number
-from fer_zoo.transforms.inputs import luma, to_gray
 
-Views = Literal["plain", "center", "mirror", "tencrop"]
+Views = Literal["plain", "center", "mirror", "tencrop", "members"]
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
 Average = Literal["logits", "probabilities"]
 LARGEST, MOST_PIXELS = 512, 10 * 256**2
 """Side in px that a preset may scale a face to, and pixels of all its views of one face.
@@ -28,9 +29,9 @@ A file brings its preset, and what a face costs grows with them.
 class Preset:
     """A named transform pair: evaluation views, and the training augmentation that suits them.
 
-    Evaluation: the centre square is scaled to `resize` px (bilinear, antialiased), `views` are cut
-    from it, divided by 255, and `(x - mean) / std`. Training: the same
-    square, then `training` and one random crop.
+    Evaluation: the centre square is scaled to `resize` px (antialiased), `views` are cut from it,
+    divided by 255, and `(x - mean) / std`. Training: the same square, then `training` and one
+    random crop.
 
     Attributes:
         name: registry name.
@@ -38,12 +39,14 @@ class Preset:
         size: side in px of what the network sees.
         views: `plain` (the square itself), `center` (one crop), `mirror` (that crop and its mirror
             image), or `tencrop` (four corners, the centre, and the five mirrored; Krizhevsky et al.
-            2012).
+            2012). `members` is of an ensemble: each member sees the views of its own preset.
         average: what is averaged over views, `logits` or `probabilities`.
-        mean: subtracted from pixels in [0, 1].
-        std: pixels are divided by it after that.
+        mean: subtracted from pixels in [0, 1]: a number, or with `color` one for each of R, G, B.
+        std: pixels are divided by it, or by these three, after that.
         training: the random part of the training counterpart.
         description: one line for listings.
+        interpolation: how squares are scaled: `bilinear`, `bicubic`, or `nearest`.
+        color: the network sees the colours of an image, a gray one three times; else gray.
 
     Example:
         >>> preset = Preset(name="px32_tencrop", resize=40, size=32, views="tencrop")
@@ -56,29 +59,41 @@ class Preset:
     size: int
     views: Views
     average: Average = "probabilities"
-    mean: float = 0.0
-    std: float = 1.0
+    mean: float | tuple[float, float, float] = 0.0
+    std: float | tuple[float, float, float] = 1.0
     training: Augmentation = field(default_factory=Augmentation)
     description: str = ""
+    interpolation: Interpolation = field(default="bilinear", metadata=LATER)
+    color: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
-        for name, choices in (("views", Views), ("average", Average)):
-            if (value := getattr(self, name)) not in get_args(choices):
-                raise ArgumentError(f"{name} is one of {get_args(choices)}, got {value!r}")
+        choices = {"views": Views, "average": Average, "interpolation": Interpolation}
+        for name, known in choices.items():
+            if (value := getattr(self, name)) not in get_args(known):
+                raise ArgumentError(f"{name} is one of {get_args(known)}, got {value!r}")
+        if not isinstance(self.color, bool):
+            raise ArgumentError(f"color is True or False, got {self.color!r:.80}")
         if not all(type(side) is int and 0 < side <= LARGEST for side in (self.resize, self.size)):
             raise ArgumentError(
                 f"resize and size are whole numbers of px up to {LARGEST}, got {self.resize!r} "
                 f"and {self.size!r}"
             )
-        if self.size > self.resize or (self.views == "plain" and self.size != self.resize):
+        whole = self.views in ("plain", "members")
+        if self.size > self.resize or (whole and self.size != self.resize):
             raise ArgumentError(f"no {self.views} views of {self.size} px in {self.resize} px")
         if self.num_views * self.size**2 > MOST_PIXELS:
             raise ArgumentError(
                 f"{self.num_views} views of {self.size} px are more than {MOST_PIXELS:,} pixels: "
                 'take fewer px, or views="center"'
             )
-        if not (is_number(self.mean) and is_number(self.std) and self.std > 0):
+        means, stds = _each(self.mean), _each(self.std)
+        if not (all(map(is_number, means + stds)) and min(stds) > 0):
             raise ArgumentError(f"mean is a number, std above 0: {self.mean!r}, {self.std!r}")
+        if any(len(values) not in (1, 3 if self.color else 1) for values in (means, stds)):
+            raise ArgumentError(
+                f"mean and std are one number, or with color=True three: {self.mean!r}, "
+                f"{self.std!r}"
+            )
         if not isinstance(self.training, Augmentation):
             raise ArgumentError(f"training is an Augmentation, got {self.training!r:.80}")
 
@@ -88,24 +103,49 @@ class Preset:
         return {"mirror": 2, "tencrop": 10}.get(self.views, 1)
 
     def square(self, images: Tensor) -> Tensor:
-        """Return squares `(B, C, resize, resize)`, float, of `(B, C, H, W)`, uint8 or in [0, 1]."""
+        """Return squares `(B, C, resize, resize)`, float, of `(B, C, H, W)`, uint8 or in [0, 1].
+
+        Raises:
+            ArgumentError: the members of an ensemble each have their own.
+        """
+        check_shared(self)
         x = _center(images, min(images.shape[-2:]))
         x = x.float().div(255) if x.dtype == torch.uint8 else x.float()
         if x.shape[-1] != self.resize:
-            size = [self.resize] * 2
-            x = F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+            x = self._scaled(x)
         return x.clamp(0, 1)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        size = [self.resize] * 2
+        if self.interpolation == "nearest":
+            return F.interpolate(x, size, mode="nearest-exact")
+        how: dict[str, Any] = {"mode": self.interpolation, "align_corners": False}
+        if self.interpolation == "bilinear":
+            return F.interpolate(x, size, antialias=True, **how)
+        # Overshoot is cut off after each direction, as by whoever computes in 8 bits.
+        x = F.interpolate(x, [x.shape[-2], self.resize], antialias=True, **how).clamp(0, 1)
+        return F.interpolate(x, size, antialias=True, **how)
+
+    def normalized(self, x: Tensor) -> Tensor:
+        """Return `(x - mean) / std` of `(..., C, H, W)`."""
+        mean, std = (
+            v if isinstance(v, float | int) else x.new_tensor(v)[:, None, None]
+            for v in (self.mean, self.std)
+        )
+        return (x - mean) / std
 
     def evaluation_views(self, images: Tensor) -> Tensor:
         """Return the views `(B, num_views, C, size, size)` of `images` `(B, C, H, W)`."""
-        return self.cut((self.square(images) - self.mean) / self.std)
+        return self.cut(self.normalized(self.square(images)))
 
     def cut(self, squares: Tensor) -> Tensor:
         """Return the views `(B, num_views, C, size, size)` of squares, whatever their values."""
         if self.views == "tencrop":
             mirrored = squares.flip(-1)
             return torch.stack([*_five(squares, self.size), *_five(mirrored, self.size)], 1)
-        x = _center(squares, self.size)
+        # Others round a margin down, and networks that see colours are theirs.
+        first = (self.resize - self.size) // 2 if self.color else None
+        x = _center(squares, self.size, first)
         return torch.stack([x, x.flip(-1)] if self.views == "mirror" else [x], 1)
 
     def training_batch(
@@ -113,7 +153,7 @@ class Preset:
     ) -> Tensor:
         """Return one random view `(B, C, size, size)` of each of `images` `(B, C, H, W)`."""
         x = augment(self.square(images), self.size, augmentation or self.training, generator)
-        return (x - self.mean) / self.std
+        return self.normalized(x)
 
     def combine(self, logits: Tensor) -> Tensor:
         """Average logits `(B, num_views, K)` to scores `(B, K)`; their softmax is probability."""
@@ -122,53 +162,39 @@ class Preset:
         return logits.log_softmax(-1).logsumexp(1) - math.log(logits.shape[1])
 
 
-class Transform:
-    """A preset as a callable, in its training or its evaluation form.
-
-    One image gives `(channels, size, size)`, with ten-crop `(10, channels, size, size)`; a tensor
-    batch `(B, C, H, W)` gives the same with a leading B.
-
-    Args:
-        preset: the arithmetic.
-        training: random augmentation instead of the evaluation views.
-        channels: what the network takes: 1, or 3 for the gray image three times.
-
-    Example:
-        >>> transform = Transform(PRESETS["fer40_tencrop"], training=False)
-        >>> transform(torch.zeros(1, 48, 48, dtype=torch.uint8)).shape
-        torch.Size([10, 1, 40, 40])
-    """
-
-    def __init__(self, preset: Preset, training: bool, channels: int = 1) -> None:
-        self.preset, self.training, self.channels = preset, training, channels
-
-    def __call__(self, image: Any) -> Tensor:
-        """Return the view or views of one image (anything `to_gray` takes) or of a tensor batch."""
-        batched = isinstance(image, Tensor) and image.ndim == 4
-        batch = luma(image) if batched else to_gray(image)[None]
-        if self.training:
-            seed = int(torch.randint(2**63 - 1, ()))
-            out = self.preset.training_batch(batch, torch.Generator().manual_seed(seed))
-        else:
-            out = self.preset.evaluation_views(batch)
-            out = out if self.preset.num_views > 1 else out.squeeze(1)
-        out = out.expand(*out.shape[:-3], self.channels, -1, -1)
-        return out if batched else out[0]
-
-    def __repr__(self) -> str:
-        return f"Transform({self.preset.name!r}, training={self.training})"
-
-
 def _five(x: Tensor, s: int) -> list[Tensor]:
     """Return the four corners and the centre, in torchvision's order."""
     return [x[..., :s, :s], x[..., :s, -s:], x[..., -s:, :s], x[..., -s:, -s:], _center(x, s)]
 
 
-def _center(x: Tensor, size: int) -> Tensor:
+def check_shared(preset: Preset) -> None:
+    """Raise where there is no view for a whole ensemble, as each member has its own."""
+    if preset.views == "members":
+        raise ArgumentError(
+            "the members of this ensemble each see their own view of a face, and there is none for "
+            "all: pass faces to fer_zoo.Predictor or fer_zoo.inference.predict_scores, take "
+            "model.members one by one, or make an ensemble whose members all see the same by "
+            "fer_zoo.create_ensemble([*model.members], preset=...)"
+        )
+
+
+def of_members(presets: Iterable[Preset]) -> Preset:
+    """Return the preset of an ensemble whose members see the views of these, each its own."""
+    side = max(preset.resize for preset in presets)
+    text = "each member sees the views of its own preset"
+    return Preset(name="members", resize=side, size=side, views="members", description=text)
+
+
+def _each(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+def _center(x: Tensor, size: int, first: int | None = None) -> Tensor:
     height, width = x.shape[-2:]
     if size > min(height, width):
         raise InputError(f"cannot cut {size} px from {height}x{width} px")
     top, left = round((height - size) / 2), round((width - size) / 2)
+    top, left = (top, left) if first is None else (first, first)
     return x[..., top : top + size, left : left + size]
 
 
@@ -296,8 +322,9 @@ def counterparts(preset: Preset | str) -> list[Preset]:
         (['fer44_mirror', 'fer40_tencrop'], [])
     """
     own, found = get_preset(preset), dict[int, Preset]()
-    alike = attrgetter("resize", "mean", "std")
+    alike = attrgetter("resize", "mean", "std", "interpolation", "color")
     others = [p for p in PRESETS.values() if alike(p) == alike(own)]
+    others = [] if own.views == "members" else [p for p in others if p.views != "members"]
     for other in sorted(others, key=lambda p: abs(p.size - own.size)):
         if abs(other.size - own.size) * 10 <= own.size and other.num_views != own.num_views:
             found.setdefault(other.num_views, other)
@@ -348,6 +375,8 @@ def restore(fields: Any) -> Preset:
     if isinstance(fields, str):
         return PRESETS[fields]
     preset = from_plain(Preset, fields, "preset")
+    if preset.views == "members":  # says nothing that a name could be lent for
+        return preset
     known = PRESETS.get(preset.name)
     if known is None or preset.name in PRESETS.lent:
         PRESETS.lend(preset)

@@ -26,14 +26,14 @@ class Ready:
 
     Attributes:
         picture: the frame.
-        gray: its luma `(1, H, W)`.
-        small: the same with at most `SEARCHED` px, for the tracker.
+        pixels: what faces are cut from: gray `(1, H, W)`, or RGB `(3, H, W)`.
+        small: its luma with at most `SEARCHED` px, for the tracker.
         scale: of the latter.
         boxes: what the detector returned, or raised, where it was asked.
     """
 
     picture: Picture
-    gray: Tensor | None = None
+    pixels: Tensor | None = None
     small: np.ndarray | None = None
     scale: float = 1.0
     boxes: "Future[Any] | None" = None
@@ -76,11 +76,13 @@ def _is_told(item: Any) -> bool:
     return not isinstance(item, Ready) or item.picture.rgb is None
 
 
-def read_ahead(source: Source, detector: Detector, every: float) -> Generator[Ready]:
+def read_ahead(
+    source: Source, detector: Detector, every: float, *, color: bool = False
+) -> Generator[Ready]:
     """Yield frames in order, each `every` seconds of them with what the detector returned.
 
-    The detector is called in one thread, in order. Of a film it is asked ahead; of a camera once a
-    frame is taken, as others are dropped.
+    With `color` faces are cut in RGB. The detector is called in one thread, in order. Of a film it
+    is asked ahead; of a camera once a frame is taken, as others are dropped.
     """
     waiting, due = _Waiting(source.dropping), -math.inf
 
@@ -97,7 +99,7 @@ def read_ahead(source: Source, detector: Detector, every: float) -> Generator[Re
         try:
             for picture in source.pictures:
                 size = 0 if picture.rgb is None else picture.rgb.size // 3
-                ready = _prepared(picture)
+                ready = _prepared(picture, color)
                 if not waiting.put(ready if source.dropping else ask(ready), size):
                     return
             waiting.put(None, 0)
@@ -121,8 +123,8 @@ def read_ahead(source: Source, detector: Detector, every: float) -> Generator[Re
         finder.shutdown(wait=True, cancel_futures=True)
 
 
-def _prepared(picture: Picture) -> Ready:
-    """Return a frame with its gray levels, as those of a photograph are made."""
+def _prepared(picture: Picture, color: bool = False) -> Ready:
+    """Return a frame with its pixels, as those of a photograph are made."""
     if picture.rgb is None:
         return Ready(picture)
     import cv2
@@ -132,4 +134,7 @@ def _prepared(picture: Picture) -> Ready:
     scale = min(1.0, SEARCHED / max(levels.shape))
     size = [max(1, round(side * scale)) for side in levels.shape[::-1]]
     small = cv2.resize(levels, size, interpolation=cv2.INTER_AREA) if scale < 1 else levels
-    return Ready(picture, torch.from_numpy(levels)[None], small, scale)
+    gray = torch.from_numpy(levels)[None]
+    # A view: what is cut from it is a copy.
+    whole = torch.from_numpy(picture.rgb).permute(2, 0, 1) if color else gray
+    return Ready(picture, whole, small, scale)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fer_zoo._progress import progress_bar
 from fer_zoo._words import answering
@@ -18,6 +17,7 @@ from fer_zoo.inference import FaceDetector, PhotoPredictor, Prediction
 from fer_zoo.inference.abstention import AbstainLike, why_not
 from fer_zoo.inference.crops import boxes_of, cut_faces
 from fer_zoo.inference.detector import Detector
+from fer_zoo.inference.predictor import Box, Squares
 from fer_zoo.inference.runtime import Engine, Optimized
 from fer_zoo.models import Classifier
 from fer_zoo.transforms import Preset
@@ -32,7 +32,7 @@ from fer_zoo.video.tracks import Tracker
 log = logging.getLogger("fer_zoo.video")
 SEARCHED = 640  # px of the longer side in which the detector looks, if none is given
 
-Face = tuple[int, bool, tuple[int, int, int, int], Tensor]
+Face = tuple[int, bool, Box, Squares]
 """Track, whether it was found here, the square that was cut, and what the network gets of it."""
 
 
@@ -186,7 +186,8 @@ class VideoPredictor:
     def _frames(self, source: Source) -> Generator[Frame]:
         tracker, smoother = Tracker(self.patience), Smoother(self.smooth, self.hold)
         waiting: list[tuple[Ready, list[Face], str | None]] = []
-        with closing(read_ahead(source, self._photos.detector, self.detect_every)) as ready:
+        finder, color = self._photos.detector, self._photos._color
+        with closing(read_ahead(source, finder, self.detect_every, color=color)) as ready:
             for one in ready:
                 waiting.append((one, *self._place(one, tracker)))
                 faces = sum(len(found) for _, found, _ in waiting)
@@ -198,9 +199,9 @@ class VideoPredictor:
 
     def _place(self, one: Ready, tracker: Tracker) -> tuple[list[Face], str | None]:
         """Return the faces in a frame, and what was wrong with it or with the detector."""
-        if one.gray is None or one.small is None:
+        if one.pixels is None or one.small is None:
             return [], one.picture.error
-        height, width = one.gray.shape[-2:]
+        height, width = one.pixels.shape[-2:]
         rows, error = None, None
         try:
             if one.boxes is not None:
@@ -216,25 +217,25 @@ class VideoPredictor:
             if not (0 < left + right < 2 * width and 0 < top + bottom < 2 * height):
                 continue  # it has left
             row = {"box": track.box, "roll": track.roll}
-            for crop in cut_faces(one.gray, [row], self._photos.margin):
-                square = self.preset.square(crop.face[None])
-                faces.append((track.number, track.found, crop.box, square))
+            for crop in cut_faces(one.pixels, [row], self._photos.margin):
+                squares = self._photos._squares(crop.face)
+                faces.append((track.number, track.found, crop.box, squares))
         return faces, error
 
     def _told(
         self, waiting: list[tuple[Ready, list[Face], str | None]], smoother: Smoother
     ) -> Iterator[Frame]:
         """Yield the frames that waited, labelled."""
-        squares = [(None, box, square) for _, found, _ in waiting for _, _, box, square in found]
-        labelled = self._photos._label(squares)
+        faces = [(None, box, seen) for _, found, _ in waiting for _, _, box, seen in found]
+        labelled = self._photos._label(faces)
         for one, found, error in waiting:
             picture = one.picture
-            faces = tuple(
+            told = tuple(
                 self._smoothed(next(labelled), number, seen, picture.time, smoother)
                 for number, seen, *_ in found
             )
             index, time = picture.index, picture.time
-            yield Frame(index=index, time=time, faces=faces, error=error, image=picture.rgb)
+            yield Frame(index=index, time=time, faces=told, error=error, image=picture.rgb)
 
     def _smoothed(
         self, told: Prediction, number: int, found: bool, time: float, smoother: Smoother

@@ -8,6 +8,7 @@ from typing import Literal
 
 from fer_zoo.errors import ArgumentError
 from fer_zoo.models import MODELS
+from fer_zoo.models.transformers_member import PREFIX
 from fer_zoo.weights.reading import PICKLES
 from fer_zoo.weights.records import WEIGHTS
 
@@ -21,6 +22,8 @@ GRAMMAR = """\
   ./folder                   of a training run, or with config.json and model.safetensors, as on
                              the Hub
   hf-hub:org/name@revision   a repository of the Hub, at a commit, tag or branch (main if left out)
+  transformers/org/name@revision, transformers/folder
+                             any image classifier of transformers, as safetensors
   imagenet                   for create: the start that torchvision or timm publish
 Files and hf-hub: may end in #sha256=..., which they must have then."""
 """What an address may be, as error messages and the docs show it."""
@@ -28,7 +31,7 @@ Files and hf-hub: may end in #sha256=..., which they must have then."""
 _REPO = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REF = r"[\w-][\w.-]*"  # the client makes a path of it
 _LONGEST_REPO = 96
-Kind = Literal["tag", "record", "file", "folder", "hub", "imagenet"]
+Kind = Literal["tag", "record", "file", "folder", "hub", "imagenet", "transformers"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Address:
     sha256: str | None = None
 
     def __str__(self) -> str:
-        text = f"{HUB}{self.location}" if self.kind == "hub" else self.location
+        text = {"hub": HUB, "transformers": PREFIX}.get(self.kind, "") + self.location
         text += f"@{self.revision}" if self.revision else ""
         return text + (f"#sha256={self.sha256}" if self.sha256 else "")
 
@@ -68,7 +71,14 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
         raise not_an_address(text, "a sha256 is 64 digits of 0 to 9 and a to f")
     sha256 = pin if marked else None
     if body.startswith(HUB):
-        return _hub_address(text, body.removeprefix(HUB), sha256)
+        return _hub_address(text, "hub", body.removeprefix(HUB), sha256)
+    if body.startswith(PREFIX):
+        if marked:
+            raise not_an_address(text, "a commit pins it: transformers/org/name@ and 40 digits")
+        rest = body.removeprefix(PREFIX)
+        if os.path.isdir(rest) or rest[:1] in ("", ".", os.sep) or rest.count("/") != 1:
+            return Address("transformers", rest)
+        return _hub_address(text, "transformers", rest, None)
     if Path(body).suffix in {".safetensors", *PICKLES}:
         return Address("file", body, sha256=sha256)
     if re.match(r"\w[\w+.-]+:", body):
@@ -85,7 +95,9 @@ def parse_address(text: str | os.PathLike[str]) -> Address:
     return Address("imagenet" if body == IMAGENET else "tag", body)
 
 
-def _hub_address(text: str, rest: str, sha256: str | None) -> Address:
+def _hub_address(
+    text: str, kind: Literal["hub", "transformers"], rest: str, sha256: str | None
+) -> Address:
     name, at, revision = rest.partition("@")
     if (
         not re.fullmatch(f"{_REPO}/{_REPO}", name)
@@ -96,7 +108,7 @@ def _hub_address(text: str, rest: str, sha256: str | None) -> Address:
         raise not_an_address(text, f"{name!r} is no org/name")
     if at and (not re.fullmatch(f"{_REF}(/{_REF})*", revision, re.ASCII) or ".." in revision):
         raise not_an_address(text, f"{revision!r} is no commit, tag or branch")
-    return Address("hub", name, revision, sha256)
+    return Address(kind, name, revision, sha256)
 
 
 def is_address(name: str | os.PathLike[str]) -> bool:
@@ -108,7 +120,7 @@ def is_address(name: str | os.PathLike[str]) -> bool:
         return True
     if not isinstance(name, str) or name.startswith("timm/") or name in MODELS:
         return False
-    return parse_address(name).kind in ("file", "folder", "hub", "record")
+    return parse_address(name).kind in ("file", "folder", "hub", "record", "transformers")
 
 
 def not_an_address(text: object, reason: str = "") -> ArgumentError:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -30,6 +30,8 @@ from fer_zoo.weights.repository import CONFIG, MODEL, Fetched, read_repository
 COMMIT = GIT_HASH = re.compile("[0-9a-f]{40}")
 SHA256 = re.compile("[0-9a-f]{64}")
 """The name of a large file in the cache; that of a small one is its hash in git."""
+OURS = ("*.safetensors", "onnx/*", "*.png", "preprocessor_config.json")
+"""What an earlier commit may have left that a later one has not."""
 LIBRARY = "fer_zoo"
 """What our cards say is their library."""
 LARGEST = {CONFIG: MAX_HEADER, MODEL: 2**35}
@@ -47,6 +49,7 @@ class Repository:
     api: Any
     cached: bool = False
     commit: str = ""
+    snapshot: Path = Path()
     paths: list[Path] = field(default_factory=list)
     seconds: float = field(default_factory=lambda: _seconds())
     began: float = field(default_factory=time.monotonic)
@@ -64,10 +67,11 @@ class Repository:
         with _explained(str(self.address)):
             try:
                 told = self._in_time(partial(ask, dry_run=True))
-                if told.will_download and told.file_size > LARGEST[name]:
+                most = LARGEST[MODEL] if name.endswith(".safetensors") else LARGEST[CONFIG]
+                if told.will_download and told.file_size > most:
                     raise HubError(
-                        f"{self.address}: {name} has {told.file_size:,} bytes, and "
-                        f"{LARGEST[name]:,} are allowed: it is no fer_zoo model"
+                        f"{self.address}: {name} has {told.file_size:,} bytes, and {most:,} are "
+                        "allowed: it is no fer_zoo model"
                     )
                 found = self._in_time(ask)
             except RemoteEntryNotFoundError:
@@ -77,7 +81,8 @@ class Repository:
                 if self.commit and before is _CACHED_NO_EXIST:
                     return None
                 raise
-        self.commit = Path(found).parent.name  # .../snapshots/COMMIT/name
+        self.snapshot = Path(found).parent  # .../snapshots/COMMIT
+        self.commit = self.snapshot.name
         another = COMMIT.fullmatch(asked) and asked != self.commit
         if another or not COMMIT.fullmatch(self.commit):
             raise HubError(f"{self.address}: the Hub sent the commit {self.commit!r}, not {asked}")
@@ -85,7 +90,7 @@ class Repository:
             warnings.warn(
                 f"{self.address} moved: it was {old[:12]} when it was cached and is "
                 f"{self.commit[:12]} now. To stay with one, name it: "
-                f"{HUB}{self.address.location}@{self.commit}",
+                f"{replace(self.address, revision=self.commit, sha256=None)}",
                 stacklevel=2,
             )
         path = Path(found).resolve()
@@ -142,11 +147,12 @@ def _seconds() -> float:
 def _is_damaged(path: Path) -> bool:
     """Whether a file of the cache has other bytes than its name, the Hub's ETag, says."""
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            if SHA256.fullmatch(path.name):
+                return hashlib.file_digest(file, "sha256").hexdigest() != path.name
+            content = file.read()
     except OSError:
         return False
-    if SHA256.fullmatch(path.name):
-        return hashlib.sha256(content).hexdigest() != path.name
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
     return bool(GIT_HASH.fullmatch(path.name)) and blob.hexdigest() != path.name
 
@@ -191,7 +197,7 @@ def upload(
                 repo_id=repo_id,
                 folder_path=folder,
                 commit_message=message,
-                delete_patterns=["*.safetensors", "*.safetensors.index.json", "onnx/*", "*.png"],
+                delete_patterns=[*OURS, "*.safetensors.index.json"],
             )
         except ValueError as error:
             # The commit is made, but 1.0 reads its URL as one of huggingface.co.
