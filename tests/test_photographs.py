@@ -485,7 +485,7 @@ def test_what_is_large_is_read_alone_in_the_callers_thread(monkeypatch, tmp_path
         return run
 
     monkeypatch.setattr(photographs, "read_pixels", noting(photographs.read_pixels))
-    monkeypatch.setattr(predictor, "to_gray", noting(predictor.to_gray))
+    monkeypatch.setattr(predictor, "read_face", noting(predictor.read_face))
     pixels = 640 * 480
     faces, photos = fer_zoo.Predictor(NAME), fer_zoo.PhotoPredictor(NAME, detector=lambda rgb: [])
     for most, alone in ((2 * pixels, False), (pixels - 1, True)):

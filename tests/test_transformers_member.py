@@ -289,7 +289,7 @@ def refusals() -> dict[str, Any]:
         "Lanczos": (processor(resample=1), "Lanczos.*bicubically"),
         "no square": (processor(size={"height": 64, "width": 48}), "shape"),
         "another size": (processor(size={"height": 48, "width": 48}), "does not take"),
-        "not scaled": (processor(do_resize=False), "ViTImageProcessor does is no preset's"),
+        "not scaled": (processor(do_resize=False), "ViTImageProcessor.* is no preset's"),
         "BGR": (
             processor(image_processor_type="MobileViTImageProcessor", do_flip_channel_order=True,
                       size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}),

@@ -87,7 +87,7 @@ class Preset:
                 'take fewer px, or views="center"'
             )
         means, stds = _each(self.mean), _each(self.std)
-        if not (all(map(is_number, means + stds)) and min(stds) > 0):
+        if not (all(map(is_number, means + stds)) and all(std > 0 for std in stds)):
             raise ArgumentError(f"mean is a number, std above 0: {self.mean!r}, {self.std!r}")
         if any(len(values) not in (1, 3 if self.color else 1) for values in (means, stds)):
             raise ArgumentError(
@@ -381,7 +381,10 @@ def restore(fields: Any) -> Preset:
     if known is None or preset.name in PRESETS.lent:
         PRESETS.lend(preset)
         return preset
-    there, here = arithmetic(preset), arithmetic(known)
-    if there != here:
-        raise ArgumentError(f"the preset {preset.name!r} is {here} here, and {there} in the file")
+    there, here = vars(arithmetic(preset)), vars(arithmetic(known))
+    if other := [name for name in here if here[name] != there[name]]:
+        found = [{name: values[name] for name in other} for values in (here, there)]
+        raise ArgumentError(
+            f"the preset {preset.name!r} is {found[0]} here, and {found[1]} in the file"
+        )
     return known
