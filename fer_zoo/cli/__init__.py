@@ -70,6 +70,6 @@ def run() -> None:
         message = shown(str(error)).replace(
             "fer_zoo.list_models(trained=True)", "`fer-zoo list --trained`"
         )
-        message = re.sub(r"fer_zoo\.list_[a-z]+\(\)", "`fer-zoo list`", message)
+        message = re.sub(r"fer_zoo\.(?:\w+\.)?list_[a-z]+\(\)", "`fer-zoo list`", message)
         click.echo(f"fer-zoo: {message}", err=True)
         sys.exit(2)

@@ -19,6 +19,7 @@ from fer_zoo.cli.options import (
     DEFAULT_MODEL,
     MODEL,
     PATH,
+    detector_option,
     device_option,
     fusion_option,
     ignore_option,
@@ -33,7 +34,15 @@ from fer_zoo.cli.show import PredictionLines, out, print_facts, print_json, prin
 from fer_zoo.data import list_datasets
 from fer_zoo.errors import ArgumentError, printable, shown
 from fer_zoo.evaluation.figures import percent
-from fer_zoo.inference import Photo, PhotoPredictor, Photos, Prediction, Predictions, Predictor
+from fer_zoo.inference import (
+    Photo,
+    PhotoPredictor,
+    Photos,
+    Prediction,
+    Predictions,
+    Predictor,
+    list_detectors,
+)
 from fer_zoo.inference.prediction import CROP_COLUMNS, FACE_COLUMNS, class_columns
 from fer_zoo.models import Ensemble, count_parameters, get_spec
 from fer_zoo.plain import to_plain
@@ -48,7 +57,7 @@ from fer_zoo.weights.hub import list_published
 @click.option("--hub", metavar="ORG", help="Ask the Hub what an organisation publishes.")
 @json_option
 def list_(pattern: str, trained: bool, hub: str | None, as_json: bool) -> None:
-    """List models; fusions, presets and data sets below them.
+    """List models; fusions, presets, data sets and face detectors below them.
 
     Example: fer-zoo list "*r18*"
     """
@@ -62,7 +71,7 @@ def list_(pattern: str, trained: bool, hub: str | None, as_json: bool) -> None:
     rows = [get_spec(n).describe() | {"weights": fer_zoo.list_weights(n)} for n in names]
     if as_json:
         others = {"fusions": fer_zoo.list_fusions(), "presets": fer_zoo.list_presets()}
-        others["data"] = list_datasets()
+        others |= {"data": list_datasets(), "detectors": list_detectors()}
         print_json({"models": rows} | others)
         return
     table = [["model", "weights", "description"]]
@@ -70,9 +79,10 @@ def list_(pattern: str, trained: bool, hub: str | None, as_json: bool) -> None:
         tags = ", ".join(address.rsplit(".", 1)[1] for address in row["weights"])
         table.append([row["name"], tags or "-", row["description"]])
     print_table(table)
-    out.print(f"\nfusions  {', '.join(fer_zoo.list_fusions())}", soft_wrap=True)
-    out.print(f"presets  {', '.join(fer_zoo.list_presets())}", soft_wrap=True)
-    out.print(f"data     {', '.join(list_datasets())}", soft_wrap=True)
+    out.print(f"\nfusions    {', '.join(fer_zoo.list_fusions())}", soft_wrap=True)
+    out.print(f"presets    {', '.join(fer_zoo.list_presets())}", soft_wrap=True)
+    out.print(f"data       {', '.join(list_datasets())}", soft_wrap=True)
+    out.print(f"detectors  {', '.join(list_detectors())}", soft_wrap=True)
 
 
 def _list_hub(org: str, pattern: str, as_json: bool) -> None:
@@ -134,6 +144,7 @@ def info(name: str, as_json: bool) -> None:
 @preset_option
 @views_option
 @click.option("--detect", is_flag=True, help="Whole photographs: find the faces first.")
+@detector_option
 @map_option
 @ignore_option
 @click.option(
@@ -149,6 +160,7 @@ def predict(
     paths: tuple[Path, ...],
     model: str,
     detect: bool,
+    detector: str | None,
     as_json: bool,
     as_csv: bool,
     merged: tuple[str, ...],
@@ -158,9 +170,10 @@ def predict(
 ) -> None:
     """Label face crops: files, or folders of them; with --detect every face of photographs.
 
-    With --json one object a line; with --detect it has a list of faces. With --csv the columns are
-    those of Predictions.to_dicts and Photos.to_dicts. The exit code is 1 if any file could not be
-    used, or any folder not be read; a photograph without faces is no error.
+    --detector NAME implies --detect. With --json one object a line; with --detect it has a list of
+    faces. With --csv the columns are those of Predictions.to_dicts and Photos.to_dicts. The exit
+    code is 1 if any file could not be used, or any folder not be read; a photograph without faces
+    is no error.
 
     Example: fer-zoo predict faces/ --fusion stacked
     """
@@ -170,7 +183,11 @@ def predict(
     files, closed = expand(paths)
     options |= parse_classes(merged, ignore)
     predictor: Predictor | PhotoPredictor
-    predictor = PhotoPredictor(model, **options) if detect else Predictor(model, **options)
+    detect |= detector is not None
+    if detect:
+        predictor = PhotoPredictor(model, detector=detector, **options)
+    else:
+        predictor = Predictor(model, **options)
     if as_json:
         tell: Callable[[Prediction | Photo], None] = _tell_json
     elif as_csv:

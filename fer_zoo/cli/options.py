@@ -37,6 +37,7 @@ MODEL = Name("model", lambda: [*fer_zoo.list_models(), *fer_zoo.list_weights()])
 FUSION = Name("fusion", fer_zoo.list_fusions)
 PRESET = Name("preset", fer_zoo.list_presets)
 WEIGHTS = Name("weights", _tags)
+DETECTOR = Name("detector", lambda: fer_zoo.inference.list_detectors())
 PATH = click.Path(path_type=Path)
 
 model_argument = click.argument("model", type=MODEL)
@@ -68,6 +69,9 @@ ignore_option = click.option(
     "--ignore", multiple=True, metavar="CLASS,...", help="Classes to leave out: contempt."
 )
 fusion_option = click.option("--fusion", type=FUSION, help="Another than the default, see `list`.")
+detector_option = click.option(
+    "--detector", type=DETECTOR, help="What finds faces, see `list`: blazeface finds turned ones."
+)
 preset_option = click.option("--preset", type=PRESET, help="Another than the weights' own.")
 views_option = click.option(
     "--views",

@@ -15,6 +15,7 @@ from fer_zoo.cli.inputs import parse_classes
 from fer_zoo.cli.options import (
     MODEL,
     PATH,
+    detector_option,
     device_option,
     fusion_option,
     ignore_option,
@@ -46,6 +47,7 @@ FAST = "resnet18_025"
 @click.option("--every", type=click.IntRange(1), default=1, help="Each so many-th frame only.")
 @click.option("--fps", type=float, help="So many frames of a second at most.")
 @click.option("--rate", type=float, default=25.0, help="Frames a second of a folder of images.")
+@detector_option
 @click.option(
     "--detect-every", type=float, default=0.2, show_default=True, help="Seconds between searches."
 )

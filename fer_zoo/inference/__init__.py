@@ -1,9 +1,16 @@
 """From images to scores and named predictions."""
 
 from fer_zoo.inference.abstention import Threshold, Thresholds, choose_thresholds
+from fer_zoo.inference.blazeface import BlazeFace
 from fer_zoo.inference.calibration import calibrate, fit_temperature
 from fer_zoo.inference.crops import crop_faces
-from fer_zoo.inference.detector import Detector, FaceDetector
+from fer_zoo.inference.detector import (
+    DETECTORS,
+    Detector,
+    FaceDetector,
+    list_detectors,
+    register_detector,
+)
 from fer_zoo.inference.exported import export
 from fer_zoo.inference.photographs import PhotoPredictor
 from fer_zoo.inference.prediction import Photo, Photos, Prediction, Predictions
@@ -12,6 +19,8 @@ from fer_zoo.inference.runtime import Optimized, optimize
 from fer_zoo.inference.scoring import fuse, member_scores, predict_scores
 
 __all__ = [
+    "DETECTORS",
+    "BlazeFace",
     "Detector",
     "FaceDetector",
     "Optimized",
@@ -29,7 +38,9 @@ __all__ = [
     "export",
     "fit_temperature",
     "fuse",
+    "list_detectors",
     "member_scores",
     "optimize",
     "predict_scores",
+    "register_detector",
 ]

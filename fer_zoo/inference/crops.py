@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.errors import ArgumentError, InputError
-from fer_zoo.inference.detector import Detector
+from fer_zoo.inference.detector import Detector, find_detector
 from fer_zoo.transforms.depth import check_depth, is_deep, was_deep
 from fer_zoo.transforms.inputs import (
     LEAST,
@@ -57,7 +57,9 @@ class Crop:
     box: tuple[int, int, int, int]
 
 
-def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[Crop]:
+def crop_faces(
+    image: Any, detector: Detector | str | None = None, *, margin: float = 0.0
+) -> list[Crop]:
     """Return the faces that a detector finds in one photograph, each as a gray square.
 
     The square has the centre of the box and its longer side, plus the margin; a box under 10 px,
@@ -66,14 +68,15 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
 
     Args:
         image: as for `fer_zoo.transforms.to_gray`; the EXIF rotation is applied.
-        detector: from RGB uint8 `(H, W, 3)` to boxes, see `fer_zoo.inference.Detector`.
-        margin: share of the side that is added all round. The boxes of `fer_zoo.FaceDetector` need
-            none; boxes from the brows to the chin need about 0.1.
+        detector: from RGB uint8 `(H, W, 3)` to boxes, see `fer_zoo.inference.Detector`; or its
+            name, one of `fer_zoo.inference.list_detectors()`; `fer_zoo.FaceDetector()` for None.
+        margin: share of the side that is added all round. The boxes of our detectors need none;
+            boxes from the brows to the chin need about 0.1.
 
     Raises:
         InputError: the photograph cannot be read.
         ArgumentError: a box is none, in shares of the photograph, outside it, or more than twice
-            as large; or the detector is a class.
+            as large; or the detector is a class, or an unknown name.
 
     Example:
         >>> photograph = torch.zeros(1, 90, 120, dtype=torch.uint8)
@@ -82,22 +85,15 @@ def crop_faces(image: Any, detector: Detector, *, margin: float = 0.0) -> list[C
         (torch.Size([1, 60, 60]), (0, 15, 60, 75))
     """
     check_margin(margin)
-    check_detector(detector)
+    find = find_detector(detector)
     rgb, gray = read_pixels(open_photograph(image), image)
-    return cut_faces(gray, detector(rgb), margin)
+    return cut_faces(gray, find(rgb), margin)
 
 
 def check_margin(margin: Any) -> None:
     """Raise unless `margin` is a share that can be added to the side of a box."""
     if not isinstance(margin, Real) or not 0 <= float(margin) <= 2:
         raise ArgumentError(f"margin must be a number from 0 to 2, got {margin!r:.80}")
-
-
-def check_detector(detector: Any) -> None:
-    """Raise unless `detector` can be called with a photograph."""
-    if isinstance(detector, type) or not callable(detector):
-        made = f": pass {detector.__name__}()" if isinstance(detector, type) else ""
-        raise ArgumentError(f"detector must be callable, got {detector!r:.80}{made}")
 
 
 def open_photograph(image: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Finding faces: what a detector is, and the one that FER2013 was cropped with."""
+"""Finding faces: what a detector is, which there are by name, and FER2013's own."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fer_zoo.errors import ArgumentError, needing
+from fer_zoo.errors import ArgumentError, UnknownNameError, needing
+from fer_zoo.inference.blazeface import BlazeFace
+from fer_zoo.registry import Registry
 
 Detector = Callable[[np.ndarray], Any]
 """Takes a photograph as RGB, uint8 `(H, W, 3)`, upright, a copy of its own; returns rows of left,
@@ -80,3 +82,59 @@ def _cascade() -> Any:
         path = Path(haarcascades) / "haarcascade_frontalface_default.xml"
         CASCADES.frontal = CascadeClassifier(str(path))
     return CASCADES.frontal
+
+
+DETECTORS: Registry[Callable[[], Detector]] = Registry(
+    "detector", "fer_zoo.inference.list_detectors()"
+)
+DETECTORS.register("haar", FaceDetector)
+DETECTORS.register("blazeface", BlazeFace)
+
+
+def register_detector(name: str, factory: Callable[[], Detector]) -> Callable[[], Detector]:
+    """Make a detector available by name, here, in listings and on the command line.
+
+    Args:
+        name: what `detector=` and `--detector` will take.
+        factory: makes one when it is asked for; a class will do.
+
+    Raises:
+        DuplicateNameError: the name is taken.
+
+    Example:
+        >>> _ = register_detector("none_doc", lambda: lambda rgb: [])
+        >>> find_detector("none_doc")(np.zeros((90, 120, 3), np.uint8))
+        []
+    """
+    if not callable(factory):
+        raise ArgumentError(f"a factory is called for a detector, got {factory!r:.80}")
+    return DETECTORS.register(name, factory)
+
+
+def list_detectors(pattern: str = "*") -> list[str]:
+    """Return the names of the detectors that are known by name.
+
+    Example:
+        >>> list_detectors("b*")
+        ['blazeface']
+    """
+    return DETECTORS.names(pattern)
+
+
+def find_detector(detector: Detector | str | None) -> Detector:
+    """Return what was passed, or made by its name; the cascade for None.
+
+    Raises:
+        ArgumentError: it can be called by nobody, or nothing has this name.
+    """
+    if isinstance(detector, str):
+        try:
+            make = DETECTORS[detector]
+        except UnknownNameError as error:
+            raise ArgumentError(f"detector must be callable, or a name: {error}") from None
+        detector = make()
+    found = FaceDetector() if detector is None else detector
+    if isinstance(found, type) or not callable(found):
+        made = f": pass {found.__name__}()" if isinstance(found, type) else ""
+        raise ArgumentError(f"detector must be callable, got {found!r:.80}{made}")
+    return found

@@ -17,13 +17,12 @@ from fer_zoo.fusion import Fusion
 from fer_zoo.inference.abstention import AbstainLike
 from fer_zoo.inference.crops import (
     Pixels,
-    check_detector,
     check_margin,
     cut_faces,
     open_photograph,
     read_pixels,
 )
-from fer_zoo.inference.detector import Detector, FaceDetector
+from fer_zoo.inference.detector import Detector, find_detector
 from fer_zoo.inference.images import Image
 from fer_zoo.inference.prediction import Photo, Photos, Prediction
 from fer_zoo.inference.predictor import DECODERS, Found, Labeller, read_ahead
@@ -42,14 +41,16 @@ class PhotoPredictor(Labeller[Photo]):
 
     Args:
         model: as for `fer_zoo.Predictor`; so are all arguments but the next two.
-        detector: anything that returns the boxes of the faces in a photograph;
+        detector: anything that returns the boxes of the faces in a photograph, or a name of
+            `fer_zoo.inference.list_detectors()`: `"blazeface"` also finds turned faces;
             `fer_zoo.FaceDetector()` if not given. It takes RGB, uint8 `(H, W, 3)`, and returns rows
             of left, top, right and bottom in px; `fer_zoo.inference.Detector` says the rest.
         margin: share of a box's side that is added all round, see `fer_zoo.inference.crop_faces`.
 
     Raises:
         LabelError: the model was never trained, so its outputs have no names.
-        MissingDependencyError: there is no detector, and OpenCV is not installed.
+        ArgumentError: the detector cannot be called, or nothing has its name.
+        MissingDependencyError: there is no detector of your own, and OpenCV is not installed.
 
     Example:
         >>> predict = PhotoPredictor("resnet18_025", detector=lambda rgb: [(40, 20, 80, 60)])
@@ -63,7 +64,7 @@ class PhotoPredictor(Labeller[Photo]):
         self,
         model: str | os.PathLike[str] | Classifier | Optimized,
         *,
-        detector: Detector | None = None,
+        detector: Detector | str | None = None,
         margin: float = 0.0,
         weights: str | None = None,
         fusion: str | Fusion | None = None,
@@ -78,8 +79,7 @@ class PhotoPredictor(Labeller[Photo]):
         abstain: AbstainLike | None = None,
     ) -> None:
         check_margin(margin)
-        self.detector, self.margin = FaceDetector() if detector is None else detector, margin
-        check_detector(self.detector)
+        self.detector, self.margin = find_detector(detector), margin
         super().__init__(
             model,
             weights=weights,

@@ -45,7 +45,7 @@ class VideoPredictor:
 
     Args:
         model: as for `fer_zoo.PhotoPredictor`; so are all arguments that are not named here.
-        detector: as there; `fer_zoo.FaceDetector(longest_side=640)` if not given.
+        detector: as there; `fer_zoo.FaceDetector(longest_side=640)` if not given, or `"haar"`.
         margin: as there.
         detect_every: seconds between two searches; 0 to search in each frame.
         smooth: the time constant of the probabilities in seconds; 0 for those of each frame alone.
@@ -69,7 +69,7 @@ class VideoPredictor:
         self,
         model: str | os.PathLike[str] | Classifier | Optimized,
         *,
-        detector: Detector | None = None,
+        detector: Detector | str | None = None,
         margin: float = 0.0,
         detect_every: float = 0.2,
         smooth: float = 0.4,
@@ -93,10 +93,11 @@ class VideoPredictor:
         self.detect_every, self.patience = float(detect_every), float(patience)
         self.smooth, self.hold = smooth, hold
         Smoother(smooth, hold), Tracker()  # what is wrong with them is said here
-        found = FaceDetector(longest_side=SEARCHED) if detector is None else detector
+        if detector is None or (isinstance(detector, str) and detector == "haar"):
+            detector = FaceDetector(longest_side=SEARCHED)
         self._photos = PhotoPredictor(
             model,
-            detector=found,
+            detector=detector,
             margin=margin,
             weights=weights,
             fusion=fusion,
