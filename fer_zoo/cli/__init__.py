@@ -14,7 +14,16 @@ import torch
 from tqdm import tqdm
 
 # Each adds its commands.
-from fer_zoo.cli import commands, data, evaluation, files, thresholds, training, video  # noqa: F401
+from fer_zoo.cli import (  # noqa: F401
+    app,
+    commands,
+    data,
+    evaluation,
+    files,
+    thresholds,
+    training,
+    video,
+)
 from fer_zoo.cli.options import main
 from fer_zoo.errors import FerZooError, shown
 from fer_zoo.plugins import load_plugins
