@@ -9,7 +9,7 @@ ifneq ($(WRONG),)
 $(error $(WRONG))
 endif
 
-.PHONY: demo test test-all test-oldest test-oldest-hf lint docs bench wheel clean
+.PHONY: demo test test-all test-app test-oldest test-oldest-hf lint docs bench wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/fer-zoo predict examples/faces
@@ -36,6 +36,11 @@ test-oldest: $(VENV)/oldest/.dev
 test-oldest-hf: $(VENV)/oldest-hf/.dev
 	OMP_NUM_THREADS=1 $(VENV)/oldest-hf/bin/python -m pytest -q -m "not slow" tests/test_hf.py \
 	  tests/test_transformers_member.py tests/test_mixed_ensembles.py -o filterwarnings=default
+
+# The page in a browser, where there is one (Debian's `chromium`): beside all else, as Gradio wants
+# an older Pillow.
+test-app: $(VENV)/app/.dev
+	OMP_NUM_THREADS=1 $(VENV)/app/bin/python -m pytest -q tests/test_app.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
@@ -82,6 +87,14 @@ $(VENV)/oldest/.dev: pyproject.toml
 	$(PYTHON) .ci/minimums.py > $(VENV)/oldest/minimums.txt
 	$(VENV)/oldest/bin/python -m pip install --disable-pip-version-check -q \
 	  -c $(VENV)/oldest/minimums.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/app/.dev: pyproject.toml | $(VENV)/.dev
+	rm -rf $(VENV)/app
+	$(PYTHON) -m venv $(VENV)/app
+	$(BIN)/python -c "import site; print(*site.getsitepackages(), sep='\n')" \
+	  > $$(echo $(VENV)/app/lib/python*/site-packages)/beside.pth
+	$(VENV)/app/bin/python -m pip install --disable-pip-version-check -q -e '.[app]' playwright
 	touch $@
 
 $(VENV)/oldest-hf/.dev: pyproject.toml | $(VENV)/.dev

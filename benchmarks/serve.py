@@ -61,7 +61,7 @@ def load(port: int, body: bytes, clients: int, requests: int) -> tuple[float, li
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=320)
+    parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--port", type=int, default=8765)
     given = parser.parse_args()
     print("| images | labelled | clients | answers/s | median ms | 95 % below ms |")

@@ -11,15 +11,15 @@ from fer_zoo.errors import ArgumentError, needing
 from fer_zoo.models import Classifier, Ensemble
 from fer_zoo.transforms import PRESETS
 
-COARSEST = 4  # pixels of the view a side, of which a map has one at most
+COARSEST = 8  # pixels of the view a side, of which a map has one at most
 
 
 def heat_map(model: Classifier, face: Tensor, label: str) -> np.ndarray:
     """Return which parts of a face speak for a class, of an ensemble the mean over its members.
 
-    The maps are those of the last layer that has maps of at least a quarter of the view's side;
+    The maps are those of the last layer that has maps of at least an eighth of the view's side;
     each member's are scaled to 1 at their highest. A map is no proof: it follows the gradient of
-    one layer.
+    one layer (docs/app.md says how much it tells).
 
     Args:
         model: the network, of which every member has convolutions.
@@ -63,7 +63,7 @@ def heat_map(model: Classifier, face: Tensor, label: str) -> np.ndarray:
 
 
 def _last_maps(network: nn.Module, view: Tensor) -> nn.Module:
-    """Return the last layer whose maps are at least a quarter as wide as the view."""
+    """Return the last layer whose maps are at least an eighth as wide as the view."""
     found: list[nn.Module] = []
 
     def look(module: nn.Module, _: Any, output: Any) -> None:

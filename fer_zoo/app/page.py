@@ -261,10 +261,9 @@ def start(
         ArgumentError: the port is taken.
         MissingDependencyError: Gradio is not installed: `fer-zoo[app]`.
     """
-    gr = _gradio()
     with tempfile.TemporaryDirectory(prefix="fer_zoo-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
-        page = build(Path(folder))
+        os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"  # before its import, too
+        gr, page = _gradio(), build(Path(folder))
         try:
             _, url, _ = page.launch(
                 server_name=host,
