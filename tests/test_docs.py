@@ -265,7 +265,7 @@ def test_a_model_added_as_the_pages_say_passes_the_tests_that_they_name(block, t
 def test_contributing_names_the_targets_of_the_makefile():
     targets = re.findall(r"^\$ make (\S+)", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
     makefile = (ROOT / "Makefile").read_text()
-    assert targets == ["test", "test-all", "lint", "docs", "bench", "wheel"]
+    assert targets == ["test", "test-all", "test-app", "lint", "docs", "bench", "wheel"]
     assert all(f"\n{target}:" in makefile for target in targets)
 
 
