@@ -178,13 +178,17 @@ def test_the_space_is_the_page_for_everybody(monkeypatch):
     assert {"sdk: gradio", "app_file: app.py"} <= set(head.splitlines())
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextlib.contextmanager
 def serving(folder: Path):
     """Start the command; yield its port and process."""
     pytest.importorskip("gradio")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     told = folder / "told.txt"
     env = os.environ | {"TMPDIR": str(folder), "PYTHONPATH": str(ROOT), "GRADIO_SHARE": "True"}
     with told.open("w") as errors:
@@ -242,13 +246,14 @@ def test_a_second_one_is_told_that_the_port_is_taken(served):
 @pytest.mark.slow
 def test_what_was_uploaded_goes_after_a_while(tmp_path):
     pytest.importorskip("gradio")
-    code = "import fer_zoo.app.page as page; page.KEPT = (1, 2); page.start(port=0)"
+    port = free_port()
+    code = f"import fer_zoo.app.page as page; page.KEPT = (1, 2); page.start(port={port})"
     env = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     server = subprocess.Popen(
         [sys.executable, "-uc", code], env=env, stdout=subprocess.PIPE, text=True
     )
     try:
-        port = int(server.stdout.readline().strip().strip("/").rpartition(":")[2])
+        assert str(port) in server.stdout.readline()
         body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="me.jpg"\r\n\r\n'
         body += b"private" + b"\r\n--x--\r\n"
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)

@@ -160,7 +160,7 @@ def pixels_of(image: Any) -> int:
 
 
 def _open(image: Any) -> Any:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if isinstance(image, Image.Image):
         return image
@@ -198,7 +198,7 @@ def _open(image: Any) -> Any:
             f"{where}: has more than the {most:.0f} megapixels that Pillow opens; scale it down "
             "or, if you trust the file, set PIL.Image.MAX_IMAGE_PIXELS = None"
         ) from None
-    except Image.UnidentifiedImageError:  # whose words name where the bytes are in memory
+    except UnidentifiedImageError:  # whose words name where the bytes are in memory
         raise InputError(f"{where}: cannot be read as an image (in no format known)") from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
