@@ -48,7 +48,7 @@ def heat_map(model: Classifier, face: Tensor, label: str) -> np.ndarray:
     square = preset.square(face[None, None])
     size, around = preset.size, (preset.resize - preset.size) // 2
     view = square[:, :, around : around + size, around : around + size]
-    view = ((view - preset.mean) / preset.std).expand(-1, model.in_channels, -1, -1)
+    view = preset.normalized(view).expand(-1, model.in_channels, -1, -1)
     view = view.to(next(model.parameters()).device)
     total = torch.zeros(1, 1, size, size)
     for member in model.members if isinstance(model, Ensemble) else [model]:
