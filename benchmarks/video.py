@@ -8,12 +8,15 @@ next frame. Each figure is the median of `--repeats` runs, which take turns.
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import harness
 import numpy as np
 import torch
 from harness import markdown, positive_int
@@ -113,8 +116,47 @@ def latency(clip: Path, model: str) -> list[float]:
     return waits[5:]
 
 
+PLAYED = ("neutral", "happy", "surprise", "angry", "neutral", "happy")
+NOISE = 14  # standard deviation in gray levels: a cheap camera in a dim room
+
+
+def acted(seconds: int = 10, rate: int = 25) -> Iterator[np.ndarray]:
+    """Yield frames of a drawn face that changes its expression each `seconds`, in noise."""
+    rng = np.random.default_rng(0)
+    for act, name in enumerate(PLAYED):
+        with Image.open(PHOTOGRAPHS.parent / "faces" / f"drawn_{name}.png") as image:
+            face = np.asarray(image.convert("L").resize((150, 150)), np.float32)
+        for i in range(seconds * rate):
+            frame = np.full((240, 320), 170, np.float32)
+            t = act * seconds * rate + i
+            x, y = 80 + round(12 * np.sin(t / 23)), 45 + round(8 * np.cos(t / 31))
+            frame[y : y + 150, x : x + 150] = face
+            frame = frame * (1 + 0.08 * np.sin(t / 7)) + NOISE * rng.standard_normal(frame.shape)
+            yield np.repeat(frame.clip(0, 255).astype(np.uint8)[..., None], 3, 2)
+
+
+def flicker(model: str) -> str:
+    """Return a table: how often labels change, and how late real changes are seen."""
+    rows, seconds = [], 10
+    for name, how in (("each frame alone", {"smooth": 0, "hold": 0}), ("smoothed", {})):
+        labels: list[tuple[float, str | None]] = []
+        for frame in VideoPredictor(model, **how).stream(acted(seconds)):
+            labels += [(frame.time, face.label) for face in frame.faces[:1]]
+        changes = sum(a[1] != b[1] for a, b in itertools.pairwise(labels))
+        waits = []
+        for act in range(1, len(PLAYED)):
+            begun = act * seconds
+            told = [(t - begun, k) for t, k in labels if begun <= t < begun + seconds]
+            final = max(Counter(k for _, k in told).items(), key=lambda item: item[1])[0]
+            waits.append(next(t for t, k in told if k == final))
+        minutes = len(PLAYED) * seconds / 60
+        rows.append([name, f"{changes / minutes:.0f}", f"{statistics.median(waits):.2f} s"])
+    head = ["labels", f"changes a minute ({len(PLAYED) - 1} are real)", "median delay of those"]
+    return markdown(head, rows)
+
+
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet18_025")
     parser.add_argument("--faces", type=positive_int, nargs="+", default=[1, 3, 10])
@@ -146,7 +188,9 @@ def main() -> None:
             columns.setdefault("frame to answer, ms: median (90 %)", []).append(told)
     head = ["frames/s", *(f"{n} face{'s' * (n > 1)}" for n in options.faces)]
     table = markdown(head, [[name, *cells] for name, cells in columns.items()])
-    table += f"\n\n{options.model}, {torch.get_num_threads()} threads"
+    known = harness.environment(torch.device("cpu"))
+    table += f"\n\n`{options.model}`, {known['cpu']}, {known['cores']} cores, {known['date']}.\n\n"
+    table += flicker(options.model)
     print(table)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)

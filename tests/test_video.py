@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from fractions import Fraction
@@ -500,3 +501,60 @@ def test_an_interrupted_watch_leaves_whole_files(tmp_path: Path):
     rows = rows_of(out / "t.csv")
     assert abs(len({row["frame"] for row in rows}) - len(decoded(out / "a.mp4"))) <= 1
     assert sorted(os.listdir(out)) == ["a.mp4", "t.csv"]
+
+
+class FakeTk:
+    """As much of tkinter as a window needs, where there is no screen."""
+
+    TclError = RuntimeError
+
+    def __init__(self) -> None:
+        self.keys, self.closing, self.destroyed, self.shown = {}, None, False, 0
+        self.Tk = self.Label = lambda *_: self
+
+    def title(self, text: str) -> None: ...
+    def pack(self) -> None: ...
+    def protocol(self, name: str, call) -> None:
+        self.closing = call
+
+    def bind(self, key: str, call) -> None:
+        self.keys[key] = call
+
+    def configure(self, image: object) -> None:
+        self.shown += 1
+
+    def update(self) -> None:
+        if self.shown == 3:
+            self.closing()
+
+    def destroy(self) -> None:
+        self.destroyed = True
+
+
+def test_the_window_shows_frames_until_it_is_closed(tmp_path: Path, monkeypatch):
+    from PIL import ImageTk
+
+    screen = FakeTk()
+    monkeypatch.setitem(sys.modules, "tkinter", screen)
+    monkeypatch.setattr(ImageTk, "PhotoImage", lambda image: image)
+    write(tmp_path / "in.mp4", still(12))
+    monkeypatch.chdir(tmp_path)
+    run("watch", "in.mp4", "--show", "--csv", "t.csv")
+    assert (screen.shown, screen.destroyed) == (3, True)
+    assert {row["frame"] for row in rows_of(tmp_path / "t.csv")} == {"0", "1", "2"}
+
+
+def test_without_a_screen_or_tkinter_the_window_is_refused(tmp_path: Path, monkeypatch):
+    write(tmp_path / "in.mp4", still(2))
+    screen = FakeTk()
+
+    def no_screen():
+        raise RuntimeError("no display name")
+
+    screen.Tk = no_screen
+    monkeypatch.setitem(sys.modules, "tkinter", screen)
+    told = run("watch", str(tmp_path / "in.mp4"), "--show", code=2).stderr
+    assert "no screen" in told
+    assert "--annotate" in told
+    monkeypatch.setitem(sys.modules, "tkinter", None)
+    assert "python3-tk" in run("watch", str(tmp_path / "in.mp4"), "--show", code=2).stderr
