@@ -217,6 +217,8 @@ def test_the_commands_choose_and_abstain(judged, tmp_path: Path):
     assert f"{found.thresholds[0].value:.4f}" in said
     assert "exists: name another" in run(*chosen, "--output", file, code=2).stderr
     assert json.loads(run(*chosen, "--per-class", "--json").stdout)["precision"] == 0.8
+    two = json.loads(run(*chosen, "--views", 2, "--json").stdout)
+    assert two["preset"] == "fer44_mirror" != found.preset
     images = [tmp_path / "faces" / LABELS[t] / f"{i}.png" for i, t in enumerate(faces.targets[:9])]
     lines = run("predict", *images, "--model", path, "--abstain", file, "--json").stdout
     answers = [json.loads(line) for line in lines.splitlines()]

@@ -17,6 +17,7 @@ from fer_zoo.evaluation.figures import interval, percent
 from fer_zoo.factory import resolve
 from fer_zoo.inference import Thresholds
 from fer_zoo.transforms import PRESETS
+from fer_zoo.transforms.presets import choose_preset
 
 
 @main.command(short_help="Choose thresholds for a wanted precision.")
@@ -28,6 +29,7 @@ from fer_zoo.transforms import PRESETS
 @options.weights_option
 @options.fusion_option
 @options.preset_option
+@options.views_option
 @options.limit_option
 @options.device_option
 @options.json_option
@@ -40,6 +42,7 @@ def thresholds(
     weights: str | None,
     fusion: str | None,
     preset: str | None,
+    views: int | None,
     limit: int | None,
     device: str | None,
     as_json: bool,
@@ -54,11 +57,12 @@ def thresholds(
     if output is not None and os.path.lexists(output):
         raise ArgumentError(f"{output} exists: name another with --output")
     network = resolve(model, weights=weights, fusion=fusion, device=device)
-    size, ferplus = PRESETS[preset or network.preset].resize, is_ferplus(network)
+    seen = choose_preset(PRESETS[network.preset], preset, views)
+    size, ferplus = seen.resize, is_ferplus(network)
     split: Split | None = None if has_classes(root) else "public"
     data = open_data(root, split, limit, size=size, ferplus=ferplus)
     found = fer_zoo.inference.choose_thresholds(
-        network, data, precision=precision, per_class=per_class, preset=preset, progress=True
+        network, data, precision=precision, per_class=per_class, preset=seen, progress=True
     )
     if output is not None:
         with replacing(output, new=True) as path:
