@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fer_zoo
+import films
 from conftest import ROOT, run
 from fer_zoo.models import count_parameters
 
@@ -65,9 +66,10 @@ def test_the_readmes_commands_run(monkeypatch, tmp_path: Path):
     for part, count, seed in (("train", 8, 0), ("val", 6, 1)):
         draw_folder(tmp_path / "my_faces" / part, classes, count, seed=seed)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    films.write(tmp_path / "film.mp4", [films.scene((films.portrait(), 100, 60))] * 9)
     text = README[README.index("On the command line") :].replace("\\\n", " ")
     commands = re.findall(r"^\$ fer-zoo (.*?)(?:\s+#.*)?$", text, re.M)
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         command = command.replace("--new-head", "--new-head --set epochs=1")
         run(*shlex.split(command))
