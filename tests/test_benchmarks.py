@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -300,3 +301,54 @@ def test_rows_of_other_views_are_other_cells():
     row = {"kind": "inference", "model": "m", "environment": {}}
     assert harness.identity(row) == harness.identity(row | {"views": 1})
     assert harness.identity(row) != harness.identity(row | {"views": 2})
+
+
+@pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+@pytest.mark.slow
+def test_the_detectors_stand_side_by_side(tmp_path: Path, monkeypatch, capsys):
+    """Each by name has its row in both tables; nobody finds a face in stripes."""
+    pytest.importorskip("cv2")
+    import detectors
+
+    monkeypatch.setattr(detectors, "PORTRAITS", {"grace_hopper": (208, 169, 168)})
+    data = ["--data", str(small_csv(tmp_path)), "--output", str(tmp_path / "table.md")]
+    monkeypatch.setattr(sys, "argv", ["detectors", *data, "--faces", "2"])
+    threads = torch.get_num_threads(), detectors.cv2.getNumThreads()
+    try:
+        detectors.main()
+    finally:
+        torch.set_num_threads(threads[0])
+        detectors.cv2.setNumThreads(threads[1])
+    written = (tmp_path / "table.md").read_text()
+    assert written == capsys.readouterr().out
+    assert written.count("| `haar` |") == written.count("| `blazeface` |") == 2
+    assert "| `blazeface` | 3 of 3 | 6 of 6 | 6 of 6 | 6 of 6 | 6 of 6 | 0 |" in written
+    assert "2 faces of PublicTest" in written
+
+
+def test_the_pasted_face_is_where_the_picture_says(tmp_path: Path):
+    """Turned clockwise by the roll: its pixels, turned back, are those of the face."""
+    import detectors
+
+    class Faces:
+        images, targets, labels = stripes(3).images, torch.zeros(3, dtype=int), ("angry",)
+
+        def __len__(self) -> int:
+            return 3
+
+    for picture in detectors.pasted(Faces(), 3):
+        (crop,) = fer_zoo.inference.crop_faces(
+            picture.rgb, lambda rgb, p=picture: [{"box": box_of(p), "roll": p.roll}]
+        )
+        assert picture.shows(crop.box)
+        shown = torch.nn.functional.interpolate(crop.face[None].float(), (48, 48), mode="area")
+        likest = [
+            float(np.corrcoef(shown.flatten(), face.float().flatten())[0, 1])
+            for face in Faces.images
+        ]
+        assert max(likest) > 0.8
+
+
+def box_of(picture) -> tuple[float, float, float, float]:
+    (x, y), half = picture.centre, picture.side / 2
+    return x - half, y - half, x + half, y + half

@@ -137,6 +137,7 @@ def plugin(tmp_path: Path) -> Path:
         "    first_conv='conv1.weight', classifier='fc'))\n"
         "fer_zoo.register_preset(fer_zoo.transforms.Preset(name='throwaway_preset',\n"
         "    resize=32, size=32, views='plain'))\n"
+        "fer_zoo.inference.register_detector('throwaway_detector', lambda: lambda rgb: [])\n"
         "@fer_zoo.register_fusion('throwaway_fusion')\n"
         "class First(fer_zoo.fusion.Fusion):\n"
         "    def forward(self, member_logits):\n"
@@ -161,7 +162,7 @@ def test_third_parties_register_from_outside(plugin, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(plugin))
     command = [sys.executable, "-m", "fer_zoo", "list", "throw*"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert all(f"throwaway_{kind}" in shown for kind in ("net", "fusion", "preset"))
+    assert all(f"throwaway_{kind}" in shown for kind in ("net", "fusion", "preset", "detector"))
     collect = [sys.executable, "-m", "pytest", "-p", "throwaway", "--collect-only", "-q"]
     found = subprocess.run(
         [*collect, "tests/test_models.py"], capture_output=True, text=True, cwd=ROOT

@@ -57,7 +57,7 @@ from fer_zoo.weights.hub import list_published
 @click.option("--hub", metavar="ORG", help="Ask the Hub what an organisation publishes.")
 @json_option
 def list_(pattern: str, trained: bool, hub: str | None, as_json: bool) -> None:
-    """List models; fusions, presets, data sets and face detectors below them.
+    """List models, fusions, presets, data sets and detectors.
 
     Example: fer-zoo list "*r18*"
     """

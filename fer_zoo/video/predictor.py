@@ -13,7 +13,7 @@ from fer_zoo._progress import progress_bar
 from fer_zoo._words import answering
 from fer_zoo.errors import ArgumentError
 from fer_zoo.fusion import Fusion
-from fer_zoo.inference import FaceDetector, PhotoPredictor, Prediction
+from fer_zoo.inference import BlazeFace, FaceDetector, PhotoPredictor, Prediction
 from fer_zoo.inference.abstention import AbstainLike, why_not
 from fer_zoo.inference.crops import boxes_of, cut_faces
 from fer_zoo.inference.detector import Detector
@@ -30,7 +30,8 @@ from fer_zoo.video.sources import Source, open_source
 from fer_zoo.video.tracks import Tracker
 
 log = logging.getLogger("fer_zoo.video")
-SEARCHED = 640  # px of the longer side in which the detector looks, if none is given
+SEARCHED: dict[str, tuple[Any, int]] = {"haar": (FaceDetector, 640), "blazeface": (BlazeFace, 256)}
+"""By name: the px of the longer side in which a detector looks, fewer than in a photograph."""
 
 Face = tuple[int, bool, Box, Squares]
 """Track, whether it was found here, the square that was cut, and what the network gets of it."""
@@ -45,7 +46,8 @@ class VideoPredictor:
 
     Args:
         model: as for `fer_zoo.PhotoPredictor`; so are all arguments that are not named here.
-        detector: as there; `fer_zoo.FaceDetector(longest_side=640)` if not given, or `"haar"`.
+        detector: as there; `fer_zoo.FaceDetector(longest_side=640)` if not given, or by name;
+            `"blazeface"` is `fer_zoo.inference.BlazeFace(longest_side=256)`.
         margin: as there.
         detect_every: seconds between two searches; 0 to search in each frame.
         smooth: the time constant of the probabilities in seconds; 0 for those of each frame alone.
@@ -93,8 +95,10 @@ class VideoPredictor:
         self.detect_every, self.patience = float(detect_every), float(patience)
         self.smooth, self.hold = smooth, hold
         Smoother(smooth, hold), Tracker()  # what is wrong with them is said here
-        if detector is None or (isinstance(detector, str) and detector == "haar"):
-            detector = FaceDetector(longest_side=SEARCHED)
+        detector = "haar" if detector is None else detector
+        if isinstance(detector, str) and detector in SEARCHED:
+            make, side = SEARCHED[detector]
+            detector = make(longest_side=side)
         self._photos = PhotoPredictor(
             model,
             detector=detector,
