@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import subprocess
 import sys
 import types
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 
 import fer_zoo
 from conftest import ROOT, cli, in_this_process
+from fer_zoo._install import install_command
 from fer_zoo.errors import ArgumentError, DuplicateNameError, MissingDependencyError
 from fer_zoo.inference import (
     BlazeFace,
@@ -286,7 +288,7 @@ def test_without_opencv_the_message_says_what_to_install(monkeypatch, version):
     monkeypatch.delattr(blazeface.NETS, "back", raising=False)
     fake = None if version == "none" else types.ModuleType("cv2.dnn")
     monkeypatch.setitem(sys.modules, "cv2.dnn", fake)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'fer-zoo\[blazeface\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("blazeface"))):
         BlazeFace()
 
 

@@ -7,7 +7,13 @@ from fer_zoo.cli.options import main
 
 @main.command(short_help="Serve a page that labels photographs, films and the camera.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 lets others in.")
-@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=7860,
+    show_default=True,
+    help="Where it listens.",
+)
 def app(host: str, port: int) -> None:
     """Serve a page in which one looks at photographs, films and the camera, until Ctrl-C.
 
