@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -22,6 +23,7 @@ import torch
 from PIL import Image
 
 import fer_zoo
+from fer_zoo._install import install_command
 from fer_zoo.app import heat_map, page
 from fer_zoo.app.answers import Camera, Choice, fusions, models, of_camera, of_film, of_photograph
 from fer_zoo.app.cards import face_cards
@@ -165,7 +167,7 @@ def test_the_example_film_plays(tmp_path):
 
 def test_without_gradio_the_command_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'fer-zoo\[app\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("app"))):
         page.build(Path())
 
 

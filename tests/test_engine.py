@@ -1,5 +1,6 @@
 """The training engine beyond one plain run: schedules, targets, teachers, seeds, ensembles."""
 
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 import fer_zoo
 from conftest import ROOT, stripes
+from fer_zoo._install import install_command
 from fer_zoo.cli import main
 from fer_zoo.data import FaceDataset
 from fer_zoo.errors import (
@@ -366,7 +368,7 @@ def test_history_and_tensorboard(tmp_path: Path):
 
 def test_tensorboard_missing_says_what_to_install(tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(MissingDependencyError, match=r"fer-zoo\[tensorboard\]"):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("tensorboard"))):
         run(tmp_path, tensorboard=True)
 
 

@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from PIL import Image, ImageFile
 
 import fer_zoo
 from conftest import ROOT, cli, in_this_process
+from fer_zoo._install import install_command
 from fer_zoo.data import FER2013
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
 from fer_zoo.inference import (
@@ -541,7 +543,7 @@ def test_without_the_extra_the_message_says_what_to_install(monkeypatch, version
     monkeypatch.delattr(detectors.CASCADES, "frontal", raising=False)
     fake = None if version == "none" else types.ModuleType("cv2")  # OpenCV 5 has no cascades
     monkeypatch.setitem(sys.modules, "cv2", fake)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'fer-zoo\[detect\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("detect"))):
         fer_zoo.FaceDetector()
 
 

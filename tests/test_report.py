@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torchvision.transforms.v2 import functional
 
 import fer_zoo
 from conftest import cli, in_this_process
+from fer_zoo._install import install_command
 from fer_zoo.cli import main
 from fer_zoo.cli.data import OWN
 from fer_zoo.data import FER2013, near, report as module
@@ -308,7 +310,7 @@ def test_errors_say_what_to_do(root: Path, tmp_path: Path, monkeypatch):
     with pytest.raises(ArgumentError, match=r"file.* cannot be written to"):
         run("data", "report", root, "--output", tmp_path / "file" / "x")
     monkeypatch.setitem(__import__("sys").modules, "imagehash", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'fer-zoo\[train\]'"):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_command("train"))):
         data_report(root)
 
 
