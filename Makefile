@@ -19,17 +19,17 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4
 
 # A few minutes on two cores, without the tests that are marked slow.
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not weekly"
 
 # Each of the fuzzers for half a minute; for an hour: make test-all FER_ZOO_FUZZ_SECONDS=3600
 test-all: export FER_ZOO_FUZZ_SECONDS ?= 30
 test-all: $(VENV)/.dev
-	$(PYTEST)
+	$(PYTEST) -m "not weekly"
 
 # With every package as old as it is admitted; what others deprecated since is no error.
 test-oldest: $(VENV)/oldest/.dev
 	OMP_NUM_THREADS=1 $(VENV)/oldest/bin/python -m pytest -n auto --maxprocesses 4 \
-	  -m "not slow" -o filterwarnings=default --ignore fer_zoo/hf.py \
+	  -m "not slow and not weekly" -o filterwarnings=default --ignore fer_zoo/hf.py \
 	  --ignore fer_zoo/models/transformers_member.py
 
 # The tests of what transformers reads, with the oldest that is admitted, beside all else as it is.

@@ -36,7 +36,7 @@ def small_csv(folder: Path, public: int = 35) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:.*not the official FER2013")
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_thesis_tables(tmp_path: Path, monkeypatch, capsys):
     """What is missing is trained, a longer run goes on from a shorter, the rest says so."""
     import thesis

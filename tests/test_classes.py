@@ -326,7 +326,7 @@ def trees(tmp_path: Path) -> dict[str, str]:
 NAMES = ("resnet18_025", "vgg19_025")
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 @pytest.mark.filterwarnings("ignore:.*not the official")
 def test_one_command_makes_the_cross_data_table(trees, tmp_path: Path):
     data = ("--data", f"ckplus:{trees['ck']}", "--data", f"rafdb.test:{trees['raf']}")

@@ -213,7 +213,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_predictors_with_a_named_detector_work_in_other_processes(tmp_path: Path):
     """Forked after use, copied, pickled, sent to a fresh process."""
     path = tmp_path / "program.py"

@@ -129,7 +129,7 @@ def test_what_is_quoted_is_quoted_from_one_place():
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_accuracy_on_new_faces(fer2013_root: Path):
     """By the code of the page that states it."""
     quoted = tomllib.loads((ROOT / "benchmarks/results/quoted.toml").read_text())["new_faces"]
@@ -246,7 +246,7 @@ def extending_block() -> str:
 
 
 @pytest.mark.parametrize("block", [contributing_block, extending_block])
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_model_added_as_the_pages_say_passes_the_tests_that_they_name(block, tmp_path: Path):
     import os
     import subprocess

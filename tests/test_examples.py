@@ -51,10 +51,11 @@ def test_there_is_one_for_each_thing_that_people_ask_for():
         "grad_cam",
         "export_and_serve",
         "bulk_ray",
+        "films",
     }
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_killed_worker_loses_nothing_and_labels_nothing_twice(tmp_path: Path):
     """A worker that has labelled its batch kills itself, as the kernel would for memory."""
     program = (EXAMPLES / "08_bulk_ray.py").read_text().partition("# %%")[0]

@@ -241,7 +241,7 @@ def test_a_stream_answers_at_once_where_images_come_slowly(labelled):
         assert len([*predict.stream(camera(0))]) == 6
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_script_of_ones_own_is_typed(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

@@ -284,7 +284,7 @@ def test_engines(mixed: Ensemble, faces: FaceDataset):
     assert torch.equal(of(copied(pictures())), of(fer_zoo.Predictor(mixed)(pictures())))
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_onnxruntime_runs_each_member(mixed: Ensemble):
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)
@@ -292,6 +292,7 @@ def test_onnxruntime_runs_each_member(mixed: Ensemble):
     torch.testing.assert_close(told, of(fer_zoo.Predictor(mixed)(pictures())), atol=1e-4, rtol=0)
 
 
+@pytest.mark.weekly
 @pytest.mark.filterwarnings("default")
 def test_beside_one_of_transformers(tmp_path: Path, faces: FaceDataset):
     """The whole way on the command line: an ensemble of ours and theirs, fused, saved, used."""

@@ -133,8 +133,13 @@ def test_robustness(tmp_path: Path):
 @pytest.mark.filterwarnings("default")
 def test_hub():
     pytest.importorskip("transformers")
+    import small_transformers
+
     fer_zoo.save(fer_zoo.load("resnet18_025.fer2013"), "faces")
+    small_transformers.save("vit", Path("theirs"))
+    shutil.copy(ROOT / "examples/faces/drawn_happy.png", "face.png")
     names = run("hub")
+    assert names["both"].mixed
     found = names["classify"](str(ROOT / "examples/faces/drawn_happy.png"))
     assert found[0]["label"] == "happy"
     assert names["model"].network.labels == ("amused", "bored", "startled")

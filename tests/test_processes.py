@@ -84,7 +84,7 @@ def run(folder: Path, *predictors: str) -> None:
     assert done.stdout == "done\n", done.stdout + done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_predictors_of_every_engine_work_in_other_processes_and_threads(tmp_path: Path):
     model = fer_zoo.create("resnet18_025", weights="default")
     path = fer_zoo.export(model, tmp_path / "model.onnx")
@@ -96,7 +96,7 @@ def test_predictors_of_every_engine_work_in_other_processes_and_threads(tmp_path
     )
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_machine_code_runs_only_with_leave_and_then_everywhere(tmp_path: Path):
     """One package of AOTInductor: refused without leave or digest, pinned, forked, pickled."""
     model = fer_zoo.create("plain_test").eval()
