@@ -10,6 +10,8 @@ os.environ |= {"MPLBACKEND": "agg", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"}
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("examples", "benchmarks"))]
 
+from sphinx_gallery import gen_gallery
+
 import fer_zoo
 from fer_zoo.transforms import PRESETS
 from fer_zoo.weights import WEIGHTS
@@ -29,13 +31,15 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "offline",
 ]
+# The Space's README would be taken for the head of a gallery of its own.
+gen_gallery.get_subsections = lambda *_, **__: []
 html_math_renderer = "mathml"
 logging.getLogger("fer_zoo").setLevel(logging.WARNING)
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/\d\d_",
-    "ignore_pattern": r"(picture|render_faces)\.py",
+    "ignore_pattern": r"(^|/)(picture|render_faces|serve)\.py",
     "capture_repr": ("_repr_html_", "__repr__"),
     "ignore_repr_types": r"matplotlib",
     "image_scrapers": ("matplotlib", "gallery_figures"),
