@@ -108,6 +108,16 @@ def test_a_false_hit_of_a_moment_is_no_face_and_one_face_found_twice_is_one():
     inside = (110.0, 70.0, 180.0, 140.0, 0.0)
     assert len(tracker.update(frame, 0.4, [inside, box(100, 60)])) == 1
     assert tracker.tracks[0].box == box(100, 60)[:4]
+    assert len(tracker.update(frame, 0.6, [box(100, 60), box(100, 60)])) == 1
+    assert sum(track.found for track in tracker.tracks) == 1
+
+
+def test_tracks_at_the_same_place_are_told_apart():
+    tracker, frame = Tracker(), gray(scene((A, 100, 60)))
+    tracker.update(frame, 0.0, [box(100, 60), box(210, 60)])
+    first, second = tracker.tracks
+    second.box = first.box
+    assert len(tracker.update(frame, 0.04)) == 2
 
 
 def test_forty_faces_that_come_in_any_order_are_forty_tracks():

@@ -457,6 +457,13 @@ def test_the_timeline_draws_a_panel_for_each_face(predict):
         fer_zoo.plots.timeline(Film())
 
 
+def test_watch_opens_a_stream_once(tmp_path: Path, monkeypatch):
+    opened, camera = [], Camera([f[..., ::-1] for f in still(3)], wait=0.05)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda place: opened.append(place) or camera)
+    assert "unplugged" in run("watch", "rtsp://e.org/live", code=1).stderr
+    assert (opened, camera.released) == (["rtsp://e.org/live"], True)
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

@@ -88,9 +88,8 @@ def watch(
     """
     _check(table, parquet, annotate, timeline)
     options |= parse_classes(merged, ignore)
-    opened: Any = int(source) if source.isdecimal() else source
-    sampling: dict[str, Any] = {"every": every, "fps": fps, "rate": rate}
-    total = None if isinstance(opened, int) else open_source(opened, **sampling).total
+    place: Any = int(source) if source.isdecimal() else source
+    opened = open_source(place, every=every, fps=fps, rate=rate)
     predictor = VideoPredictor(model, **options)
     film, ended = Film(), False
     with ExitStack() as stack:
@@ -102,8 +101,8 @@ def watch(
             tells.append(stack.enter_context(FilmWriter(annotate, audio=sound)).write)
         window = stack.enter_context(Window(source)) if show else None
         try:
-            frames = stack.enter_context(closing(predictor.stream(opened, **sampling)))
-            for frame in _with_bar(frames, total, film):
+            frames = stack.enter_context(closing(predictor.stream(opened)))
+            for frame in _with_bar(frames, opened.total):
                 for tell in tells:
                     tell(frame)
                 film.extend(without_images([frame]))
@@ -136,7 +135,7 @@ def _check(*paths: Path | None) -> None:
             raise ArgumentError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _with_bar(frames: Iterator[Frame], total: int | None, film: Film) -> Iterator[Frame]:
+def _with_bar(frames: Iterator[Frame], total: int | None) -> Iterator[Frame]:
     with tqdm(total=total, unit="frame", leave=False, disable=None) as bar:
         for frame in frames:
             if frame.error is not None:

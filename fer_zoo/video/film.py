@@ -84,7 +84,7 @@ class FilmWriter:
         self._stack.callback(self._sound.close)
         self._container: Any = None
         self._stream: Any = None
-        self._last, self._step = -1, round(0.04 / BASE)
+        self._last = -1
 
     def __enter__(self) -> Self:
         return self
@@ -128,6 +128,7 @@ class FilmWriter:
             if self._container is not None:
                 self._container.mux(self._stream.encode(None))
                 self._sound.mux(self._container, float(self._last * BASE))
+                self._container = None
 
     def _open(self, height: int, width: int) -> None:
         import av

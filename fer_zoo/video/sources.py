@@ -68,6 +68,8 @@ def open_source(
         ArgumentError: the sampling is none.
         InputError: there is no such source, or no frame in it.
     """
+    if isinstance(source, Source):
+        return source
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ArgumentError(f"every is a whole number of frames of at least 1, got {every!r:.80}")
     for name, value in (("fps", fps), ("rate", rate)):

@@ -26,7 +26,7 @@ STILL = 0.7  # correlation of a followed face with the one that was found
 SAME = 0.6  # share of the smaller of two detections that the other covers: one face
 
 
-@dataclass
+@dataclass(eq=False)
 class Track:
     """A face that was found, and where it is.
 
@@ -224,11 +224,12 @@ def _cost(track: Track, box: Box, look: np.ndarray) -> float:
 
 def _distinct(rows: Sequence[Row]) -> list[Row]:
     """Return detections without those that another, larger one mostly covers."""
-    kept: list[Row] = []
-    for row in sorted(rows, key=lambda r: -_area(r[:4])):
-        if all(_common(row[:4], other[:4]) < SAME * _area(row[:4]) for other in kept):
-            kept.append(row)
-    return [row for row in rows if row in kept]
+    kept: list[int] = []
+    for i in sorted(range(len(rows)), key=lambda i: -_area(rows[i][:4])):
+        box = rows[i][:4]
+        if all(_common(box, rows[k][:4]) < SAME * _area(box) for k in kept):
+            kept.append(i)
+    return [rows[i] for i in sorted(kept)]
 
 
 def _spread(points: np.ndarray) -> float:
