@@ -104,7 +104,7 @@ def latency(clip: Path, model: str) -> list[float]:
     frames = [p.rgb for p in open_source(clip).pictures if p.rgb is not None]
     given: list[float] = []
 
-    def camera():  # type: ignore[no-untyped-def]
+    def camera() -> Iterator[np.ndarray]:
         for frame in frames:
             given.append(time.perf_counter())
             yield frame
