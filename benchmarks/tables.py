@@ -52,10 +52,10 @@ NAMED: dict[str, dict[str, Cell]] = {
 
 MEASURED: dict[str, dict[str, Cell]] = {
     "inference": {
-        "images/s": number("images_per_s"),
-        "median ms (10th to 90th percentile)": milliseconds,
         "x torchvision": lambda row: spread(row["ratios"]["torchvision"]),
         "x eager": lambda row: spread(row["ratios"]["eager"]),
+        "images/s": number("images_per_s"),
+        "median ms (10th to 90th percentile)": milliseconds,
         "largest difference": lambda row: f"{row['max_difference']:.0e}",
         "repeats": lambda row: str(row["repeats"]),
         "peak MB": number("peak_memory_bytes", 1e-6, 0),
@@ -107,7 +107,7 @@ def _cell(cell: Cell, row: Row) -> str:
 
 
 def results(folder: Path = RESULTS) -> str:
-    """Return all tables of the committed results, newest file first."""
+    """Return all tables of the committed results, each in a fold, newest file first."""
     parts = []
     titles = {
         "inference": "Inference",
@@ -119,7 +119,7 @@ def results(folder: Path = RESULTS) -> str:
         rows = read_rows(path)
         for kind, title in titles.items():
             if own := [row for row in rows if row["kind"] == kind]:
-                parts += [f"**{title}**: {_where(own)}", table(kind, own)]
+                parts += [f":::{{dropdown}} {title}: {_where(own)}", table(kind, own), ":::"]
     return "\n\n".join(parts) or "No results have been committed yet."
 
 

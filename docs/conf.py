@@ -2,11 +2,12 @@
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
 # Before anything draws: figures go into the pages, and bars would fill them.
-os.environ |= {"MPLBACKEND": "agg", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"}
+os.environ |= {"MPLBACKEND": "agg", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), *(str(HERE.parent / name) for name in ("examples", "benchmarks"))]
 
@@ -26,8 +27,10 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
     "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
     "sphinx_gallery.gen_gallery",
     "offline",
 ]
@@ -60,7 +63,10 @@ exclude_patterns = ["_build", "gallery/GALLERY_HEADER.rst", "**sg_execution_time
 myst_enable_extensions = ["colon_fence", "substitution", "dollarmath"]
 copybutton_exclude = ".linenos, .gp, .go"  # what one types, without prompts and answers
 myst_heading_anchors = 3
-autodoc_typehints = "none"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autosummary_generate = False
+python_maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}  # an option that is False is on
 doctest_test_doctest_blocks = ""
@@ -74,7 +80,29 @@ if os.environ.get("DOCS_INTERSPHINX"):
         "numpy": ("https://numpy.org/doc/stable", None),
         "torch": ("https://docs.pytorch.org/docs/stable", None),
     }
-nitpick_ignore_regex = [("py:.*", r"(abc|collections|numpy|pathlib|torch)\..*")]
+# And what signatures name of others, or of what has no page of its own.
+OTHERS = (
+    r"(abc|collections|numpy|os|pathlib|torch)\..*|typing\.Literal.*|(PIL)?Image|(dict|tuple)\[.*"
+)
+INNER = r"fer_zoo\.(inference\.(crops|engines|images|programs)|fusion\.base)\..*"
+nitpick_ignore_regex = [("py:.*", OTHERS), ("py:.*", INNER)]
+
+
+def _with_summary(app: object, page: str, source: list[str]) -> None:
+    """Put a table of its names, a line for each, over each section of the API."""
+    if page != "api":
+        return
+    blocks = source[0].split("```{eval-rst}\n")
+    for i, block in enumerate(blocks[1:], 1):
+        names = re.findall(r"^\.\. auto(?:class|function|data):: (\S+)", block, re.MULTILINE)
+        listed = "\n   ".join(f"~{name}" for name in names)
+        blocks[i] = f".. autosummary::\n\n   {listed}\n\n{block}" if names else block
+    source[0] = "```{eval-rst}\n".join(blocks)
+
+
+def setup(app: object) -> None:
+    """Let the API's page have its tables."""
+    app.connect("source-read", _with_summary)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -99,7 +127,8 @@ def _weights() -> str:
             rows[-1] += [f"{score.nll:.3f}", " / ".join(f"{100 * x:.1f}" for x in errors)]
             rows[-1] += [f"{score.temperature:.3f}"]
         faces = record.scores[0].faces
-        parts += [f"**{address}** ({faces}; transform `{record.preset}`)", _table(head, rows)]
+        title = f":::{{dropdown}} {address} ({faces}; transform `{record.preset}`)"
+        parts += [title, _table(head, rows), ":::"]
     return "\n\n".join(parts)
 
 
@@ -129,6 +158,15 @@ def _performance() -> str:
     from tables import results
 
     return results()
+
+
+def _speed() -> str:
+    from speed import compared, draw, summary
+
+    picture = HERE / "_build" / "speed.png"
+    picture.parent.mkdir(exist_ok=True)
+    draw(compared(gpu=False)).savefig(picture, dpi=130)
+    return summary()
 
 
 def _thesis() -> str:
@@ -194,6 +232,7 @@ myst_substitutions = {
     "peer": _peer(),
     "performance": _performance(),
     "presets": _presets(),
+    "speed": _speed(),
     "thesis": _thesis(),
     "video": _video(),
     "weights": _weights(),

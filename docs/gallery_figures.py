@@ -55,6 +55,11 @@ assert [track.frames > 100 for track in film.tracks()] == [True, True]
 assert {"neutral", "happy", "surprise"} <= set(film.tracks()[0].shares)
 assert len(film) == 150 and not any(frame.error for frame in film)
 """,
+    "10_compare_models": """
+assert [result.n for result in results] == [150, 150]
+assert 0 < comparison.p_value < 0.05 and comparison.difference > 0, comparison
+assert published["resnet18_025"].accuracy > published["vgg19_025"].accuracy
+""",
 }
 """What holds when an example has ended, of the names that it leaves."""
 NAMES = {}

@@ -15,35 +15,46 @@ from fer_zoo.transforms import PRESETS
 from fer_zoo.weights import WEIGHTS
 
 HEAD = {
-    "model": "name for fer_zoo.create; below it the tag of its weights and the fusion",
-    "parameters, M": "learned values in millions",
-    "GFLOPs": "floating-point operations for one view, a multiplication and an addition as two",
-    "PublicTest %, one view": "accuracy and its 95 % Wilson interval; held out where fitted",
-    "PublicTest %, two views": "of a wider crop, 44 px: itself and its mirror image",
-    "PublicTest %, ten views": "accuracy and its 95 % Wilson interval; held out where fitted",
-    "PrivateTest %": "accuracy and its 95 % Wilson interval, scored once",
-    "ECE held out %": "expected calibration error with one view, 15 bins; the temperature, "
-    "and a fitted fusion, cross-validated",
-    "faces/s": "one view, float32, batches of one and of many; machine: below the table",
-    "file, MB": "bytes of the weights, those of the members included",
+    "model": "below it the tag of its weights and the fusion",
+    "parameters, M": "learned values, millions",
+    "GFLOPs": "of one view; x and + are two",
+    "PublicTest %, one view": "accuracy (95 % interval), held out where fitted",
+    "PublicTest %, two views": "a crop of 44 px and its mirror image",
+    "PublicTest %, ten views": "five crops and their mirror images",
+    "PrivateTest %": "scored once",
+    "ECE held out %": "calibration error, one view, 15 bins",
+    "faces/s": "one view, float32; batches: below",
+    "file, MB": "with its members",
 }
+"""The columns, and below their names what they say."""
 
 
 def zoo_table(speeds: list[dict]) -> str:
-    """Return the table as HTML, a row for each model, tag and fusion.
+    """Return the table as HTML, a row for each model, tag and fusion; those with weights first.
 
     Args:
         speeds: rows of benchmarks/inference.py.
     """
-    rows = [row for name in fer_zoo.list_models(exclude="test_*") for row in _rows(name, speeds)]
-    head = "".join(f'<th title="{html.escape(why)}">{name}</th>' for name, why in HEAD.items())
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    names = fer_zoo.list_models(exclude="test_*")
+    trained = [name for name in names if fer_zoo.list_weights(name)]
+    plain = [name for name in names if name not in trained]
     return (
         "```{raw} html\n"
         '<p><input class="zoo-filter" type="search" aria-label="Show rows that hold all words" '
-        'placeholder="filter: resnet, stacked, trained ..."> <span class="zoo-count"></span></p>\n'
-        f'<div class="zoo-scroll"><table class="zoo"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>\n```\n\n{_where(speeds)}"
+        'placeholder="filter: resnet, stacked, ferplus ..."> <span class="zoo-count"></span></p>\n'
+        f"{_table(trained, speeds)}\n"
+        f"<details><summary>{len(plain)} models without weights</summary>{_table(plain, speeds)}"
+        f"</details>\n```\n\n{_where(speeds)}"
+    )
+
+
+def _table(names: Sequence[str], speeds: list[dict]) -> str:
+    head = "".join(f"<th>{name}<br><small>{why}</small></th>" for name, why in HEAD.items())
+    rows = (row for name in names for row in _rows(name, speeds))
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        '<div class="zoo-scroll" tabindex="0" role="region" aria-label="Models">'
+        f'<table class="zoo"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -55,8 +66,8 @@ def _rows(name: str, speeds: list[dict]) -> list[list[str]]:
     what = f'<div class="zoo-what">{html.escape(spec.description)}</div>'
     addresses = fer_zoo.list_weights(name)
     if not addresses:
-        note = '<br><span class="zoo-note">no weights yet</span>'
         unknown = ["-", "-", "-", "-", "-", _speed(name, "", speeds), "-"]
+        note = '<br><span class="zoo-note">no weights</span>'
         return [[f"<code>{name}</code>{note}{what}", *fixed, *unknown]]
     rows = []
     for address in addresses:

@@ -48,7 +48,7 @@ fer_zoo.plots.fusion(models["stacked"])
 
 from render_faces import EXPRESSIONS, draw_folder
 
-folder = draw_folder(mkdtemp(), {name: name for name in EXPRESSIONS}, 24, seed=1)
+folder = draw_folder(mkdtemp(), {name: name for name in EXPRESSIONS}, 12, seed=1)
 drawn = fer_zoo.data.ImageFolder(folder)
 index = torch.tensor([labels.index(name) for name in drawn.labels])
 drawn = fer_zoo.data.FaceDataset(drawn.images, index[drawn.targets], labels=labels, name="drawings")

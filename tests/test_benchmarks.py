@@ -304,7 +304,7 @@ def test_rows_of_other_views_are_other_cells():
 
 
 @pytest.mark.filterwarnings("ignore:.*not the official FER2013")
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_detectors_stand_side_by_side(tmp_path: Path, monkeypatch, capsys):
     """Each by name has its row in both tables; nobody finds a face in stripes."""
     pytest.importorskip("cv2")

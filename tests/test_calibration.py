@@ -252,7 +252,7 @@ def test_fitting_a_fusion_calibrates_it_on_held_out_scores(labelled):
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_bundled_ensemble_on_real_faces(real_public: FER2013):
     """A temperature helps on the half it was not fitted on, and the record's is of its size."""
     model = fer_zoo.create("ensemble_r18_vgg19_025", weights="default")

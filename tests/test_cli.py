@@ -176,7 +176,7 @@ def test_colours_respect_no_color_and_bars_need_a_terminal():
     assert "0/7" not in piped.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_no_name_is_cut_on_a_narrow_terminal_nor_in_a_pipe(tmp_path: Path):
     """Every image and label is whole; the classes are shown where there is room."""
     folder = tmp_path / ("a_long_name_of_a_folder" * 4)

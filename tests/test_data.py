@@ -183,6 +183,7 @@ def test_labels_without_an_order_are_refused(tmp_path: Path):
 
 
 @pytest.mark.filterwarnings("ignore:.*not the official FER2013")
+@pytest.mark.weekly
 def test_votes_beside_a_csv_of_another_order_are_refused(tmp_path: Path):
     """Two thirds of FER2013's labels win their votes, a seventh or so those of another face."""
     names = [str(n) for n in fer_zoo.labels.FER2013]
@@ -649,7 +650,7 @@ def test_real_counts_and_pixels(fer2013_root: Path):
 
 @pytest.mark.real_data
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_real_csv_loads_under_a_gigabyte(fer2013_root: Path, tmp_path: Path):
     code = (
         "import sys, torch, fer_zoo;"

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 EXAMPLES = ROOT / "examples"
-SCRIPTS = sorted(EXAMPLES.glob("0*.py"))
+SCRIPTS = sorted(EXAMPLES.glob("[0-9]*.py"))
 
 
 def run(command: list[str], **env: str) -> str:
@@ -52,6 +52,7 @@ def test_there_is_one_for_each_thing_that_people_ask_for():
         "export_and_serve",
         "bulk_ray",
         "films",
+        "compare_models",
     }
 
 

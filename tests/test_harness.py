@@ -21,6 +21,7 @@ import harness
 import inference
 import measuring
 import modes
+import speed
 import tables
 from harness import TimeIsUp, deadline
 from peers import NotAvailableError, torchvision_network
@@ -188,7 +189,7 @@ def test_an_interrupt_keeps_the_finished_cells(tmp_path: Path, monkeypatch, caps
         harness.read_rows(output)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_our_own_modes_run_or_say_what_is_missing(tmp_path: Path):
     run(tmp_path / "a.jsonl", "eager", "optimized", "onnxruntime")
     rows = {row["mode"]: row for row in harness.read_rows(tmp_path / "a.jsonl")}
@@ -281,9 +282,38 @@ def test_the_docs_have_tables_with_and_without_results(tmp_path: Path):
     assert tables.results(tmp_path / "none") == "No results have been committed yet."
     run(tmp_path / "cpu-2026-01-01.jsonl", "eager", "missing")
     shown = tables.results(tmp_path)
-    assert "**Inference**" in shown
+    assert ":::{dropdown} Inference: " in shown
     assert shown.count("| `test_tiny` | 1 |") == 2
     assert "torch 2." in shown
+
+
+def test_the_summary_says_what_the_rows_say(tmp_path: Path):
+    """Of the newest file that has such rows; the best of our ways for each network."""
+    assert speed.summary(tmp_path) == "- **Films and cameras**: [](video.md)."
+    old, new = tmp_path / "cpu-2026-01-01.jsonl", tmp_path / "cpu-2026-01-02.jsonl"
+    environment = {"cpu": "a machine", "gpu": None, "cores": 2, "date": "2026-01-02"}
+
+    def row(model: str, mode: str, ratio: float, dtype: str = "float32") -> harness.Row:
+        return {
+            "kind": "inference", "status": "ok", "model": model, "mode": mode, "dtype": dtype,
+            "batch_size": 8, "environment": environment, "images_per_s": 100.0,
+            "median_s": 0.1, "p10_s": 0.1, "p90_s": 0.1, "max_difference": 3e-7,
+            "ratios": {"torchvision": [ratio - 0.1, ratio, ratio + 0.2]},
+        }  # fmt: skip
+
+    harness.append(old, row("vgg19", "optimized", 9))
+    for made in (
+        row("vgg19", "optimized", 2), row("vgg19", "onnxruntime", 3.5), row("vgg19", "eager", 7),
+        row("resnet18", "optimized", 1.5), row("resnet18", "optimized", 4, "bfloat16"),
+    ):  # fmt: skip
+        harness.append(new, made)
+    told = speed.summary(tmp_path)
+    assert "**a machine, 2 cores**" in told
+    assert "1.5 to 3.5 times with batches of 8 (4.0 in bfloat16)" in told
+    assert "more than 3e-07" in told
+    bars = speed.draw(speed.compared(gpu=False, folder=tmp_path)).axes[0].containers
+    widths = [[bar.get_width() for bar in group] for group in bars if len(group) == 2]
+    assert widths == [[7, 0], [2, 1.5], [3.5, 0], [0, 4]]
 
 
 def test_the_gpu_paths_with_a_pretended_gpu(monkeypatch):

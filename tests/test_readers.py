@@ -38,6 +38,12 @@ const { AutoModel, AutoImageProcessor, RawImage, env } = require('@huggingface/t
 NAMES = (
     "resnet18_025", "vgg19_025", "average", "stacked", "resnet18_7x7", "timm", "three classes",
 )  # fmt: skip
+OFTEN = [  # the others once a week
+    name
+    if name in ("resnet18_025", "stacked", "timm")
+    else pytest.param(name, marks=pytest.mark.weekly)
+    for name in NAMES
+]
 SHAPED = ("resnet18_7x7", "timm")
 FILES = {"README.md", "config.json", "model.safetensors", "preprocessor_config.json"}
 
@@ -172,7 +178,7 @@ def compared(truth: np.ndarray, answers: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OFTEN)
 def test_every_reader_gives_the_predictors_answers(name: str, faces, tmp_path: Path, request):
     """On real faces, as the row of the page's table says, which `--accept` writes."""
     pytest.importorskip("transformers")

@@ -315,7 +315,7 @@ def test_errors_say_what_to_do(root: Path, tmp_path: Path, monkeypatch):
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_real_report_in_the_rows_that_are_known(fer2013_root: Path):
     """Counts of equal pixels by another way, and a known photograph that occurs 23 times."""
     found = data_report(fer2013_root, progress=False)

@@ -674,7 +674,7 @@ def test_the_main_job_on_real_faces(fer2013_root: Path, tmp_path: Path):
     for name in ("test_tiny", "resnet18_025"):
         seed = len(name)  # the two have one shape
         settings = ("--set", "epochs=2", "--set", "lr=0.05", "--set", f"seed={seed}")
-        settings += ("--limit", 1500)
+        settings += ("--limit", 1200)
         run("train", name, "--data", fer2013_root, "--output", tmp_path / name, *settings)
     members = [tmp_path / n / "best.safetensors" for n in ("test_tiny", "resnet18_025")]
     for fusion in ("weighted", "stacked"):
@@ -683,7 +683,7 @@ def test_the_main_job_on_real_faces(fer2013_root: Path, tmp_path: Path):
         fit = json.loads(run("fuse", *members, *options, "--limit", 600, "--json"))["fit"]
         assert fit["report"]["loss_after"] < fit["report"]["loss_before"]
         assert fit["report"]["split"] == "public"
-        where = ("--data", fer2013_root, "--split", "public", "--limit", 600, "--json")
+        where = ("--data", fer2013_root, "--split", "public", "--limit", 200, "--json")
         result = json.loads(run("evaluate", output, *where))["results"][0]
         assert result["accuracy"] > 0.2
     faces = fer_zoo.data.FER2013(fer2013_root, "public")

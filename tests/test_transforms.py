@@ -345,7 +345,7 @@ print(json.dumps([{{p.source: p.error for p in found}}, after - before]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_a_folder_of_the_largest_faces_costs_little_more_than_one(tmp_path: Path):
     """Turned, and with alpha: 2.4 GB in all, when four were decoded at once."""
     image = Image.linear_gradient("L").resize((5000, 5000)).convert("RGBA")

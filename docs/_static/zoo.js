@@ -1,23 +1,31 @@
-// Filters and sorts the table of the zoo; without JavaScript the whole table is there.
+// Filters and sorts the tables of the zoo; without JavaScript they are all there.
 document.addEventListener("DOMContentLoaded", () => {
-  const table = document.querySelector("table.zoo");
-  if (!table) return;
-  const body = table.tBodies[0];
-  const rows = [...body.rows];
+  const tables = [...document.querySelectorAll("table.zoo")];
+  if (!tables.length) return;
+  const all = tables.flatMap((table) => [...table.tBodies[0].rows]);
   const input = document.querySelector(".zoo-filter");
   const count = document.querySelector(".zoo-count");
   const filter = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
-    for (const row of rows) {
+    for (const row of all) {
       const text = row.textContent.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word));
       shown += !row.hidden;
     }
-    count.textContent = `${shown} of ${rows.length}`;
+    for (const fold of document.querySelectorAll("details:has(table.zoo)")) {
+      fold.open = words.length > 0 && fold.querySelector("tbody tr:not([hidden])") !== null;
+    }
+    count.textContent = `${shown} of ${all.length}`;
   };
   input.addEventListener("input", filter);
   filter();
+  for (const table of tables) sortable(table);
+});
+
+function sortable(table) {
+  const body = table.tBodies[0];
+  const rows = [...body.rows];
   [...table.tHead.rows[0].cells].forEach((head, i) => {
     head.tabIndex = 0;
     const sort = () => {
@@ -38,4 +46,4 @@ document.addEventListener("DOMContentLoaded", () => {
     head.addEventListener("click", sort);
     head.addEventListener("keydown", (event) => event.key === "Enter" && sort());
   });
-});
+}
