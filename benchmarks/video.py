@@ -4,12 +4,15 @@ r"""How fast films are labelled: the parts, all together, and the loop that one 
 
 A made clip of 1280x720 px with 1, 3 and 10 faces (the two portraits of examples/photographs, moved
 over a background), 100 frames. `loop` is what people write: read a frame, detect, label each face,
-next frame. Each figure is the median of `--repeats` runs, which take turns.
+next frame; benchmarks/video_peer.py is another package's. Each figure is the median of `--repeats`
+runs, which take turns.
 """
 
 import argparse
 import itertools
+import json
 import statistics
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -155,6 +158,14 @@ def flicker(model: str) -> str:
     return markdown(head, rows)
 
 
+def peer(python: Path, clip: Path) -> tuple[str, float]:
+    """Return the row's name and the frames a second of another package, in its own environment."""
+    script = Path(__file__).with_name("video_peer.py")
+    run = subprocess.run([python, script, clip], check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(run.stdout.splitlines()[-1])
+    return f"fer {found['version']}, its cascade at 1280 px", found["rate"]
+
+
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -162,6 +173,7 @@ def main() -> None:
     parser.add_argument("--faces", type=positive_int, nargs="+", default=[1, 3, 10])
     parser.add_argument("--frames", type=positive_int, default=100)
     parser.add_argument("--repeats", type=positive_int, default=3)
+    parser.add_argument("--peer", type=Path, help="a Python that has the package fer")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     columns: dict[str, list[str]] = {}
@@ -175,6 +187,9 @@ def main() -> None:
                     begun = time.perf_counter()
                     step()
                     timed.setdefault(name, []).append(time.perf_counter() - begun)
+                if options.peer:
+                    name, rate = peer(options.peer, clip)
+                    timed.setdefault(name, []).append(options.frames / rate)
             rates = {name: options.frames / statistics.median(t) for name, t in timed.items()}
             for name, rate in rates.items():
                 columns.setdefault(name, []).append(f"{rate:.0f}")
