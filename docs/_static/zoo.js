@@ -1,3 +1,13 @@
+// What Sphinx leaves out for readers who listen or have no mouse.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const caption of document.querySelectorAll("p.caption[role=heading]")) {
+    caption.setAttribute("aria-level", "2");
+  }
+  for (const wide of document.querySelectorAll(".highlight pre, .table-wrapper")) {
+    wide.tabIndex = 0;
+  }
+});
+
 // Filters and sorts the tables of the zoo; without JavaScript they are all there.
 document.addEventListener("DOMContentLoaded", () => {
   const tables = [...document.querySelectorAll("table.zoo")];
