@@ -66,6 +66,7 @@ myst_heading_anchors = 3
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autosummary_generate = False
+viewcode_follow_imported_members = False
 python_maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}  # an option that is False is on

@@ -15,7 +15,7 @@ from render_faces import EXPRESSIONS, draw_folder
 import fer_zoo
 
 # Drawn faces, so that this runs anywhere; else fer_zoo.data.FER2013("fer2013.csv", "public").
-folder = draw_folder(mkdtemp(), {name: name for name in EXPRESSIONS}, 30, seed=7)
+folder = draw_folder(f"{mkdtemp()}/drawings", {name: name for name in EXPRESSIONS}, 30, seed=7)
 faces = fer_zoo.data.ImageFolder(folder)
 print(fer_zoo.data.data_report(faces).to_markdown())
 
