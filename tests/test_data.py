@@ -943,6 +943,7 @@ NO_CLASSES = (
     *("untitled folder 2", "rejected", "duplicates", "to_sort", "cropped", "aligned", "resized"),
     *("discarded", "blurry", "to_review", "ambiguous", "excluded", "archive", "checkpoints"),
     *("low_quality", "Low-Res", "corrupted", "unsure", "frames", "validate", "测试集"),
+    *("augmented_data", "raw images", "unlabeled-images", "train_dataset", "plots", "val split"),
     *("thumbnails", "Copy of sad", "Sadness - Kopie (2)", "happy copy 2"),
 )
 
@@ -955,6 +956,11 @@ NO_CLASSES = (
         (("faces", "masks"), "are ['faces', 'masks'];"),
         (("calm", "calm - Copy"), "are ['calm - Copy'], too;"),
         (("calm",), "are ['calm'];"),
+        (("AF01", "AM02"), "are ['AF01', 'AM02'];"),
+        (("subject01", "subject02"), "are ['subject01', 'subject02'];"),
+        (("person_1", "person_2"), "are ['person_1', 'person_2'];"),
+        (("class_1", "class_2"), ""),
+        (("1", "2"), ""),
         (("happy",), ""),
         (("calm", "tense"), ""),
     ],
@@ -1022,6 +1028,17 @@ def test_folders_beside_classes_that_are_probably_none_are_told(
         Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
     ImageFolder(tmp_path)
     assert re.search(says, caplog.text) if says else not caplog.text
+
+
+def test_forms_of_the_same_faces_in_a_class_are_told(tmp_path: Path, caplog):
+    """RAF-DB comes so, and each face counted twice, on both sides of a split."""
+    for name in ("happy/aligned", "happy/original", "sad/aligned", "sad/aligned/new"):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    ImageFolder(tmp_path)
+    assert "happy/aligned" in caplog.text
+    assert "happy/original" in caplog.text
+    assert "sad/aligned" not in caplog.text
 
 
 def test_folders_beside_those_of_fer2013_are_told(tmp_path: Path, caplog):

@@ -1,6 +1,7 @@
 """Whether folders are classes, by their names and by what is in them: refused, told, or taken."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 from fer_zoo.data.files import as_label, log
@@ -15,13 +16,19 @@ SPLIT = re.compile(
     r"apprentissage|addestramento|convalida|treino|treinamento|testes?|validacao|"
     r"(训练|測試|訓練|测试|验证|驗證|検証)(集|数据|數據|データ)?"
 )
+PERSON = re.compile(
+    r"(s|p|id|sub|subj|subjects?|persons?|people|participants?|probands?|user|actor|model|speaker|"
+    r"identity|[ab][fm])[\W_]*\d+"
+)
+"""What data sets call the folders of persons: `S005`, `subject01`, KDEF's `AF01`."""
 FOLD = re.compile(r"(k?fold|split|subset)s?")
 """Parts that together are one set, so that a class may hold several."""
 NO_CLASS = re.compile(
     r"(un|not)(labell?ed|sorted|used|annotated|tagged)|augment(ed|ations?)?|aug|raw|originals?|"
     r"backup|trash|deleted|misc|others?|todo|new|tmp|temp|images?|faces?|all|data|tosort|rejects?|"
-    r"rejected|duplicates?|dupes?|crop(s|ped)?|aligned|resized|thumbnails?|masks?|labels?|"
-    r"annotations?|logs|runs|lightninglogs|mlruns|checkpoints?|outputs?|results?|predictions?|"
+    r"datasets?|plots?|figures?|docs|assets|demo|rejected|duplicates?|dupes?|"
+    r"crop(s|ped)?|aligned|resized|thumbnails?|masks?|labels?|annotations?|logs|runs|lightninglogs|"
+    r"mlruns|checkpoints?|outputs?|results?|predictions?|"
     r"frames|videos?|screenshots?|samples?|previews?|discard(s|ed)?|removed|excluded?|ignored?|"
     r"skip(ped)?|archived?|blur|blurry|blurred|low(quality|res|resolution)|ambiguous|unclear|"
     r"unsure|undefined|invalid|corrupt(ed)?|broken|failed|errors?|garbage|junk|(to)?review|pending|"
@@ -56,7 +63,13 @@ def check_layout(base: Path, names: dict[str, str], files: Paths) -> None:
 
 
 def _named(pattern: re.Pattern[str], name: str) -> bool:
-    return pattern.fullmatch(re.sub(r"[\W\d_]", "", folded(name))) is not None
+    """Whether a name is one of a pattern's, or made of such and of others that are no classes'."""
+    words = re.findall(r"[^\W\d_]+", folded(name))
+    known = [word for word in words if pattern.fullmatch(word)]
+    return pattern.fullmatch("".join(words)) is not None or (
+        bool(known)
+        and all(word in known or NO_CLASS.fullmatch(word) or FOLD.fullmatch(word) for word in words)
+    )
 
 
 def _is_split(name: str) -> bool:
@@ -109,9 +122,14 @@ def _check_inside(base: Path, names: dict[str, str], files: Paths) -> None:
             "%s: the faces in %s are taken with those beside; if they are a split, move them out",
             base, sorted(inside)[0]
         )  # fmt: skip
-    odd = [parts for parts in files if any(_named(SORTED_OUT, part) for part in parts[1:-1])]
-    beside = {parts[0] for parts in files if parts not in odd}
-    if told := [str(base.joinpath(*parts[:-1])) for parts in odd if parts[0] in beside]:
+    odd = {
+        parts: next((part for part in parts[1:-1] if _named(SORTED_OUT, part)), "")
+        for parts in files
+    }
+    kinds = {(parts[0], re.sub(r"[\W\d_]", "", part)) for parts, part in odd.items()}
+    several = Counter(own for own, _ in kinds)
+    found = [parts for parts, part in odd.items() if part and several[parts[0]] > 1]
+    if told := [str(base.joinpath(*parts[:-1])) for parts in found]:
         log.warning(
             "%s: what is below a class's folder is of that class, in %s too; move it out of the "
             "classes if it is not", base, sorted(told)[:5]
@@ -163,6 +181,7 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
             name in holding
             or _is_split(name)
             or _named(NO_CLASS, name)
+            or PERSON.fullmatch(folded(name))
             or _is_copy(label, classes)
             or len(names) == 1
         )
