@@ -105,8 +105,8 @@ def check_labels(names: Iterable[str], num_classes: int | None = None) -> tuple[
         raise LabelError(
             f"a set has no order, and labels are by index: pass a list, got {names!r:.80}"
         )
-    # numpy's text is text, but shows itself otherwise, so that fingerprints would differ.
-    labels = tuple(str(name) if isinstance(name, str) else name for name in names)
+    # numpy's text and an Enum's are text, but show themselves otherwise: `Emotion.HAPPY`.
+    labels = tuple(str.__str__(name) if isinstance(name, str) else name for name in names)
     if not labels or not all(isinstance(n, str) and canonical(n) for n in labels):
         raise LabelError(f"labels must be non-empty names, got {labels!r}")
     seen: dict[str, str] = {}

@@ -1,8 +1,10 @@
 """Pickles become checkpoints without being run; labels and heads are changed on request only."""
 
 import bz2
+import enum
 import gzip
 import io
+import json
 import lzma
 import os
 import pickle
@@ -449,6 +451,12 @@ BESIDE = {
     "emotions": [*ALPHABETICAL],
     "classes as one text": ", ".join(ALPHABETICAL),
     "names": {str(i): name for i, name in enumerate(ALPHABETICAL)},
+    "emotion_names": [(i, name) for i, name in enumerate(ALPHABETICAL)],
+    "emotion_text": "; ".join(ALPHABETICAL),
+    "label_text": " ".join(ALPHABETICAL),
+    "label_json": json.dumps({name: i for i, name in enumerate(ALPHABETICAL)}),
+    "folders": [f"{i}_{name}" for i, name in enumerate(ALPHABETICAL)],
+    "emotion_dict": {i: f"{name.title()} \U0001f620" for i, name in enumerate(ALPHABETICAL)},
     "config with them": {"data": {"train": {"CLASSES": [*ALPHABETICAL]}}},
     "meta and id": {"dataset_meta": {"class_list": ALPHABETICAL}},
     "hyper_parameters": {"lr": 0.1, "classes": [*ALPHABETICAL]},
@@ -553,6 +561,27 @@ def test_labels_may_be_pasted_from_python(tmp_path: Path, text):
     )
     assert done.returncode == 0, done.stderr
     assert fer_zoo.load(tmp_path / "a.safetensors").labels == FER2013
+
+
+@pytest.mark.parametrize("by", ["{k}: '{name}'", "'{name}': {k}", "{k}:{name}", "{k}={name}"])
+def test_labels_with_numbers_are_no_names(tmp_path: Path, by):
+    """A mapping pasted from Python became names such as `{0: 'angry`."""
+    torch.save(fer_zoo.create("test_tiny").state_dict(), tmp_path / "a.pth")
+    text = ",".join(by.format(k=k, name=name) for k, name in enumerate(FER2013))
+    for names in (text, f"{{{text}}}", f"dict_keys({[*FER2013]})"):
+        done = in_this_process(
+            cli("convert", tmp_path / "a.pth", "--model", "test_tiny", "--labels", names)
+        )
+        assert done.returncode == 2
+        assert "--labels are names in the order of the classes" in done.stderr
+        assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_names_of_an_enum_are_its_text():
+    """`str` of a member is `Emotion.ANGRY`, which no data set has."""
+    emotion = enum.Enum("Emotion", [(name.upper(), name) for name in FER2013], type=str)
+    assert fer_zoo.labels.check_labels([*emotion]) == FER2013
+    assert {*map(type, fer_zoo.labels.check_labels([*emotion]))} == {str}
 
 
 PACKED = {

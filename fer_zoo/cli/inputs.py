@@ -1,6 +1,7 @@
 """What people type, as what the library takes."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -103,7 +104,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def parse_names(text: str) -> list[str]:
     """Return names between commas, as a list of Python's writes them, too."""
-    return [name.strip().strip("'\"") for name in text.strip().strip("[]()").split(",")]
+    names = [name.strip().strip("'\"") for name in text.strip().strip("[]()").split(",")]
+    if odd := [n for n in names if re.search(r"[{}]|\(\[|^\d+['\"]?\s*[:=]|[:=]\s*\d+$", n)]:
+        raise ArgumentError(
+            "--labels are names in the order of the classes, angry,disgust,..., without numbers "
+            f"and brackets: got {odd[0]!r:.80}"
+        )
+    return names
 
 
 def parse_classes(merged: Iterable[str], ignore: Iterable[str]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """Files of others, beside their tensors: what kind they are, and what they say of classes."""
 
+import json
 import re
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 from torch import Tensor
@@ -121,17 +123,35 @@ def _parts(value: Any, depth: int = 2) -> list[Mapping[Any, Any]]:
 
 
 def _in_order(value: Any) -> tuple[str, ...]:
-    """Return names by index: of a list, or of a mapping of names to indices or the other way."""
+    """Return names by index: of a list or text, or of a mapping from or to indices.
+
+    Where expressions are numbered (`0_angry`) or have a picture (`Angry 😠`), the words alone.
+    """
+    if isinstance(value, str) and len(value) <= MOST_NAMES:
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    if isinstance(value, list | tuple) and all(_is_pair(one) for one in value):
+        value = dict(value)
     if isinstance(value, Mapping) and len(value) <= MOST_NAMES:
         turned = {v: k for k, v in value.items() if _is_plain(v)}
         value = _by_number(value) or (_by_number(turned) if len(turned) == len(value) else [])
     elif isinstance(value, str):
-        value = [name.strip() for name in value.split(",")]
+        parted = re.split("[,;|]", value)
+        value = [name.strip() for name in parted] if len(parted) > 1 else value.split()
     try:
         found = check_labels(value) if isinstance(value, list | tuple) else ()
     except ValueError:
         return ()
+    if found and not {*map(canonical, found)} <= EXPRESSIONS:
+        bare = ["".join(re.findall(r"[^\W\d_]", canonical(name))) for name in found]
+        named = {*map(canonical, bare)}
+        found = tuple(bare) if len(named) == len(bare) and named <= EXPRESSIONS else found
     return () if all(name.strip().isdigit() for name in found) else found
+
+
+def _is_pair(value: Any) -> bool:
+    """Whether a value is a class's index and name, in any order."""
+    return isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_plain, value))
 
 
 def _by_number(value: Mapping[Any, Any]) -> list[Any]:
