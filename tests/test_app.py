@@ -41,7 +41,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 STACKED = Choice("ensemble_r18_vgg19_025.fer2013", "stacked", 2)
 
 
-@pytest.mark.parametrize("choice", [Choice(), STACKED, Choice("resnet18_025.ferplus")])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        pytest.param(Choice(), marks=pytest.mark.weekly),
+        STACKED,
+        pytest.param(Choice("resnet18_025.ferplus"), marks=pytest.mark.weekly),
+    ],
+)
 def test_a_photograph_is_labelled_as_the_predictor_does(choice):
     name, _, tag = choice.model.partition(".")
     predict = fer_zoo.PhotoPredictor(name, weights=tag, fusion=choice.fusion, views=choice.views)

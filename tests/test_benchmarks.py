@@ -126,7 +126,7 @@ def test_the_thesis_page_states_its_figures():
     assert f"five of seven, {100 * found / 7:.2f} %" in page
 
 
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_loop_against_its_bare_arithmetic_and_the_peers(tmp_path: Path, capsys):
     """All ways are timed in the same rounds; a recipe that the peers cannot follow says so."""
     import training

@@ -147,7 +147,10 @@ def test_the_ensembles_own_temperature_counts(mixed: Ensemble, faces: FaceDatase
     assert fer_zoo.evaluate(mixed, known).temperature == fitted["members"]
 
 
-@pytest.mark.parametrize("fusion", ["average", "weighted", "stacked"])
+@pytest.mark.parametrize(
+    "fusion",
+    [*(pytest.param(f, marks=pytest.mark.weekly) for f in ("average", "weighted")), "stacked"],
+)
 def test_files_hold_all_of_it(fusion: str, members: list[Classifier], faces, tmp_path: Path):
     model = fer_zoo.create_ensemble(members, fusion=fusion)
     if any(True for _ in model.fusion.parameters()):

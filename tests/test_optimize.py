@@ -353,7 +353,9 @@ def test_a_predictor_of_what_optimize_returned(pair):
         fer_zoo.Predictor(fer_zoo.optimize(fer_zoo.create("test_tiny")))
 
 
-@pytest.mark.parametrize("preset", ["fer40_center", "fer40_tencrop"])
+@pytest.mark.parametrize(
+    "preset", [pytest.param("fer40_center", marks=pytest.mark.weekly), "fer40_tencrop"]
+)
 def test_an_onnx_file_gives_the_models_probabilities(pair, gray, tmp_path: Path, preset):
     """For any batch, with its preset inside; onnxruntime alone runs it, and so does a predictor."""
     import onnxruntime
