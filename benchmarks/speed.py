@@ -1,6 +1,7 @@
 """The first screen of docs/performance.md: a summary of the newest rows, and their picture."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from decimal import ROUND_CEILING, Context
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ def _span(values: Sequence[float], digits: int = 1) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def _rounded_up(values: Iterable[float]) -> str:
+    """Return the largest with one digit that it does not exceed."""
+    return f"{Context(prec=1, rounding=ROUND_CEILING).create_decimal(max(values)):.0e}"
+
+
 def _best(rows: list[Row], dtype: str) -> dict[int, list[float]]:
     """Return the best ratio of each model, by batch size, without what is as loaded."""
     best: dict[tuple[int, str], float] = {}
@@ -66,11 +72,11 @@ def summary(folder: Path = RESULTS) -> str:
             + (f" ({_span(half[n])} in bfloat16)" if n in half else "")
             for n, values in single.items()
         ]
-        off = max(row["max_difference"] for row in rows if row["dtype"] == "float32")
+        off = _rounded_up(row["max_difference"] for row in rows if row["dtype"] == "float32")
         lines += [
             f"**{known['cpu']}, {known['cores']} cores**: `fer_zoo.optimize` labels as many faces "
             f"as torchvision's networks {', '.join(said)}; no probability differs by more than "
-            f"{off:.0e} in float32."
+            f"{off} in float32."
         ]
     if rows := compared(gpu=True, folder=folder):
         row = max(rows, key=lambda row: row["images_per_s"])

@@ -53,7 +53,7 @@ for name, score in published.items():
 
 # %%
 # How many faces would show a given difference? The half width of the interval at 70 %: 200 faces
-# cannot tell 68 from 72 %, FER2013's 3,589 just about.
+# cannot tell 68 from 72 %, FER2013's 3,589 can.
 
 sizes = np.array([100, 200, 500, 1000, 3589, 10_000])
 figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
