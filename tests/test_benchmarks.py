@@ -352,3 +352,22 @@ def test_the_pasted_face_is_where_the_picture_says(tmp_path: Path):
 def box_of(picture) -> tuple[float, float, float, float]:
     (x, y), half = picture.centre, picture.side / 2
     return x - half, y - half, x + half, y + half
+
+
+def test_another_packages_loop_runs_in_its_own_environment(tmp_path: Path, monkeypatch):
+    """Here one that is made up: a face in each frame; its version names the row."""
+    import video
+
+    pytest.importorskip("cv2")
+    (tmp_path / "fer").mkdir()
+    (tmp_path / "fer" / "__init__.py").touch()
+    (tmp_path / "fer" / "fer.py").write_text(
+        "class FER:\n    def detect_emotions(self, frame):\n"
+        "        assert frame.shape == (720, 1280, 3)\n        return [{'box': 0}]\n"
+    )
+    (tmp_path / "fer-9.8.dist-info").mkdir()
+    (tmp_path / "fer-9.8.dist-info" / "METADATA").write_text("Name: fer\nVersion: 9.8\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    name, rate = video.peer(Path(sys.executable), video.made(tmp_path / "a.mp4", 1, 4))
+    assert name == "fer 9.8, its cascade at 1280 px"
+    assert rate > 0
