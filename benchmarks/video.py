@@ -163,7 +163,7 @@ def peer(python: Path, clip: Path) -> tuple[str, float]:
     script = Path(__file__).with_name("video_peer.py")
     run = subprocess.run([python, script, clip], check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(run.stdout.splitlines()[-1])
-    return f"fer {found['version']}, its cascade at 1280 px", found["rate"]
+    return f"fer {found['version']}, its cascade at 1280 px, from 50 px", found["rate"]
 
 
 def main() -> None:

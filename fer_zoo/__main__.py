@@ -10,8 +10,8 @@ def main() -> None:
     before = signal.getsignal(signal.SIGINT)
     if before is signal.default_int_handler:  # what is imported may swallow an exception
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    if sys.argv[1:2] == ["train"]:  # beside other work, threads that spin while they wait collapse
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Beside other work, threads that spin while they wait collapse.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from fer_zoo.cli import run
 
