@@ -244,7 +244,6 @@ def test_names_stand_for_detectors_everywhere():
 
 def test_films_search_by_names_too():
     """Each in fewer pixels than a photograph, which is faster."""
-    pytest.importorskip("scipy")
     for name in (None, "haar"):
         predict = fer_zoo.VideoPredictor(NAME, detector=name)
         assert predict._photos.detector == fer_zoo.FaceDetector(longest_side=640)
@@ -309,7 +308,6 @@ def test_the_command_line_takes_the_name_and_searches(tmp_path: Path):
 
 
 def test_watch_takes_the_name(tmp_path: Path):
-    pytest.importorskip("scipy")
     frames = tmp_path / "frames"
     frames.mkdir()
     for i in range(2):

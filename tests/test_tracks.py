@@ -21,7 +21,6 @@ def box(x: float, y: float) -> tuple[float, float, float, float, float]:
 
 
 pytest.importorskip("cv2")
-pytest.importorskip("scipy")
 A, B = portrait("eileen_collins"), portrait("grace_hopper")
 
 

@@ -194,7 +194,7 @@ def data_report(
 
     Raises:
         DataError: nothing usable at `root`.
-        MissingDependencyError: ImageHash or SciPy is not installed.
+        MissingDependencyError: ImageHash is not installed.
 
     Example:
         >>> import tempfile
@@ -209,9 +209,9 @@ def data_report(
     """
     if type(near_bits) is not int or not 0 <= near_bits <= 16:
         raise ArgumentError(f"near_bits must be 0 to 16, got {near_bits!r:.80}")
-    with needing("the data report needs ImageHash and SciPy", "train"):
+    with needing("the data report needs ImageHash", "train"):
         import imagehash
-        import scipy.sparse.csgraph
+    import scipy.sparse.csgraph
     from PIL import Image
 
     found, place = _opened(root)

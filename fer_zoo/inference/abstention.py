@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fer_zoo.data.faces import FacesLike, check_faces
-from fer_zoo.errors import ArgumentError, LabelError, needing
+from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.evidence import Faces
 from fer_zoo.factory import resolve
 from fer_zoo.inference.calibration import unseen_targets
@@ -148,7 +148,6 @@ def choose_thresholds(
         ArgumentError: no threshold reaches the precision; or too few faces.
         SplitError: `data` is the test split, or what the model was trained on.
         LabelError: the model is untrained, or names other classes than the data.
-        MissingDependencyError: SciPy is not installed.
 
     Example:
         >>> import fer_zoo
@@ -195,8 +194,8 @@ def choose_thresholds(
 
 
 def _choose(names: tuple[str, ...], sure: Tensor, right: Tensor, precision: float) -> Threshold:
-    with needing("intervals need SciPy", "train"):
-        from scipy.stats import binomtest
+    from scipy.stats import binomtest
+
     value, held_out_n, held_out_right = _lowest(sure, right, precision), 0, 0
     given = sure >= (math.inf if value is None else value)
     n, hits = int(given.sum()), int((given & right).sum())

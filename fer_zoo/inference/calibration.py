@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_zoo.data.faces import FaceDataset, FacesLike, check_faces
-from fer_zoo.errors import ArgumentError, LabelError, SplitError, needing
+from fer_zoo.errors import ArgumentError, LabelError, SplitError
 from fer_zoo.evidence import Calibration
 from fer_zoo.fusion.base import check_fit_split, check_targets
 from fer_zoo.inference.scoring import fuse, member_scores
@@ -40,7 +40,6 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
     Raises:
         SplitError: `split` is the test split or the training split.
         ArgumentError: too few faces, no scores and targets, or no best temperature in between.
-        MissingDependencyError: SciPy is not installed.
 
     Example:
         >>> import torch
@@ -50,8 +49,8 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
         >>> round(fit_temperature(3 * honest, targets, split="public"))
         3
     """
-    with needing("fitting a temperature needs SciPy", "train"):
-        from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize_scalar
+
     check_fit_split(split)
     if not isinstance(scores, Tensor) or not isinstance(targets, Tensor):
         raise ArgumentError(f"scores and targets are tensors, got {scores!r:.80}, {targets!r:.80}")

@@ -17,7 +17,6 @@ from fer_zoo.data.faces import TEST_SPLITS, FaceDataset
 from fer_zoo.errors import (
     ArgumentError,
     LabelError,
-    MissingDependencyError,
     SplitError,
     TrainingError,
 )
@@ -111,7 +110,7 @@ def may_stay_uncalibrated(what: str, told: set[str] | None = None) -> Iterator[N
     told = set() if told is None else told
     try:
         yield
-    except (ArgumentError, MissingDependencyError) as error:
+    except ArgumentError as error:
         if str(error) not in told:
             log.warning("%s stays uncalibrated: %s", what, error)
         told.add(str(error))

@@ -56,7 +56,7 @@ class VideoPredictor:
 
     Raises:
         ArgumentError: a number of seconds is none.
-        MissingDependencyError: OpenCV, SciPy or PyAV is not installed: `fer-zoo[video]`.
+        MissingDependencyError: OpenCV or PyAV is not installed: `fer-zoo[video]`.
 
     Example:
         >>> import numpy as np

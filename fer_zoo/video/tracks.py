@@ -75,9 +75,8 @@ class Tracker:
     """
 
     def __init__(self, patience: float = 1.0, confirm: int = 2) -> None:
-        with needing("tracks need OpenCV and SciPy", "video"):
+        with needing("tracks need OpenCV", "video"):
             import cv2
-            import scipy.optimize  # noqa: F401
         self._cv2: Any = cv2
         self.patience, self.confirm = patience, confirm
         self.tracks: list[Track] = []
