@@ -4,11 +4,12 @@ A figure belongs to tensors. Each network holds one `Evidence`, bound by a diges
 that it speaks of; a network that changed since has none but what it started from.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fer_zoo.errors import ArgumentError
+from fer_zoo.plain import LATER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,7 @@ class Faces:
     Attributes:
         split: the official split, `"train"`, `"public"` or `"private"`; None for one's own.
         fingerprint: of the images and labels, the same for the same faces only; empty if unknown.
+        cut_from: the fingerprints of larger sets that these are a part of.
 
     Example:
         >>> print(Faces(name="FER2013", split="public", n=3589))
@@ -28,6 +30,14 @@ class Faces:
     n: int
     split: str | None = None
     fingerprint: str = ""
+    cut_from: tuple[str, ...] = field(default=(), metadata=LATER)
+
+    def among(self, fingerprint: str, origins: Set[str]) -> bool:
+        """Whether a set holds these faces, or was cut from them: its fingerprint, and its origins'.
+
+        Two parts of one set are taken for different faces.
+        """
+        return bool(self.fingerprint in origins or fingerprint in self.cut_from)
 
     def __str__(self) -> str:
         split = f", split `{self.split}`" if self.split else ""

@@ -12,6 +12,7 @@ from conftest import stripes
 from fer_zoo.data import FaceDataset
 from fer_zoo.data.faces import check_faces
 from fer_zoo.errors import ArgumentError, DataError, LabelError, OutOfRangeError, SplitError
+from fer_zoo.inference import choose_thresholds
 
 
 def faces(n: int = 10, split: str | None = None, **more) -> FaceDataset:
@@ -380,3 +381,39 @@ def test_votes_of_any_type_are_shares(kind, tmp_path):
     how = {"recipe": "thesis_20", "epochs": 1, "class_weights": "balanced", "targets": "votes"}
     done = fer_zoo.train("test_tiny", other, validation=stripes(30, seed=1), output=tmp_path, **how)
     assert len(done.history) == 1
+
+
+def test_a_set_of_which_a_part_trained_counts_as_trained_on(tmp_path):
+    """As after `--validation 0.2`, where the command line can name the whole folder only."""
+    faces = stripes(400)
+    part, rest = faces.split(0.5)
+    network = fer_zoo.train(
+        "plain_test", part, validation=rest, output=tmp_path, epochs=1, progress=False
+    ).model
+    known = fer_zoo.load(tmp_path).evidence.training
+    assert known.faces.cut_from == known.validation.cut_from == (faces.fingerprint,)
+    whole, own, other = (fer_zoo.evaluate(network, data).note for data in (faces, part, rest))
+    assert "trained plain_test" in whole
+    assert "chose the epoch of plain_test" in whole
+    assert "trained plain_test" in own
+    assert "chose the epoch" not in own
+    assert "trained" not in other
+    assert "chose the epoch of plain_test" in other
+    for fit in (fer_zoo.calibrate, lambda m, d: choose_thresholds(m, d, precision=0.5)):
+        with pytest.raises(SplitError, match="was trained on these very faces"):
+            fit(network, faces)
+    choose_thresholds(network, rest, precision=0.1)
+
+
+def test_a_column_of_pandas_that_was_shuffled_is_no_order_of_faces():
+    pandas = pytest.importorskip("pandas")
+    ids = pandas.Series([f"p{i % 5}" for i in range(40)])
+    faces = stripes(40)
+    assert faces.split(0.3, groups=ids)[0].groups == faces.split(0.3, groups=[*ids])[0].groups
+    for odd in (
+        ids.sort_values(),
+        ids.sample(frac=1, random_state=0),
+        pandas.concat([ids, ids])[:40].iloc[::-1],
+    ):
+        with pytest.raises(ArgumentError, match="groups are one id for each face"):
+            faces.split(0.3, groups=odd)

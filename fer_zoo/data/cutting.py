@@ -1,6 +1,7 @@
 """Which faces a part of a data set holds: indices as people write them, and fair halves."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,10 @@ def names_its_rows(values: Any) -> bool:
     rows: Any = getattr(values, "index", None)
     if not hasattr(values, "iloc") or not hasattr(rows, "tolist"):
         return False
-    return hasattr(values, "columns") or any(
-        isinstance(name, str | tuple) for name in rows.tolist()
-    )
+    names = rows.tolist()
+    if hasattr(values, "columns") or any(isinstance(name, str | tuple) for name in names):
+        return True
+    return any(not a < b for a, b in pairwise(names))  # sorted, shuffled or put together since
 
 
 def group_ids(groups: Any, n: int) -> tuple[str, ...]:

@@ -146,7 +146,11 @@ class FaceDataset(Dataset[Any]):
     def faces(self) -> Faces:
         """Which faces these are, as evidence names them."""
         return Faces(
-            name=self.name, n=len(self), split=self.official_split, fingerprint=self.fingerprint
+            name=self.name,
+            n=len(self),
+            split=self.official_split,
+            fingerprint=self.fingerprint,
+            cut_from=tuple(sorted(self._origins)),
         )
 
     @property

@@ -14,9 +14,7 @@ def not_held_out(model: Classifier, data: FaceDataset) -> str:
             return False
         split = faces.split is not None and faces.split == other.split
         names = {one.name.partition("[")[0] for one in (faces, other)}
-        return bool(other.fingerprint and other.fingerprint in data.fingerprints) or (
-            split and len(names) == 1
-        )
+        return other.among(data.fingerprint, data.fingerprints) or (split and len(names) == 1)
 
     known, told = model.evidence, []
     for part in model.members if isinstance(model, Ensemble) else [model]:

@@ -157,6 +157,6 @@ def unseen_targets(
     check_fit_split(data.official_split or "own faces", allow_training_split)
     for network in model.members if isinstance(model, Ensemble) else [model]:
         training = network.evidence.training
-        if training is not None and training.faces.fingerprint in data.fingerprints:
+        if training and training.faces.among(data.fingerprint, data.fingerprints):
             raise SplitError(f"{network.name!r} was trained on these very faces; fit on others")
     return data.targets_for(model.labels)
