@@ -1100,5 +1100,34 @@ def test_the_folder_above_ones_own_classes_says_which_to_pass(tmp_path: Path):
     for part in ("train", "val"):
         (tmp_path / part / "amused").mkdir(parents=True)
         Image.new("L", (64, 60)).save(tmp_path / part / "amused" / "0.png")
-    with pytest.raises(LabelError, match=r"a folder each: .*train for training, and another"):
+    with pytest.raises(LabelError, match=r"--data '.*train' --validation '.*val'"):
         FER2013(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("parts", "side", "classes", "share", "options"),
+    [
+        ("train test", 48, 7, (), "--data '{}/train' --validation '{}/test'"),
+        ("train test", 112, 7, (), "--data '{}/train' --validation '{}/test'"),
+        ("train test val", 48, 7, (), "--data '{}/train' --validation '{}/val'"),
+        ("train test", 48, 3, ("--validation", "0.3"), "--data '{}/train' --validation '{}/test'"),
+        ("Train Test", 48, 3, (), "--data '{}/Train' --validation '{}/Test'"),
+        (
+            "Test Training",
+            48,
+            3,
+            ("--validation", "0.2"),
+            "--data '{}/Training' --validation '{}/T",
+        ),
+        ("train", 48, 7, (), "--data '{}/train' --validation 0.2"),
+    ],
+)
+def test_training_on_splits_of_ones_own_says_the_options(
+    tmp_path: Path, parts, side, classes, share, options
+):
+    for part in parts.split():
+        for name in fer_zoo.labels.FER2013[-classes:]:
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("L", (side, side)).save(tmp_path / part / name / "0.png")
+    done = run("train", "test_tiny", "--data", tmp_path, "--output", tmp_path / "o", *share, code=2)
+    assert options.format(tmp_path, tmp_path) in done.stderr
