@@ -460,3 +460,31 @@ def test_a_run_trains_on_a_named_data_set(tmp_path: Path, caplog):
     for data in (f"rafdb:{tmp_path / 'raf'}", f"affectnet.train:{tmp_path / 'affect'}"):
         done = run("train", "test_tiny", "--data", data, *options, code=2)
         assert "pass --validation" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("read", "codes", "says"),
+    [
+        (
+            RAFDB,
+            range(7),
+            "numbered from 0, the data set's from 1: call them 1 to 7 if 0 holds surprise",
+        ),
+        (
+            AffectNet,
+            range(1, 9),
+            "numbered from 1, the data set's from 0: call them 0 to 7 if 1 holds neutral",
+        ),
+        (RAFDB, range(8), ""),
+        (AffectNet, range(11), ""),
+    ],
+)
+def test_folders_numbered_from_elsewhere_are_refused(tmp_path: Path, read, codes, says):
+    """Every label was that of the next class."""
+    for code in codes:
+        draw(tmp_path / "train" / str(code) / "a.jpg", 20 * code)
+    if says:
+        with pytest.raises(DataError, match=says):
+            read(tmp_path)
+    else:
+        assert len(read(tmp_path)) == len(read(tmp_path).labels)
