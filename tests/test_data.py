@@ -1131,3 +1131,12 @@ def test_training_on_splits_of_ones_own_says_the_options(
             Image.new("L", (side, side)).save(tmp_path / part / name / "0.png")
     done = run("train", "test_tiny", "--data", tmp_path, "--output", tmp_path / "o", *share, code=2)
     assert options.format(tmp_path, tmp_path) in done.stderr
+
+
+def test_a_class_folder_in_one_of_its_name_keeps_its_split(tmp_path: Path):
+    """A zip in a zip makes `train/happy/happy`, whose faces were those of `test`."""
+    for name in ("train/happy/happy", "train/sad", "test/sad/sad"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    counts = {**dict.fromkeys(fer_zoo.labels.FER2013, 0), "happy": 1, "sad": 1}
+    assert FER2013(tmp_path, "train").counts == counts

@@ -155,6 +155,7 @@ def load_arrays(root: Path) -> Arrays:
         )
     files = [source] if source else _folder_files(root, tell=True)
     content = _digest(files, source.parent if source else root)
+    content += "" if source else " by the outer folder"  # how an older cache did not tell splits
     with suppress(OSError, SafetensorError), safe_open(_cache_of(source or root), "numpy") as file:
         if (file.metadata() or {}).get("content") == content:
             return {name: file.get_tensor(name) for name in file.keys()}
@@ -321,6 +322,6 @@ def _read_folder(root: Path, files: list[Path]) -> Arrays:
         if image.dtype != torch.uint8:
             image = image.mul(255).round().byte()
         images[i], split = image.numpy(), official_split(path)
-        unnamed = 0 if path.parent.parent.name == "train" else 3
+        unnamed = 0 if path.relative_to(root).parts[0] == "train" else 3
         usage[i] = unnamed if split is None else SPLITS.index(split)
     return {"images": images, "targets": targets, "usage": usage}
