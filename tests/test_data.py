@@ -1140,3 +1140,24 @@ def test_a_class_folder_in_one_of_its_name_keeps_its_split(tmp_path: Path):
         Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
     counts = {**dict.fromkeys(fer_zoo.labels.FER2013, 0), "happy": 1, "sad": 1}
     assert FER2013(tmp_path, "train").counts == counts
+
+
+def test_a_row_that_lacks_moves_the_votes_after_it():
+    """They fit half of all the faces, as the others are in order."""
+    names = fer_zoo.labels.FER2013
+    emotions = [names[i * i % 7] for i in range(6001)]
+    table = np.zeros((6001, 10), int)
+    table[range(6001), [ferplus.COLUMNS.index(name) for name in emotions]] = 10
+    assert ferplus.in_order(table, emotions)
+    for row in (0, 3000, 4900):
+        assert not ferplus.in_order(table[:-1], [*emotions[:row], *emotions[row + 1 :]])
+
+
+@pytest.mark.real_data
+def test_a_real_row_that_lacks_is_noticed(fer2013_root: Path):
+    arrays = fer_zoo.data.fer2013.load_arrays(fer2013_root)
+    table = ferplus.read_votes(fer2013_root / "fer2013new.csv", arrays["usage"])
+    emotions = [fer_zoo.labels.FER2013[k] for k in arrays["targets"][:28_709]]
+    assert ferplus.in_order(table[:28_709], emotions)
+    for row in (5000, 20_000, 24_000):
+        assert not ferplus.in_order(table[:28_708], [*emotions[:row], *emotions[row + 1 :]])
