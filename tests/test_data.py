@@ -1161,3 +1161,15 @@ def test_a_real_row_that_lacks_is_noticed(fer2013_root: Path):
     assert ferplus.in_order(table[:28_709], emotions)
     for row in (5000, 20_000, 24_000):
         assert not ferplus.in_order(table[:28_708], [*emotions[:row], *emotions[row + 1 :]])
+
+
+@pytest.mark.parametrize(
+    "names", ["happy_train happy_test angry_train", "train_happy test_happy", "happy-train sad-val"]
+)
+def test_splits_and_classes_in_one_name_are_refused(tmp_path: Path, names):
+    """They were twice as many classes."""
+    for name in names.split():
+        (tmp_path / name).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    with pytest.raises(DataError, match=r"splits and classes in one name, .*train/happy', and"):
+        ImageFolder(tmp_path)

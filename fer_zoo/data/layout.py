@@ -58,6 +58,7 @@ def check_layout(base: Path, names: dict[str, str], files: Paths) -> None:
         files: where the images are, as parts of their paths.
     """
     files = [*{parts[:-1]: parts for parts in files}.values()]  # one of each folder
+    _check_both(base, names)
     _check_splits(base, names, files)
     _check_inside(base, names, files)
     _check_nested(base, names, files)
@@ -92,6 +93,21 @@ def _is_split(name: str) -> bool:
 def _inner(parts: tuple[str, ...]) -> list[str]:
     """Return what the folders between a class's and a file are called, as classes are compared."""
     return [canonical(as_label(part)) for part in parts[1:-1]]
+
+
+def _check_both(base: Path, names: dict[str, str]) -> None:
+    """Raise where folders are called by a split and a class, as in `happy_train`."""
+    both = []
+    for name in names:
+        words = re.findall(r"[^\W\d_]+", folded(name))
+        rest = [word for word in words if not SPLIT.fullmatch(word)]
+        if len(rest) < len(words) and canonical("".join(rest)) in KNOWN:
+            both.append(name)
+    if len(both) > 1:
+        raise DataError(
+            f"{base} holds splits and classes in one name, {both[:3]}: let the classes be in the "
+            f"splits, such as {str(base / 'train' / 'happy')!r}, and pass one"
+        )
 
 
 def _check_splits(base: Path, names: dict[str, str], files: Paths) -> None:

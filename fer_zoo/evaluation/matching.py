@@ -81,7 +81,7 @@ def match(
         faces = faces._made_of(regroup(faces.labels, labels, left_out, others=own))
     place = {canonical(name): k for k, name in enumerate(made)}
     if unknown := [n for n, count in faces.counts.items() if count and canonical(n) not in place]:
-        meant = {n: own for n in unknown if (own := _expression_in(n, [*made]))}
+        meant = {n: class_ for n in unknown if (class_ := _expression_in(n, [*made]))}
         if meant:
             raise LabelError(
                 f"{model.name!r} knows {tuple(made)}, and {faces.name} has {unknown}, too: rename "
