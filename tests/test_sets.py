@@ -488,3 +488,17 @@ def test_folders_numbered_from_elsewhere_are_refused(tmp_path: Path, read, codes
             read(tmp_path)
     else:
         assert len(read(tmp_path)) == len(read(tmp_path).labels)
+
+
+def test_affectnets_columns_are_read_by_their_names(tmp_path: Path):
+    """They were read by place, and the box was another part of the photograph."""
+    image = Image.new("RGB", (300, 200), "white")
+    image.paste((70, 70, 70), (30, 40, 130, 160))
+    (tmp_path / "Manually_Annotated_Images").mkdir()
+    image.save(tmp_path / "Manually_Annotated_Images/a.png")
+    head = "expression,subDirectory_filePath,face_width,face_height,face_x,face_y"
+    path = write(tmp_path / "validation.csv", f"{head}\n1,a.png,100,120,30,40\n")
+    assert found(AffectNet(tmp_path, "validation")) == {(70, "happy", None)}
+    path.write_text(f"{head[:-7]}\n1,a.png,100,120,30\n")
+    with pytest.raises(DataError, match=r"no columns \['face_y'\], as AffectNet has them"):
+        AffectNet(tmp_path, "validation")

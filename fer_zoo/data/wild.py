@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from fer_zoo.data.fer2013 import check_columns
 from fer_zoo.data.files import log, walk
 from fer_zoo.data.listed import Entry, Listed, check_split, existing, find, need
 from fer_zoo.errors import DataError
@@ -32,6 +33,9 @@ COLUMNS = (
     "expression", "valence", "arousal",
 )  # fmt: skip
 """Of AffectNet's training.csv and validation.csv; the latter may lack the line that names them."""
+
+
+NEEDED = (*COLUMNS[:5], "expression")
 
 
 class RAFDB(Listed):
@@ -225,12 +229,17 @@ def _affectnet_arrays(folder: Path) -> list[Entry]:
 def _affectnet_csv(base: Path, path: Path) -> list[Entry]:
     names = ("Manually_Annotated_Images", "Manually_Annotated_compressed")
     images = need(find(base, *names), base, "Manually_Annotated_Images/ beside AffectNet's lists")
-    found, line = [], 1
+    found, line, columns = [], 1, [*COLUMNS]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.reader(file):
-                if row and row[0] != COLUMNS[0]:
-                    values = dict(zip(COLUMNS, row, strict=True))
+                if COLUMNS[0] in row:
+                    columns = row
+                    check_columns(path, columns)
+                    if lacking := [name for name in NEEDED if name not in columns]:
+                        raise DataError(f"{path}: no columns {lacking}, as AffectNet has them")
+                elif row:
+                    values = dict(zip(columns, row, strict=True))
                     code = int(values["expression"])
                     box = None
                     if code < len(AFFECTNET):  # where there is no face there is no box either
