@@ -417,3 +417,14 @@ def test_one_name_to_ignore_is_no_letters(labelled):
     for wrong in (None, 3):
         with pytest.raises(LabelError, match="ignore is the names of classes"):
             measure(labelled, faces, ignore=wrong)
+
+
+def test_names_with_an_expression_among_others_are_to_be_renamed(labelled):
+    """The advice was to leave all classes out."""
+    data = noise(labels=("0_angry", "class_disgust", "afraid_faces", "not_happy", "sad", "c", "d"))
+    data = data.select([i for i in range(42) if i % 7 not in (3, 5, 6)])
+    meant = "{'0_angry': 'angry', 'class_disgust': 'disgust', 'afraid_faces': 'fear'}"
+    with pytest.raises(LabelError, match=f"rename the folders or classes, as {meant} says"):
+        fer_zoo.evaluate(labelled, data)
+    with pytest.raises(LabelError, match=r"has \['not_happy'\], too: leave them out"):
+        fer_zoo.evaluate(labelled, noise(labels=("angry", "not_happy")))

@@ -669,3 +669,17 @@ def test_a_preset_may_be_given_itself(tmp_path: Path):
     made = fer_zoo.convert(tmp_path / "a.pth", "test_tiny", preset=own, labels=FER2013)
     fer_zoo.save(made.model, tmp_path / "b.safetensors")
     assert fer_zoo.load(tmp_path / "b.safetensors").preset == "mine_itself"
+
+
+def test_names_in_two_orders_are_asked_about(tmp_path: Path):
+    """The first was taken without a word."""
+    path, state = tmp_path / "a.pth", fer_zoo.create("test_tiny").state_dict()
+    index = {name: i for i, name in enumerate(FER2013)}
+    torch.save({"state_dict": state, "classes": sorted(FER2013), "class_to_idx": index}, path)
+    with pytest.raises(LabelError, match=r"its 'classes' says .*, its 'class_to_idx' .*--labels"):
+        fer_zoo.convert(path, "test_tiny")
+    for own in (FER2013, tuple(sorted(FER2013))):
+        assert fer_zoo.convert(path, "test_tiny", labels=own).model.labels == own
+    same = {"state_dict": state, "classes": [*FER2013], "names": [n.title() for n in FER2013]}
+    torch.save(same | {"class_to_idx": index}, path)
+    assert fer_zoo.convert(path, "test_tiny").model.labels == FER2013

@@ -1100,5 +1100,76 @@ def test_the_folder_above_ones_own_classes_says_which_to_pass(tmp_path: Path):
     for part in ("train", "val"):
         (tmp_path / part / "amused").mkdir(parents=True)
         Image.new("L", (64, 60)).save(tmp_path / part / "amused" / "0.png")
-    with pytest.raises(LabelError, match=r"a folder each: .*train for training, and another"):
+    with pytest.raises(LabelError, match=r"--data '.*train' --validation '.*val'"):
         FER2013(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("parts", "side", "classes", "share", "options"),
+    [
+        ("train test", 48, 7, (), "--data '{}/train' --validation '{}/test'"),
+        ("train test", 112, 7, (), "--data '{}/train' --validation '{}/test'"),
+        ("train test val", 48, 7, (), "--data '{}/train' --validation '{}/val'"),
+        ("train test", 48, 3, ("--validation", "0.3"), "--data '{}/train' --validation '{}/test'"),
+        ("Train Test", 48, 3, (), "--data '{}/Train' --validation '{}/Test'"),
+        (
+            "Test Training",
+            48,
+            3,
+            ("--validation", "0.2"),
+            "--data '{}/Training' --validation '{}/T",
+        ),
+        ("train", 48, 7, (), "--data '{}/train' --validation 0.2"),
+    ],
+)
+def test_training_on_splits_of_ones_own_says_the_options(
+    tmp_path: Path, parts, side, classes, share, options
+):
+    for part in parts.split():
+        for name in fer_zoo.labels.FER2013[-classes:]:
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("L", (side, side)).save(tmp_path / part / name / "0.png")
+    done = run("train", "test_tiny", "--data", tmp_path, "--output", tmp_path / "o", *share, code=2)
+    assert options.format(tmp_path, tmp_path) in done.stderr
+
+
+def test_a_class_folder_in_one_of_its_name_keeps_its_split(tmp_path: Path):
+    """A zip in a zip makes `train/happy/happy`, whose faces were those of `test`."""
+    for name in ("train/happy/happy", "train/sad", "test/sad/sad"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    counts = {**dict.fromkeys(fer_zoo.labels.FER2013, 0), "happy": 1, "sad": 1}
+    assert FER2013(tmp_path, "train").counts == counts
+
+
+def test_a_row_that_lacks_moves_the_votes_after_it():
+    """They fit half of all the faces, as the others are in order."""
+    names = fer_zoo.labels.FER2013
+    emotions = [names[i * i % 7] for i in range(6001)]
+    table = np.zeros((6001, 10), int)
+    table[range(6001), [ferplus.COLUMNS.index(name) for name in emotions]] = 10
+    assert ferplus.in_order(table, emotions)
+    for row in (0, 3000, 4900):
+        assert not ferplus.in_order(table[:-1], [*emotions[:row], *emotions[row + 1 :]])
+
+
+@pytest.mark.real_data
+def test_a_real_row_that_lacks_is_noticed(fer2013_root: Path):
+    arrays = fer_zoo.data.fer2013.load_arrays(fer2013_root)
+    table = ferplus.read_votes(fer2013_root / "fer2013new.csv", arrays["usage"])
+    emotions = [fer_zoo.labels.FER2013[k] for k in arrays["targets"][:28_709]]
+    assert ferplus.in_order(table[:28_709], emotions)
+    for row in (5000, 20_000, 24_000):
+        assert not ferplus.in_order(table[:28_708], [*emotions[:row], *emotions[row + 1 :]])
+
+
+@pytest.mark.parametrize(
+    "names", ["happy_train happy_test angry_train", "train_happy test_happy", "happy-train sad-val"]
+)
+def test_splits_and_classes_in_one_name_are_refused(tmp_path: Path, names):
+    """They were twice as many classes."""
+    for name in names.split():
+        (tmp_path / name).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    with pytest.raises(DataError, match=r"splits and classes in one name, .*train/happy', and"):
+        ImageFolder(tmp_path)

@@ -460,3 +460,45 @@ def test_a_run_trains_on_a_named_data_set(tmp_path: Path, caplog):
     for data in (f"rafdb:{tmp_path / 'raf'}", f"affectnet.train:{tmp_path / 'affect'}"):
         done = run("train", "test_tiny", "--data", data, *options, code=2)
         assert "pass --validation" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("read", "codes", "says"),
+    [
+        (
+            RAFDB,
+            range(7),
+            "numbered from 0, the data set's from 1: call them 1 to 7 if 0 holds surprise",
+        ),
+        (
+            AffectNet,
+            range(1, 9),
+            "numbered from 1, the data set's from 0: call them 0 to 7 if 1 holds neutral",
+        ),
+        (RAFDB, range(8), ""),
+        (AffectNet, range(11), ""),
+    ],
+)
+def test_folders_numbered_from_elsewhere_are_refused(tmp_path: Path, read, codes, says):
+    """Every label was that of the next class."""
+    for code in codes:
+        draw(tmp_path / "train" / str(code) / "a.jpg", 20 * code)
+    if says:
+        with pytest.raises(DataError, match=says):
+            read(tmp_path)
+    else:
+        assert len(read(tmp_path)) == len(read(tmp_path).labels)
+
+
+def test_affectnets_columns_are_read_by_their_names(tmp_path: Path):
+    """They were read by place, and the box was another part of the photograph."""
+    image = Image.new("RGB", (300, 200), "white")
+    image.paste((70, 70, 70), (30, 40, 130, 160))
+    (tmp_path / "Manually_Annotated_Images").mkdir()
+    image.save(tmp_path / "Manually_Annotated_Images/a.png")
+    head = "expression,subDirectory_filePath,face_width,face_height,face_x,face_y"
+    path = write(tmp_path / "validation.csv", f"{head}\n1,a.png,100,120,30,40\n")
+    assert found(AffectNet(tmp_path, "validation")) == {(70, "happy", None)}
+    path.write_text(f"{head[:-7]}\n1,a.png,100,120,30\n")
+    with pytest.raises(DataError, match=r"no columns \['face_y'\], as AffectNet has them"):
+        AffectNet(tmp_path, "validation")

@@ -37,6 +37,8 @@ from fer_zoo.cli.options import (
 )
 from fer_zoo.cli.show import print_json, print_table
 from fer_zoo.data import FaceDataset
+from fer_zoo.data.fer2013 import lacks_classes, of_own
+from fer_zoo.data.layout import how_to_train
 from fer_zoo.data.sets import parse_dataset
 from fer_zoo.errors import ArgumentError, MissingDependencyError
 from fer_zoo.factory import resolve
@@ -183,6 +185,10 @@ def _open_both(
     if ferplus and (own or named or (validation is not None and share is None)):
         raise ArgumentError("--ferplus is for fer2013.csv with fer2013new.csv beside it")
     split = training_split(root) if named else None if own else "train"
+    if split and not named and (lacking := lacks_classes(root)):
+        raise ArgumentError(
+            f"{root / 'train'} has no face of {lacking}, as FER2013 has{of_own(root)}"
+        )
     if share is not None:
         return open_data(root, split, limit, size=size, ferplus=ferplus).split(share)
     if validation is not None:
@@ -195,6 +201,8 @@ def _open_both(
         return data, open_data(validation, None, None, size=size)
     choosing = choosing_split(root)
     if choosing is None:
+        if own and (training := how_to_train(root)):
+            raise ArgumentError(f"{root} holds splits, not classes: pass {training}")
         raise ArgumentError(
             f"{root} has no official splits: pass --validation 0.2 to keep a fifth of the faces "
             "for it, or a folder of faces that are not trained on"

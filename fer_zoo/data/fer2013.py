@@ -27,6 +27,7 @@ from tqdm import tqdm
 from fer_zoo._files import as_path, replacing
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.files import listed, log, walk
+from fer_zoo.data.layout import how_to_train
 from fer_zoo.errors import ArgumentError, DataError, LabelError
 from fer_zoo.labels import FER2013 as LABELS, canonical
 from fer_zoo.transforms.inputs import to_gray
@@ -94,7 +95,7 @@ class FER2013(FaceDataset):
         if not len(rows):
             names = (*SPLITS, "test, which merges PublicTest and PrivateTest: use fer2013.csv")
             there = [name for i, name in enumerate(names) if (arrays["usage"] == i).any()]
-            raise DataError(f"{root} has no {split!r} faces, only {there}")
+            raise DataError(f"{root} has no {split!r} faces, only {there}{of_own(as_path(root))}")
         super().__init__(
             torch.from_numpy(arrays["images"][rows]),
             torch.from_numpy(arrays["targets"][rows]).long(),
@@ -112,6 +113,21 @@ def official_split(path: Path) -> Split | None:
     """Return the split that an official file name such as `PrivateTest_10131363.jpg` tells."""
     named = re.match(r"(Training|PublicTest|PrivateTest)[_-]", path.name, re.IGNORECASE)
     return SPLITS[USAGE[named[1].lower()]] if named else None
+
+
+def of_own(root: Path) -> str:
+    """Say how faces of one's own are given, where `root` may hold such instead of FER2013's."""
+    if find_csv(root) is not None:
+        return ""
+    return f"\nFaces of your own are given by split: {how_to_train(root)}"
+
+
+def lacks_classes(root: Path) -> list[str]:
+    """Return the classes of FER2013 that the folder `train` of its images has no face of."""
+    if find_csv(root) is not None or not os.path.isdir(root / "train"):
+        return []
+    there = {canonical(path.parent.name) for path in walk(root / "train").images}
+    return [name for name in LABELS if name not in there]
 
 
 def find_csv(root: Path) -> Path | None:
@@ -139,6 +155,7 @@ def load_arrays(root: Path) -> Arrays:
         )
     files = [source] if source else _folder_files(root, tell=True)
     content = _digest(files, source.parent if source else root)
+    content += "" if source else " by the outer folder"  # how an older cache did not tell splits
     with suppress(OSError, SafetensorError), safe_open(_cache_of(source or root), "numpy") as file:
         if (file.metadata() or {}).get("content") == content:
             return {name: file.get_tensor(name) for name in file.keys()}
@@ -295,15 +312,16 @@ def _read_folder(root: Path, files: list[Path]) -> Arrays:
             targets[i] = LABELS.index(canonical(path.parent.name))
         except ValueError:
             raise LabelError(
-                f"{path.parent}: not one of FER2013's classes {LABELS}. Classes of your own are a "
-                f"folder each: {root / 'train'} for training, and another folder for validation"
+                f"{path.parent}: not one of FER2013's classes {LABELS}{of_own(root)}"
             ) from None
         image = to_gray(path)[0]
         if image.shape != (48, 48):
-            raise DataError(f"{path}: FER2013 faces are 48x48 px, this is {tuple(image.shape)}")
+            raise DataError(
+                f"{path}: FER2013 faces are 48x48 px, this is {tuple(image.shape)}{of_own(root)}"
+            )
         if image.dtype != torch.uint8:
             image = image.mul(255).round().byte()
         images[i], split = image.numpy(), official_split(path)
-        unnamed = 0 if path.parent.parent.name == "train" else 3
+        unnamed = 0 if path.relative_to(root).parts[0] == "train" else 3
         usage[i] = unnamed if split is None else SPLITS.index(split)
     return {"images": images, "targets": targets, "usage": usage}

@@ -31,6 +31,7 @@ from fer_zoo.labels import FERPLUS as LABELS, canonical
 FOLDERS = {"train": "FER2013Train", "public": "FER2013Valid", "private": "FER2013Test"}
 VOTES_FILE = "fer2013new.csv"
 MOST_VOTES = 1000  # for one class; ten people voted
+WINDOW = 1000  # faces one after the other that votes must fit
 OTHER_ORDER = "fits less than half of the emotions: votes are by row, and the csv has another order"
 COLUMNS = (*LABELS, "unknown", "nf")
 """The votes for each class, for none of them, and for no face; the file says `happiness`, `NF`."""
@@ -135,11 +136,18 @@ def read_labels(path: Path) -> tuple[list[Path], np.ndarray]:
 
 
 def in_order(table: np.ndarray, emotions: Sequence[str]) -> bool:
-    """Whether votes (N, 10) can be of these faces: two thirds of FER2013's labels win theirs."""
+    """Whether votes (N, 10) can be of these faces: two thirds of FER2013's labels win theirs.
+
+    Of each thousand one after the other, for a row that lacks moves those after it alone; it is
+    62 % or more of the official ones, and 22 % or less of those moved by one.
+    """
     winner = majority(table)[1]
     voted = winner >= 0
-    won = np.array([*LABELS, "", ""])[winner] == np.array(emotions)
-    return voted.sum() < 1000 or float(won[voted].mean()) >= 0.5
+    won = (np.array([*LABELS, "", ""])[winner] == np.array(emotions))[voted]
+    if len(won) < WINDOW:
+        return True
+    total = np.concatenate([[0], won.cumsum()])
+    return int((total[WINDOW:] - total[:-WINDOW]).min()) >= WINDOW // 2
 
 
 def _row_of(name: str) -> int:

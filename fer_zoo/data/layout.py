@@ -1,10 +1,11 @@
 """Whether folders are classes, by their names and by what is in them: refused, told, or taken."""
 
+import os
 import re
 from collections import Counter
 from pathlib import Path
 
-from fer_zoo.data.files import as_label, log
+from fer_zoo.data.files import as_label, listed, log
 from fer_zoo.errors import DataError
 from fer_zoo.labels import FER2013, FERPLUS, canonical, folded
 
@@ -16,6 +17,8 @@ SPLIT = re.compile(
     r"apprentissage|addestramento|convalida|treino|treinamento|testes?|validacao|"
     r"(训练|測試|訓練|测试|验证|驗證|検証)(集|数据|數據|データ)?"
 )
+TO_TRAIN = re.compile("train|trn|entrenam|apprent|addestr|trein|训练|訓練")
+TO_VALIDATE = re.compile("val|dev|convalida|验证|驗證|検証")
 PERSON = re.compile(
     r"(s|p|id|sub|subj|subjects?|persons?|people|participants?|probands?|user|actor|model|speaker|"
     r"identity|[ab][fm])[\W_]*\d+"
@@ -55,11 +58,22 @@ def check_layout(base: Path, names: dict[str, str], files: Paths) -> None:
         files: where the images are, as parts of their paths.
     """
     files = [*{parts[:-1]: parts for parts in files}.values()]  # one of each folder
+    _check_both(base, names)
     _check_splits(base, names, files)
     _check_inside(base, names, files)
     _check_nested(base, names, files)
     _tell_odd(base, names, files)
     _check_above(base, names, files)
+
+
+def how_to_train(base: Path) -> str:
+    """Return the options that train on the splits that a folder holds; nothing where none does."""
+    splits = [p.name for p in listed(base) if os.path.isdir(p) and _named(SPLIT, p.name)]
+    train = next((name for name in splits if TO_TRAIN.search(folded(name))), "")
+    others = [name for name in splits if not TO_TRAIN.search(folded(name))]
+    others.sort(key=lambda name: TO_VALIDATE.search(folded(name)) is None)
+    held = repr(str(base / others[0])) if others else "0.2"
+    return train and f"--data {str(base / train)!r} --validation {held}"
 
 
 def _named(pattern: re.Pattern[str], name: str) -> bool:
@@ -81,13 +95,29 @@ def _inner(parts: tuple[str, ...]) -> list[str]:
     return [canonical(as_label(part)) for part in parts[1:-1]]
 
 
+def _check_both(base: Path, names: dict[str, str]) -> None:
+    """Raise where folders are called by a split and a class, as in `happy_train`."""
+    both = []
+    for name in names:
+        words = re.findall(r"[^\W\d_]+", folded(name))
+        rest = [word for word in words if not SPLIT.fullmatch(word)]
+        if len(rest) < len(words) and canonical("".join(rest)) in KNOWN:
+            both.append(name)
+    if len(both) > 1:
+        raise DataError(
+            f"{base} holds splits and classes in one name, {both[:3]}: let the classes be in the "
+            f"splits, such as {str(base / 'train' / 'happy')!r}, and pass one"
+        )
+
+
 def _check_splits(base: Path, names: dict[str, str], files: Paths) -> None:
     """Raise where all folders are splits, or those that are hold folders."""
     splits = [name for name in names if _is_split(name)]
     direct = {parts[0] for parts in files if len(parts) == 2}
     deep = {parts[0] for parts in files} - direct
     if splits and (len(splits) == len(names) or {*splits} <= deep):
-        advice = f"pass one, {str(base / splits[0])!r}"
+        training = how_to_train(base)
+        advice = f"pass one, {str(base / splits[0])!r}{training and f' (to train, {training})'}"
         held = {parts[1] for parts in files if len(parts) > 2 and parts[0] in splits}
         if all(_named(NO_CLASS, name) for name in held):
             advice = "each class needs a folder of its own in them"

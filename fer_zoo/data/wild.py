@@ -3,12 +3,13 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from fer_zoo.data.fer2013 import check_columns
 from fer_zoo.data.files import log, walk
 from fer_zoo.data.listed import Entry, Listed, check_split, existing, find, need
 from fer_zoo.errors import DataError
@@ -32,6 +33,9 @@ COLUMNS = (
     "expression", "valence", "arousal",
 )  # fmt: skip
 """Of AffectNet's training.csv and validation.csv; the latter may lack the line that names them."""
+
+
+NEEDED = (*COLUMNS[:5], "expression")
 
 
 class RAFDB(Listed):
@@ -78,7 +82,7 @@ class RAFDB(Listed):
         else:
             layout = f"EmoLabel/list_patition_label.txt or {split}/1 to {split}/7 of RAF-DB"
             folder = need(find(base, f"{split}/[1-7]"), base, layout).parent
-            entries = _by_code(folder, [str(code) for code in range(1, 8)])
+            entries = _by_code(folder, 1, RAFDB_LABELS)
         super().__init__(
             entries,
             root=base,
@@ -103,11 +107,19 @@ def _rafdb_list(path: Path, split: str) -> list[Entry]:
     return found
 
 
-def _by_code(folder: Path, codes: list[str]) -> list[Entry]:
-    """Return the faces in folders that are named by the codes of classes."""
+def _by_code(folder: Path, first: int, labels: Sequence[str]) -> list[Entry]:
+    """Return the faces in folders that are named by the codes of classes, which count from one."""
+    codes = [str(first + k) for k in range(len(labels))]
+    there = {p.name for p in folder.iterdir() if p.is_dir() and walk(p).images}
+    for start in (first - 1, first + 1):
+        own = {str(start), str(start + len(codes) - 1)}
+        if own <= there and not {codes[0], codes[-1]} <= there:
+            raise DataError(
+                f"{folder}: its folders are numbered from {start}, the data set's from {first}: "
+                f"call them {first} to {codes[-1]} if {start} holds {labels[0]}, and so on"
+            )
     found = [Entry(p, k) for k, code in enumerate(codes) for p in walk(folder / code).images]
-    others = {p.name for p in folder.iterdir() if p.is_dir()} - {*codes}
-    if others:
+    if others := {p.name for p in folder.iterdir() if p.is_dir()} - {*codes}:
         log.warning("%s: left out the folders %s, no class has them", folder, sorted(others)[:5])
     return found
 
@@ -179,7 +191,7 @@ class AffectNet(Listed):
             layout = f"{short[0]}_set/annotations, {table} or {short[0]}/0 to 7 of AffectNet"
             codes = [f"{name}/[0-7]" for name in short]
             folder = need(find(base, *codes), base, layout).parent
-            found = _by_code(folder, [str(code) for code in range(8)])
+            found = _by_code(folder, 0, AFFECTNET)
         entries = [entry for entry in found if entry.target < len(AFFECTNET)]
         if left := Counter(entry.target for entry in found if entry.target >= len(AFFECTNET)):
             what = ("none", "uncertain", "no face")
@@ -217,12 +229,17 @@ def _affectnet_arrays(folder: Path) -> list[Entry]:
 def _affectnet_csv(base: Path, path: Path) -> list[Entry]:
     names = ("Manually_Annotated_Images", "Manually_Annotated_compressed")
     images = need(find(base, *names), base, "Manually_Annotated_Images/ beside AffectNet's lists")
-    found, line = [], 1
+    found, line, columns = [], 1, [*COLUMNS]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.reader(file):
-                if row and row[0] != COLUMNS[0]:
-                    values = dict(zip(COLUMNS, row, strict=True))
+                if COLUMNS[0] in row:
+                    columns = row
+                    check_columns(path, columns)
+                    if lacking := [name for name in NEEDED if name not in columns]:
+                        raise DataError(f"{path}: no columns {lacking}, as AffectNet has them")
+                elif row:
+                    values = dict(zip(columns, row, strict=True))
                     code = int(values["expression"])
                     box = None
                     if code < len(AFFECTNET):  # where there is no face there is no box either

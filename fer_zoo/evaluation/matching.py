@@ -1,5 +1,6 @@
 """What a model is asked on a data set whose classes are not quite its own."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from fer_zoo.data.faces import FaceDataset, FacesLike, check_faces
 from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.inference.scoring import merged
-from fer_zoo.labels import canonical, made_of, names_to_ignore, regroup
+from fer_zoo.labels import canonical, folded, made_of, names_to_ignore, regroup
 from fer_zoo.models import Classifier
 
 CODES = "; the codes of data sets by others have names by fer_zoo.data.open_dataset (rafdb:PATH)"
@@ -53,6 +54,13 @@ class Task:
         return merged(scores, self.source, self.made, temperature) * temperature
 
 
+def _expression_in(name: str, known: Iterable[str]) -> str:
+    """Return the one class that is in a name beside other words, as in `0_angry`."""
+    words = re.findall(r"[^\W\d_]+", folded(name))
+    found = [own for own in known if canonical(own) in map(canonical, words)]
+    return found[0] if len(found) == 1 and not {"not", "no", "non", "un"} & {*words} else ""
+
+
 def match(
     model: Classifier,
     data: FacesLike,
@@ -73,6 +81,12 @@ def match(
         faces = faces._made_of(regroup(faces.labels, labels, left_out, others=own))
     place = {canonical(name): k for k, name in enumerate(made)}
     if unknown := [n for n, count in faces.counts.items() if count and canonical(n) not in place]:
+        meant = {n: class_ for n in unknown if (class_ := _expression_in(n, [*made]))}
+        if meant:
+            raise LabelError(
+                f"{model.name!r} knows {tuple(made)}, and {faces.name} has {unknown}, too: rename "
+                f"the folders or classes, as {meant} says, or leave them out (ignore=, --ignore)"
+            )
         codes = all(name.isdigit() for name in unknown)
         raise LabelError(
             f"{model.name!r} knows {tuple(made)}, and {faces.name} has {unknown}, too: leave them "

@@ -24,6 +24,7 @@ from fer_zoo.transforms.presets import Preset, get_preset, name_of
 from fer_zoo.weights.checkpoint import load_state_dict
 from fer_zoo.weights.others import (
     contradict,
+    is_called_labels,
     kind_of,
     protocol_of,
     stored_count,
@@ -79,7 +80,8 @@ def convert(
     Raises:
         CheckpointError: the file holds something else than tensors, or cannot be read.
         StateDictError: the tensors do not fit the model; the message lists how.
-        LabelError: `labels` are not as many as the head's, or the file names them in another order.
+        LabelError: `labels` are not as many as the head's, or the file names them in another order,
+            or in two orders.
 
     Example:
         >>> import tempfile, fer_zoo
@@ -174,6 +176,13 @@ def _labels(
         )
     if given is None and fitting:
         word, names = fitting[0]
+        for other, theirs in fitting[1:]:
+            # What is called otherwise, such as a report, may have an order of its own.
+            if is_called_labels(other) == is_called_labels(word) and contradict(theirs, names):
+                raise LabelError(
+                    f"{path}: its {word!r} says that the classes are {names}, its {other!r} "
+                    f"{theirs}: give those that are right (labels=, --labels)"
+                )
         notes.append(f"took the labels of {word!r}: {', '.join(names)}"[:1000])
         return names
     if given is None:

@@ -90,12 +90,17 @@ def stored_labels(value: Any, classes: int) -> list[Stored]:
     for held in _parts(value, DEPTH):
         for word, one in held.items():
             names = _in_order(one)
-            named = isinstance(word, str) and re.sub("[^a-z]", "", word.lower()) in NAMED
+            named = isinstance(word, str) and is_called_labels(word)
             known = len(names) == classes and {*map(canonical, names)} <= EXPRESSIONS
             if names and (known or (named and not isinstance(one, str))):
                 found.append((str(word), names))
                 called.append(named)
     return [found[i] for i in sorted(range(len(found)), key=lambda i: not called[i])]
+
+
+def is_called_labels(word: str) -> bool:
+    """Whether a word is one of those that names of classes are stored under."""
+    return re.sub("[^a-z]", "", word.lower()) in NAMED
 
 
 def stored_count(value: Any) -> tuple[str, int] | None:
