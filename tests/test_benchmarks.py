@@ -369,5 +369,5 @@ def test_another_packages_loop_runs_in_its_own_environment(tmp_path: Path, monke
     (tmp_path / "fer-9.8.dist-info" / "METADATA").write_text("Name: fer\nVersion: 9.8\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     name, rate = video.peer(Path(sys.executable), video.made(tmp_path / "a.mp4", 1, 4))
-    assert name == "fer 9.8, its cascade at 1280 px"
+    assert name == "fer 9.8, its cascade at 1280 px, from 50 px"
     assert rate > 0
