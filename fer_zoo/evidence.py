@@ -19,7 +19,7 @@ class Faces:
     Attributes:
         split: the official split, `"train"`, `"public"` or `"private"`; None for one's own.
         fingerprint: of the images and labels, the same for the same faces only; empty if unknown.
-        cut_from: the fingerprints of larger sets that these are a part of.
+        cut_from: the fingerprints of sets that these are a part of, or were put together of.
 
     Example:
         >>> print(Faces(name="FER2013", split="public", n=3589))

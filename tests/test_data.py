@@ -1133,6 +1133,14 @@ def test_training_on_splits_of_ones_own_says_the_options(
     assert options.format(tmp_path, tmp_path) in done.stderr
 
 
+def test_no_options_are_given_where_no_split_is(tmp_path: Path):
+    (tmp_path / "a" / "amused").mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a" / "amused" / "0.png")
+    with pytest.raises((DataError, LabelError)) as error:
+        FER2013(tmp_path, "train")
+    assert "by split" not in str(error.value)
+
+
 def test_a_class_folder_in_one_of_its_name_keeps_its_split(tmp_path: Path):
     """A zip in a zip makes `train/happy/happy`, whose faces were those of `test`."""
     for name in ("train/happy/happy", "train/sad", "test/sad/sad"):

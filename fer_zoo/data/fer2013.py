@@ -117,9 +117,9 @@ def official_split(path: Path) -> Split | None:
 
 def of_own(root: Path) -> str:
     """Say how faces of one's own are given, where `root` may hold such instead of FER2013's."""
-    if find_csv(root) is not None:
+    if find_csv(root) is not None or not (options := how_to_train(root)):
         return ""
-    return f"\nFaces of your own are given by split: {how_to_train(root)}"
+    return f"\nFaces of your own are given by split: {options}"
 
 
 def lacks_classes(root: Path) -> list[str]:
