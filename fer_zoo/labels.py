@@ -9,6 +9,7 @@ Sources: Goodfellow et al. 2013 (arXiv 1307.0414) for FER2013, Barsoum et al. 20
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -187,8 +188,10 @@ def regroup(
     """
     groups, left_out = made_of(labels), names_to_ignore(ignore)
     named = [name for names in groups.values() for name in names] + left_out
-    if named:
-        check_labels(named)  # none twice
+    places = Counter(map(canonical, named))
+    if odd := next((key for key, n in places.items() if n > 1), None):
+        same = [name for name in named if canonical(name) == odd]
+        raise LabelError(f"{same} name the same class, which is merged or left out once")
     known = {canonical(name) for name in (*source, *others)}
     if unknown := [name for name in named if canonical(name) not in known]:
         raise LabelError(f"{unknown} are none of the classes {tuple(source)}")

@@ -564,6 +564,16 @@ def test_labels_may_be_pasted_from_python(tmp_path: Path, text):
     assert fer_zoo.load(tmp_path / "a.safetensors").labels == FER2013
 
 
+@pytest.mark.parametrize("between", [";", "|", " ", "/"])
+def test_labels_are_between_commas(tmp_path: Path, between):
+    torch.save(fer_zoo.create("test_tiny").state_dict(), tmp_path / "a.pth")
+    names = between.join(FER2013)
+    done = in_this_process(
+        cli("convert", tmp_path / "a.pth", "--model", "test_tiny", "--labels", names)
+    )
+    assert "--labels are names between commas, angry,disgust, got 'angry" in done.stderr
+
+
 @pytest.mark.parametrize("by", ["{k}: '{name}'", "'{name}': {k}", "{k}:{name}", "{k}={name}"])
 def test_labels_with_numbers_are_no_names(tmp_path: Path, by):
     """A mapping pasted from Python became names such as `{0: 'angry`."""

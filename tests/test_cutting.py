@@ -84,6 +84,33 @@ def test_what_is_no_index_is_refused(index):
         faces()[index]
 
 
+@pytest.mark.parametrize(
+    ("index", "says"),
+    [
+        ([True, 2], "bools and numbers together"),
+        (np.ma.array([1, 2], mask=[True, False]), "some of 2 indices are masked"),
+        (np.ma.array([True] * 10, mask=[True] * 10), "some of 10 indices are masked"),
+    ],
+)
+def test_what_would_be_taken_otherwise_than_meant_is_refused(index, says):
+    """True was face 1, and what is masked was taken."""
+    with pytest.raises(ArgumentError, match=says):
+        faces()[index]
+    assert gray(faces()[np.ma.array([1, 2])]) == [1, 2]
+
+
+def test_a_person_whom_two_sets_name_is_told(caplog):
+    one = faces(4, groups=list("ppqq"))
+    assert not caplog.text
+    whole = check_faces(one + faces(4, name="y", groups=list("abqq")))
+    assert "x and y both have a group 'q', and they are taken for two persons" in caplog.text
+    assert len({*whole.groups}) == 5
+    caplog.clear()
+    check_faces(one + faces(4, name="y", groups=list("abcd")))
+    check_faces(ConcatDataset(one.split(0.5, groups=range(4))))
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("kind", [torch.uint8, torch.int64, np.int32, list])
 def test_a_mask_of_numbers_is_refused(kind):
     """It was the first two faces, again and again."""

@@ -1013,6 +1013,11 @@ def test_what_cannot_be_seen_makes_no_other_class(tmp_path: Path, odd):
             (f"sad/{name}", rf"is of that class, in \['.*sad/{name}'\] too; move it out")
             for name in ("rejected", "_bad", "masks", "unlabeled", "not_sad", "thumbnails", "a/old")
         ),
+        ("happy_old", r"taken for classes are \['happy_old'\], too"),
+        ("very sad", r"taken for classes are \['very sad'\], too"),
+        ("not_happy", r"taken for classes are \['not_happy'\], too"),
+        ("happily surprised", None),
+        ("happy surprise", None),
         ("bored", None),
         ("sad/anna", None),
         ("sad/sadness/Sad", None),
@@ -1181,3 +1186,20 @@ def test_splits_and_classes_in_one_name_are_refused(tmp_path: Path, names):
         Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
     with pytest.raises(DataError, match=r"splits and classes in one name, .*train/happy', and"):
         ImageFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folders", "told"),
+    [
+        (("happy_1", "happy_2", "sad"), "['happy_1', 'happy_2'], too"),
+        (("happy", "not_happy"), None),
+        (("smile", "non-smile"), None),
+        (("1_happy", "2_sad"), None),
+    ],
+)
+def test_folders_of_one_expression_are_told(tmp_path: Path, folders, told, caplog):
+    for name in folders:
+        (tmp_path / name).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
+    ImageFolder(tmp_path)
+    assert f"taken for classes are {told}" in caplog.text if told else not caplog.text

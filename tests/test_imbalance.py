@@ -222,7 +222,7 @@ def _interrupted_in_the_third(self, scores, keep=fer_zoo.training.run.Run._keep)
         ({"class_weights": {"sad": "x"}}, r"class_weights.sad must be float, got 'x'"),
         ({"class_weights": {"sad": 0}}, r"class_weights of \['sad'\] must be"),
         ({"class_weights": {"sad": float("nan")}}, "class_weights.sad must be float"),
-        ({"class_weights": {}}, "labels must be non-empty names"),
+        ({"class_weights": {}}, "a weight for classes by name, got none"),
         ({"class_weights": {"joy": 1, "happy": 2}}, "name the same class"),
         ({"class_weights": "balanced", "class_weights.sad": 2}, "set one of both"),
     ],

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,9 @@ from fer_zoo.errors import (
     CheckpointError,
     DataError,
     FerZooError,
+    InputError,
     KeywordError,
+    LabelError,
     shown,
 )
 
@@ -138,3 +141,29 @@ def test_no_classes_at_all_is_a_question_for_features():
     ):
         with pytest.raises(ArgumentError, match=r"forward_head\(x, pre_logits=True\)"):
             call()
+
+
+def test_settings_and_classes_are_answered_with_what_is_meant(labelled):
+    recipe = fer_zoo.training.RECIPES["strong"]
+    for wrong in ("class-weights", "class_weight"):
+        with pytest.raises(ArgumentError, match=rf"'{wrong}'\]; did you mean class_weights\?"):
+            recipe.updated({wrong: "balanced"})
+    with pytest.raises(ArgumentError, match=r"no setting \['x'\]; it has \['augment', "):
+        recipe.updated({"x": 1})
+    with pytest.raises(ArgumentError, match="a weight for classes by name, got none"):
+        recipe.updated({"class_weights": {}})
+    with pytest.raises(LabelError, match="'happiness'. name the same class, which is"):
+        fer_zoo.Predictor(labelled, labels={"good": ["happy"]}, ignore=["happiness"])
+    with pytest.raises(LabelError, match=r"one class is left, \('x',\): every face would have 100"):
+        fer_zoo.Predictor(labelled, labels={"x": labelled.labels})
+    with pytest.raises(LabelError, match=r"one class is left, \('sad',\)"):
+        fer_zoo.Predictor(labelled, ignore=[name for name in labelled.labels if name != "sad"])
+
+
+def test_masked_pixels_are_refused(labelled):
+    """What is masked was labelled as it lay below."""
+    image = np.ma.array(np.eye(48), mask=np.eye(48) > 0)
+    predict = fer_zoo.Predictor(labelled)
+    with pytest.raises(InputError, match=r"the array has masked pixels: fill them, image\.filled"):
+        predict(image)
+    assert predict(image.filled(0.5)).label == predict(np.ma.array(np.eye(48) / 2)).label

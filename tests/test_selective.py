@@ -2,6 +2,7 @@
 
 import csv
 import json
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,30 @@ def test_thresholds_are_refused_where_they_would_mislead(judged):
         fer_zoo.Predictor(model, abstain=found)
     with pytest.raises(ArgumentError, match="chosen for another labels"):
         fer_zoo.Predictor(fer_zoo.optimize(model), abstain=replace(found, thresholds=()))
+
+
+def test_thresholds_of_another_model_are_refused_in_every_form(judged, tmp_path: Path):
+    """An exported and an optimized model took thresholds of others with the same labels."""
+    pytest.importorskip("onnxruntime")
+    model, faces = judged
+    found, other = choose_thresholds(model, faces, precision=0.9), deepcopy(model)
+    other.fc.bias.data += 1
+    warm = deepcopy(model)
+    warm.temperature = {model.preset: 2.0}
+    for n, one in enumerate((model, other, warm)):
+        forms = [fer_zoo.optimize(one), fer_zoo.export(one, tmp_path / f"{n}.onnx"), one]
+        for form in forms:
+            if one is model:
+                assert fer_zoo.Predictor(form, abstain=found)._least == found.by_label
+                continue
+            says = "another temperature" if one is warm else "another state than that of 'test_t"
+            with pytest.raises(ArgumentError, match=says):
+                fer_zoo.Predictor(form, abstain=found)
+    old = fer_zoo.inference.exported.open_exported(tmp_path / "1.onnx")
+    old.state = ""  # as files of before have it: then the name decides
+    assert fer_zoo.Predictor(old, abstain=found)._least == found.by_label
+    with pytest.raises(ArgumentError, match="another model than that of 'test_tiny', for vgg19"):
+        fer_zoo.Predictor(old, abstain=replace(found, model="vgg19"))
 
 
 # Predictors

@@ -105,6 +105,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def parse_names(text: str) -> list[str]:
     """Return names between commas, as a list of Python's writes them, too."""
     names = [name.strip().strip("'\"") for name in text.strip().strip("[]()").split(",")]
+    if len(names) == 1 and re.search(r"[;|/\s]", names[0]):
+        raise ArgumentError(f"--labels are names between commas, angry,disgust, got {text!r:.80}")
     if odd := [n for n in names if re.search(r"[{}]|\(\[|^\d+['\"]?\s*[:=]|[:=]\s*\d+$", n)]:
         raise ArgumentError(
             "--labels are names in the order of the classes, angry,disgust,..., without numbers "

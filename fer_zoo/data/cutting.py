@@ -1,6 +1,7 @@
 """Which faces a part of a data set holds: indices as people write them, and fair halves."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, OutOfRangeError
 
+log = logging.getLogger("fer_zoo.data")
 TRIES = 10  # orders of the groups
 
 
@@ -20,6 +22,15 @@ def places(indices: Any, n: int) -> Tensor:
             return torch.arange(n)[torch.tensor(range(n)[indices], dtype=torch.long)]
         except TypeError:
             raise ArgumentError(f"a slice is of whole numbers, got {indices!r:.80}") from None
+    if np.ma.is_masked(indices):
+        raise ArgumentError(
+            f"some of {len(indices):,} indices are masked: pass "
+            "indices.compressed() for the others, or of a mask indices.filled(False)"
+        )
+    if isinstance(indices, list | tuple) and len({isinstance(i, bool) for i in indices}) > 1:
+        raise ArgumentError(
+            f"bools and numbers together choose no faces: pass either, got {indices!r:.80}"
+        )
     try:
         found = torch.as_tensor(indices)
     except (TypeError, ValueError, RuntimeError):
@@ -75,6 +86,19 @@ def group_ids(groups: Any, n: int) -> tuple[str, ...]:
             f"{len(listed):,} of {kinds}"
         )
     return tuple(map(str, listed))
+
+
+def tell_shared(parts: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Tell of groups that two data sets, each with its title, name alike: each is kept apart."""
+    known: dict[str, str] = {}
+    for title, groups in parts:
+        for group in sorted({*groups}):
+            if (other := known.setdefault(group, title)) != title:
+                log.warning(
+                    "%s and %s both have a group %r, and they are taken for two persons; if they "
+                    "are one, pass groups= for the whole", other, title, group
+                )  # fmt: skip
+                return
 
 
 def part_of(

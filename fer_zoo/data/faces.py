@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from fer_zoo.data.cutting import group_ids, part_of, places
+from fer_zoo.data.cutting import group_ids, part_of, places, tell_shared
 from fer_zoo.errors import ArgumentError, DataError
 from fer_zoo.evidence import Faces
 from fer_zoo.labels import check_labels, index_map, regroup
@@ -374,6 +374,7 @@ def _joined(parts: list[FaceDataset]) -> FaceDataset:
     votes = [p.votes[:, k] for p, k in zip(parts, orders, strict=True) if p.votes is not None]
     groups = None
     if any(part.groups for part in parts):  # a face without is on its own
+        tell_shared([(part.title, part.groups or ()) for part in parts])
         groups = [
             f"{part.title}/{i if part.groups is None else part.groups[i]}"
             for part in parts

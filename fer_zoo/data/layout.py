@@ -35,6 +35,7 @@ NO_CLASS = re.compile(
     r"frames|videos?|screenshots?|samples?|previews?|discard(s|ed)?|removed|excluded?|ignored?|"
     r"skip(ped)?|archived?|blur|blurry|blurred|low(quality|res|resolution)|ambiguous|unclear|"
     r"unsure|undefined|invalid|corrupt(ed)?|broken|failed|errors?|garbage|junk|(to)?review|pending|"
+    r"my|src|code|scripts?|notebooks?|mix(ed)?|pool|"
     r"none|unknown|uncertain|non?face|nf|"  # FER+ and AffectNet have these beside expressions
     r"newfolder|untitledfolder|neuerordner|nouveaudossier|nuevacarpeta|nuovacartella"
 )
@@ -194,6 +195,8 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
     classes = {canonical(label) for label in names.values()}
     holding = {parts[0] for parts in files if classes & {*_inner(parts)}}
     held = {parts[0] for parts in files}
+    kinds = {name: _kind_of(label) for name, label in names.items()}
+    several = Counter(kinds.values())
     if (
         len(held) == 1
         and len(min(files, key=len)) == 2
@@ -213,6 +216,7 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
             or _named(NO_CLASS, name)
             or PERSON.fullmatch(folded(name))
             or _is_copy(label, classes)
+            or (several[kinds[name]] > 1 and kinds[name] and not _is_opposite(names))
             or len(names) == 1
         )
     ]
@@ -221,6 +225,17 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
             "%s: taken for classes are %s%s; move them out of it if they are none",
             base, odd[:5], ", too" * (len(odd) < len(names))
         )  # fmt: skip
+
+
+def _kind_of(label: str) -> str:
+    """Return the one expression that is in a name, alone or beside other words and numbers."""
+    found = {canonical(word) for word in re.findall(r"[^\W\d_]+", label)} & KNOWN
+    return found.pop() if len(found) == 1 else ""
+
+
+def _is_opposite(names: dict[str, str]) -> bool:
+    """Whether all that there is are a class and its opposite: `happy` and `not_happy`."""
+    return len(names) == 2 and any(re.match(r"(not?|non)[\W_]", folded(n)) for n in names.values())
 
 
 def _is_copy(label: str, classes: set[str]) -> bool:

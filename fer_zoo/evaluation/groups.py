@@ -84,9 +84,9 @@ def _from_csv(path: str | os.PathLike[str], data: FaceDataset) -> list[str | Non
                 "each is, call it file (of FER2013, row)", path, others[:5]
             )  # fmt: skip
         return named
-    kind = "row" if key == "row" else "file"
+    kind, hint = "row" if key == "row" else "file", ""
     if kind == "row":
-        _check_rows(path, {row[key] for row in rows}, len(data))
+        hint = _check_rows(path, {row[key] for row in rows}, len(data))
     there = getattr(data, f"{kind}s", None)
     if there is None:
         raise DataError(f"{path} names a {kind} for each face, which {data.name} does not know")
@@ -96,8 +96,9 @@ def _from_csv(path: str | os.PathLike[str], data: FaceDataset) -> list[str | Non
     found = [_key_of(face, known) for face in there]
     if lacking := [face for face, one in zip(there, found, strict=True) if one is None]:
         raise DataError(
-            f"{path} has no row for {len(lacking):,} of {len(data):,} faces, {str(lacking[0])!r} "
+            f"{path} has no row for {len(lacking):,} of {len(data):,} faces, {_said(lacking[0])!r} "
             f"first, in its column {key!r:.40}; a face without a group has a row with an empty one"
+            f"{hint}"
         )
     twice = len(found) - len({*found})
     if twice:
@@ -135,8 +136,8 @@ def _key_column(columns: Sequence[str], rows: Rows, data: FaceDataset) -> str | 
     return next((n for n in others if FILE.fullmatch(re.sub("[^a-z]", "", n))), None)
 
 
-def _check_rows(path: str | os.PathLike[str], rows: set[str], faces: int) -> None:
-    """Raise where rows are counted from 1, or from 2 as a spreadsheet with a header shows them."""
+def _check_rows(path: str | os.PathLike[str], rows: set[str], faces: int) -> str:
+    """Raise where rows are counted from 1, or from 2 as a spreadsheet shows them; else a hint."""
     numbers = {int(row.removeprefix("row ")) for row in rows if ROW.fullmatch(row)}
     first, last = min(numbers, default=0), max(numbers, default=0)
     whole = last - first + 1 == len(numbers) > faces  # a part of the faces may lack the first
@@ -145,6 +146,11 @@ def _check_rows(path: str | os.PathLike[str], rows: set[str], faces: int) -> Non
             f"{path}: rows are counted from 0, the first face of fer2013.csv, and its column row "
             f"begins with {first}: subtract {first} from each"
         )
+    return f"; if its rows are counted from {first}, subtract {first}" if first in (1, 2) else ""
+
+
+def _said(face: Any) -> str:
+    return f"row {int(face)}" if isinstance(face, Tensor) else str(face)
 
 
 def _tails(file: str | os.PathLike[str]) -> list[str]:

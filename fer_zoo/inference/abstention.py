@@ -19,6 +19,7 @@ from fer_zoo.errors import ArgumentError, LabelError
 from fer_zoo.evidence import Faces
 from fer_zoo.factory import resolve
 from fer_zoo.inference.calibration import unseen_targets
+from fer_zoo.inference.runtime import Optimized
 from fer_zoo.inference.scoring import predict_scores
 from fer_zoo.labels import canonical
 from fer_zoo.models import Classifier
@@ -245,10 +246,7 @@ AbstainLike = float | Mapping[str, float] | Thresholds | str | os.PathLike[str]
 
 
 def read_thresholds(
-    abstain: AbstainLike | None,
-    labels: tuple[str, ...],
-    preset: str,
-    network: Classifier | None,
+    abstain: AbstainLike | None, labels: tuple[str, ...], preset: str, model: Optimized
 ) -> dict[str, float]:
     """Return the least probability of each label, empty where none is asked for."""
     if abstain is None:
@@ -256,7 +254,7 @@ def read_thresholds(
     if isinstance(abstain, str | os.PathLike):
         abstain = _read_file(abstain)
     if isinstance(abstain, Thresholds):
-        _check_made_for(abstain, labels, preset, network)
+        _check_made_for(abstain, labels, preset, model)
         return abstain.by_label
     if isinstance(abstain, Mapping):
         names = {canonical(str(name)): name for name in abstain}
@@ -300,19 +298,21 @@ def _read_file(path: str | os.PathLike[str]) -> Thresholds:
 
 
 def _check_made_for(
-    found: Thresholds, labels: tuple[str, ...], preset: str, network: Classifier | None
+    found: Thresholds, labels: tuple[str, ...], preset: str, model: Optimized
 ) -> None:
     """Raise unless thresholds were chosen for these probabilities."""
-    if network is None and found.preset == preset and {*found.by_label} == {*labels}:
-        return  # an exported or optimized model: its state is not known
     here: dict[str, Any] = {"preset": preset, "labels": sorted(labels)}
     there: dict[str, Any] = {"preset": found.preset, "labels": sorted(found.by_label)}
-    if network is not None:
-        here |= {"state": network.state, "temperature": network.temperature_for(preset)}
-        there |= {"state": found.state, "temperature": found.temperature}
+    if model.state:
+        here["state"], there["state"] = model.state, found.state
+        if model.preset.name == preset:
+            here["temperature"], there["temperature"] = model.temperature, found.temperature
+    else:  # a file of before its state was in it
+        here["model"], there["model"] = model.name, found.model
     if wrong := [key for key in here if here[key] != there[key]]:
+        was, now = (str(values[wrong[0]])[:60] for values in (there, here))
         raise ArgumentError(
-            f"the thresholds were chosen for another {wrong[0]} ({found.model}, {found.preset}, "
-            f"temperature {found.temperature:.3f}): choose them again, with "
+            f"the thresholds were chosen for another {wrong[0]} than that of {model.name!r}, for "
+            f"{was} ({found.model}), not {now}: choose them again, with "
             "fer_zoo.inference.choose_thresholds(model, faces, precision=...)"
         )

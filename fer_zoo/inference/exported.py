@@ -103,6 +103,8 @@ def export(
         "shape": ["batch", *example.shape[1:]],
         "origin": network.evidence.origin,
         "started_from": network.evidence.started_from,
+        "state": network.state,
+        "temperature": network.temperature_for(preset.name),
     }
     metadata = {"fer_zoo": json.dumps(about)}
     with replacing(target) as temporary, torch.inference_mode():
@@ -177,6 +179,8 @@ class _About:
     shape: tuple[Any, ...]
     origin: str | None = None
     started_from: str = ""
+    state: str = ""
+    temperature: float | None = None
 
 
 def _read(path: Path, sha256: str) -> bytes:
@@ -224,4 +228,6 @@ def open_exported(path: str | os.PathLike[str], *, allow_code: bool = False) -> 
         value = Value(about.input, UINT8 if inside else FLOAT, (None, *about.shape[1:]))
         if call.facts[1:] != ([value], [Value("probabilities", FLOAT, (None, len(labels)))]):
             refuse(f"it takes {call.facts.inputs} and gives {call.facts.outputs}")
-    return Optimized(about.name, labels, preset, Program(call, preset, about.input, int(channels)))
+    found = Optimized(about.name, labels, preset, Program(call, preset, about.input, int(channels)))
+    found.state, found.temperature = about.state, about.temperature
+    return found

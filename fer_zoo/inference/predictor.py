@@ -80,7 +80,6 @@ class Labeller(ABC, Generic[A]):
         self.batch_size = check_count("batch_size", batch_size)
         if is_exported(model):
             model = open_exported(model, allow_code=allow_code)
-        network = None
         if isinstance(model, Optimized):
             self._runner, chosen = model, choose_preset(model.preset, preset, views)
             given = {"weights": weights, "fusion": fusion, "device": device}
@@ -101,13 +100,15 @@ class Labeller(ABC, Generic[A]):
             )
         self._made = regroup(self._runner.labels, labels, ignore)
         self.labels, self.preset = tuple(self._made), chosen
+        if len(self.labels) == 1 < len(self._runner.labels):
+            raise LabelError(f"one class is left, {self.labels}: every face would have 100 % of it")
         each = [chosen]
         if isinstance(self._runner, Mixed):
             each = [member.preset for member in self._runner.members]
         self._presets = {(p.resize, p.interpolation, p.color): p for p in each}
         self._place = [[*self._presets].index((p.resize, p.interpolation, p.color)) for p in each]
         self._views = max(p.num_views for p in each)
-        self._least = read_thresholds(abstain, self.labels, self.preset.name, network)
+        self._least = read_thresholds(abstain, self.labels, self.preset.name, self._runner)
 
     @property
     def _together(self) -> int:

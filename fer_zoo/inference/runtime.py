@@ -57,6 +57,8 @@ class Optimized:
         engine: `"torch"` or `"onnxruntime"`.
         report: `max_difference` of a probability from the model's own, and `agreement`, the share
             of faces with the same winner, both on the example.
+        state: the digest of the model's tensors; empty where it is not known.
+        temperature: of the probabilities under the preset; None where it is not known.
 
     Example:
         >>> import fer_zoo
@@ -65,6 +67,9 @@ class Optimized:
         >>> fast(torch.zeros(2, 48, 48, dtype=torch.uint8)).sum(1)
         tensor([1., 1.])
     """
+
+    state: str = ""
+    temperature: float | None = None
 
     def __init__(
         self,
@@ -103,6 +108,11 @@ class Optimized:
         run = partial(self._scoring.scores, preset=preset)
         return torch.cat(in_parts(faces, run, batch_size=most, views=preset.num_views))
 
+    def _come_from(self, model: Classifier) -> "Optimized":
+        """Note the model whose answers these are, so that thresholds of another one are refused."""
+        self.state, self.temperature = model.state, model.temperature_for(self.preset.name)
+        return self
+
     def __repr__(self) -> str:
         return f"Optimized({self.name!r}, preset={self.preset.name!r}, engine={self.engine!r})"
 
@@ -116,6 +126,7 @@ class Mixed(Optimized):
         self._fusion = deepcopy(model.fusion).cpu().float().eval()
         self._orders = label_orders(model.members)
         self._temperature = model.temperature_for(model.preset)
+        self._come_from(model)
 
     def predict_scores(
         self,
@@ -215,7 +226,7 @@ def optimize(
         raise ArgumentError(f"engine is 'torch' or 'onnxruntime', got {engine!r}")
     fast = Optimized(own.name, own.labels, preset, scoring, len(faces) * preset.num_views)
     fast.report = _checked(own, fast, faces, wanted)
-    return fast
+    return fast._come_from(own)
 
 
 def _checked(
@@ -242,7 +253,8 @@ def faster(model: Classifier, preset: Preset, engine: Engine) -> Optimized:
         if engine != "torch":
             raise
         log.warning("%s is used as it is: %s", model.name, error)
-        return Optimized(model.name, model.labels, preset, TorchEngine(model, preset))
+        slow = Optimized(model.name, model.labels, preset, TorchEngine(model, preset))
+        return slow._come_from(model)
 
 
 def smooth_faces(n: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Recipes: the full settings of one training run, as files that can be read and diffed."""
 
+import difflib
 import math
 import os
 import tomllib
@@ -150,6 +151,10 @@ class Recipe:
         if isinstance(self.class_weights, str):
             named = self.class_weights != "none"
         else:
+            if not self.class_weights:
+                raise ArgumentError(
+                    "class_weights is 'none', 'balanced' or a weight for classes by name, got none"
+                )
             named = bool(check_labels([*self.class_weights]))
             if wrong := [k for k, v in self.class_weights.items() if not 1e-6 <= v <= 1e6]:
                 raise ArgumentError(f"class_weights of {wrong} must be 1e-06 to 1e+06")
@@ -183,7 +188,9 @@ class Recipe:
                 changes[table] = one if held == "none" else {**held, **one}
         known = {f.name for f in fields(self)}
         if unknown := sorted(set(changes) - known):
-            raise ArgumentError(f"a recipe has no setting {unknown}; it has {sorted(known)}")
+            near = difflib.get_close_matches(unknown[0].replace("-", "_"), known, n=1)
+            meant = f"did you mean {near[0]}?" if near else f"it has {sorted(known)}"
+            raise ArgumentError(f"a recipe has no setting {unknown}; {meant}")
         return replace(self, **changes)
 
     def lr_at(self, epoch: float, accuracies: Sequence[float] = ()) -> float:

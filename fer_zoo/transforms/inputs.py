@@ -330,6 +330,8 @@ def pixels_in(image: Any, where: str, *, color: bool = False) -> Tensor:
 
 
 def _from_numpy(array: np.ndarray, where: str = "the array", *, color: bool = False) -> Tensor:
+    if np.ma.is_masked(array):
+        raise InputError(f"{where} has masked pixels: fill them, image.filled(0)")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3):
