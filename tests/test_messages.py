@@ -152,7 +152,7 @@ def test_settings_and_classes_are_answered_with_what_is_meant(labelled):
         recipe.updated({"x": 1})
     with pytest.raises(ArgumentError, match="a weight for classes by name, got none"):
         recipe.updated({"class_weights": {}})
-    with pytest.raises(LabelError, match="'happiness'. name the same class, which is"):
+    with pytest.raises(LabelError, match=r"'happiness'\] name the same class, which is"):
         fer_zoo.Predictor(labelled, labels={"good": ["happy"]}, ignore=["happiness"])
     with pytest.raises(LabelError, match=r"one class is left, \('x',\): every face would have 100"):
         fer_zoo.Predictor(labelled, labels={"x": labelled.labels})

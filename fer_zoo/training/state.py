@@ -35,7 +35,8 @@ def check_splits(data: FaceDataset, validation: FaceDataset) -> int:
     if tests := [split for split in splits if split in TEST_SPLITS]:
         raise SplitError(
             f"the {tests[0]} split is scored once, for reporting: train on split='train' and "
-            "choose on split='public', or on a part: data, validation = data.split(0.2)"
+            "choose on a part of it, data, validation = data.split(0.2) (--validation 0.2), or of "
+            "FER2013 on split='public'"
         )
     if data.official_split == "public":
         raise SplitError("PublicTest chooses between models: train on split='train'")
