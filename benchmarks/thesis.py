@@ -90,35 +90,34 @@ def evaluate(zoo: Zoo, split: str) -> Found:
 def tables(found: Found) -> str:
     """Return the five tables as Markdown: ours, the thesis' in brackets.
 
-    Epochs that nobody has trained here are said in one sentence.
+    What nobody has trained here is said in one sentence for each number of epochs.
     """
-    ran = [n for n in EPOCHS if any(n in done for done in found.values())]
     lines = []
-    for number, row in enumerate(THESIS, start=1):
+    for number, (row, done) in enumerate(found.items(), start=1):
+        if not (ran := [n for n in EPOCHS if n in done]):
+            continue
         lines += [f"\n**Table 5.{number}: {row}**\n"]
         lines += [f"| | {' | '.join(f'{n} epochs' for n in ran)} |", "|---" * (1 + len(ran)) + "|"]
         for k, label in enumerate(fer_zoo.labels.FER2013):
-            cells = [recall(found, row, n, k) for n in ran]
+            cells = [recall(done[n], row, n, k) for n in ran]
             lines.append(f"| {label} | {' | '.join(cells)} |")
-        lines.append(
-            f"| emotion detection rate % | {' | '.join(rate(found, row, n) for n in ran)} |"
-        )
-        lines.append(f"| accuracy % | {' | '.join(accuracy(found, row, n) for n in ran)} |")
-        lines += [f"\n{n} epochs: {cell['remark']}." for n, cell in found[row].items()]
+        for name, cell in FIGURES.items():
+            lines.append(f"| {name} | {' | '.join(cell(done[n], row, n) for n in ran)} |")
+        lines += [f"\n{n} epochs: {cell['remark']}." for n, cell in done.items()]
     for number, pair in ((4, EPOCHS[:2]), (5, EPOCHS[1:])):
-        if not {*pair} <= {*ran}:
+        if not (rows := [row for row, done in found.items() if {*pair} <= {*done}]):
             continue
         lines += [f"\n**Table 5.{number}: {pair[0]} and {pair[1]} epochs**\n"]
-        lines += ["| | " + " | ".join(THESIS) + " |", "|---" * 4 + "|"]
+        lines += ["| | " + " | ".join(rows) + " |", "|---" * (1 + len(rows)) + "|"]
         for n in pair:
-            cells = [accuracy(found, row, n) for row in THESIS]
-            lines.append(f"| {n} epochs, accuracy % | {' | '.join(cells)} |")
-            cells = [rate(found, row, n) for row in THESIS]
-            lines.append(f"| {n} epochs, emotion detection rate % | {' | '.join(cells)} |")
+            for name, cell in reversed(FIGURES.items()):
+                cells = [cell(found[row][n], row, n) for row in rows]
+                lines.append(f"| {n} epochs, {name} | {' | '.join(cells)} |")
     for n in EPOCHS:
-        if n not in ran:
-            theirs = ", ".join(f"{row} {cells[n][0]:.2f} %" for row, cells in THESIS.items())
-            lines.append(f"\n{n} epochs were not run here; the thesis has {theirs}.")
+        if lacking := [row for row, done in found.items() if n not in done]:
+            theirs = ", ".join(f"{row} {THESIS[row][n][0]:.2f} %" for row in lacking)
+            whose = "" if len(lacking) == len(found) else f" of {' and '.join(lacking)}"
+            lines.append(f"\n{n} epochs{whose} were not run here; the thesis has {theirs}.")
     return "\n".join(lines)
 
 
@@ -128,8 +127,8 @@ def recorded(path: Path = RECORD) -> Found:
     return {row: {int(n): cell for n, cell in stored.get(row, {}).items()} for row in THESIS}
 
 
-def accuracy(found: Found, row: str, epochs: int) -> str:
-    """Return one cell: our accuracy with its 95 % interval, and the thesis'."""
+def accuracy(cell: dict[str, Any], row: str, epochs: int) -> str:
+    """Return our accuracy with its 95 % interval, and the thesis'."""
 
     def ours(cell: dict[str, Any]) -> str:
         fitted = f"{100 * cell['accuracy']:.2f}"
@@ -138,17 +137,17 @@ def accuracy(found: Found, row: str, epochs: int) -> str:
         low, high = (100 * x for x in cell["interval"])
         return f"{fitted} ({low:.1f} to {high:.1f})"
 
-    return beside(found[row].get(epochs), ours, f"{THESIS[row][epochs][0]:.2f}")
+    return beside(cell, ours, f"{THESIS[row][epochs][0]:.2f}")
 
 
-def rate(found: Found, row: str, epochs: int) -> str:
-    """Return one cell: the emotion detection rate."""
+def rate(cell: dict[str, Any], row: str, epochs: int) -> str:
+    """Return the emotion detection rate, and the thesis'."""
     theirs = f"{THESIS[row][epochs][1]:.2f}"
-    return beside(found[row].get(epochs), lambda c: f"{100 * c['detection_rate']:.2f}", theirs)
+    return beside(cell, lambda c: f"{100 * c['detection_rate']:.2f}", theirs)
 
 
-def recall(found: Found, row: str, epochs: int, k: int) -> str:
-    """Return one cell: recall of class k, and what it is taken for most often."""
+def recall(cell: dict[str, Any], row: str, epochs: int, k: int) -> str:
+    """Return the recall of class k, and what it is taken for most often."""
     _, _, recalls, winners = THESIS[row][epochs]
 
     def ours(cell: dict[str, Any]) -> str:
@@ -156,16 +155,19 @@ def recall(found: Found, row: str, epochs: int, k: int) -> str:
         most = labels[counts.index(max(counts))]
         return f"{100 * cell['recall'][labels[k]]:.0f} {SHORT[most]}"
 
-    return beside(found[row].get(epochs), ours, f"{recalls[k]} {winners.split()[k]}")
+    return beside(cell, ours, f"{recalls[k]} {winners.split()[k]}")
 
 
-def beside(cell: dict[str, Any] | None, ours: Callable[[dict[str, Any]], str], theirs: str) -> str:
-    """Return our figure, or why there is none, and that of the thesis in brackets."""
+def beside(cell: dict[str, Any], ours: Callable[[dict[str, Any]], str], theirs: str) -> str:
+    """Return our figure, or that an older run did not keep it, and that of the thesis."""
     try:
-        shown = "not run" if cell is None else ours(cell)
-    except KeyError:  # an older run
+        shown = ours(cell)
+    except KeyError:
         shown = "not kept"
     return f"{shown} [{theirs}]"
+
+
+FIGURES = {"emotion detection rate %": rate, "accuracy %": accuracy}
 
 
 def main() -> None:

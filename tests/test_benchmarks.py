@@ -100,14 +100,33 @@ def test_the_recorded_runs_stand_beside_the_thesis():
         assert right / cell["n"] == pytest.approx(cell["accuracy"], abs=1e-5)
         interval = binomtest(right, cell["n"]).proportion_ci(method="wilson")
         assert cell["interval"] == pytest.approx(list(interval), abs=1e-5)
-        shown = thesis.accuracy(found, row, n)
+        shown = thesis.accuracy(cell, row, n)
         assert shown.endswith(f"[{thesis.THESIS[row][n][0]:.2f}]")
-        assert text.count(shown) == 2  # of its model, and of table 5.4
+        pairs = [pair for pair in ((20, 30), (30, 300)) if n in pair and {*pair} <= {*found[row]}]
+        assert text.count(shown) == 1 + len(pairs)  # of its model, and of tables 5.4 and 5.5
         assert f"{n} epochs: {cell['remark']}." in text
     assert {(row, n) for row, n, _ in cells} == {
         (row, n) for row in thesis.THESIS for n in (20, 30)
     }
     assert "not run [" not in text
+
+
+def test_what_one_network_ran_alone_has_a_column_of_its_own():
+    import thesis
+
+    found = {row: {n: done[n] for n in (20, 30)} for row, done in thesis.recorded().items()}
+    theirs = "ResNet18 64.61 %, VGG19 68.90 %, Ensemble 69.54 %"
+    assert f"\n300 epochs were not run here; the thesis has {theirs}." in thesis.tables(found)
+    found["ResNet18"][300] = found["ResNet18"][30] | {"accuracy": 0.5, "interval": [0.48, 0.52]}
+    first, second, *_, last = thesis.tables(found).split("**Table ")[1:]
+    assert "| | 20 epochs | 30 epochs | 300 epochs |" in first
+    assert "50.00 (48.0 to 52.0) [64.61] |" in first
+    assert "| | 20 epochs | 30 epochs |\n" in second
+    assert last.startswith("5.5: 30 and 300 epochs**\n\n| | ResNet18 |\n|---|---|")
+    assert "| 300 epochs, accuracy % | 50.00 (48.0 to 52.0) [64.61] |" in last
+    theirs = "VGG19 68.90 %, Ensemble 69.54 %"
+    said = f"\n300 epochs of VGG19 and Ensemble were not run here; the thesis has {theirs}."
+    assert last.endswith(said)
 
 
 def test_the_thesis_page_states_its_figures():
