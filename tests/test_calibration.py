@@ -90,6 +90,8 @@ def test_the_fitted_temperature_is_the_best_of_a_grid():
     scores, targets = boastful()
     found = fit_temperature(scores, targets, split="public")
     assert found == pytest.approx(2.5, rel=0.1)
+    # A new head's scores are small at first; it stayed uncalibrated, and told 17 % where it had 58.
+    assert fit_temperature(scores / 100, targets, split="public") == pytest.approx(found / 100)
     grid = np.exp(np.linspace(np.log(0.1), np.log(10), 4001))
     exact, rows = scores.double(), torch.arange(1000)
     losses = [-float((exact / t).log_softmax(1)[rows, targets].mean()) for t in grid]
@@ -117,7 +119,7 @@ def test_what_a_temperature_is_not_fitted_on():
     with pytest.raises(ArgumentError, match="NaN or infinity"):
         fit_temperature(scores / 0, targets, split="public")
     perfect = torch.eye(7)[targets]
-    for at_a_bound in (perfect, -scores):
+    for at_a_bound in (perfect, 1000 * perfect, perfect / 1000, -scores, -1000 * scores):
         with pytest.raises(ArgumentError, match=r"fit on more or harder faces .* or leave"):
             fit_temperature(at_a_bound, targets, split="public")
     assert cross_validated_ece(scores, targets, "private") is None

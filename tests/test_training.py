@@ -471,7 +471,7 @@ def test_a_temperature_at_its_bound_is_told_once_and_training_goes_on(
     tmp_path: Path, monkeypatch, caplog
 ):
     def refused(*args, **kwargs):
-        raise ArgumentError("the best temperature lies outside of 0.1 to 10")
+        raise ArgumentError("the best temperature lies outside of 0.01 to 10")
 
     monkeypatch.setattr("fer_zoo.training.run.fit_temperature", refused)
     result = fer_zoo.train(
