@@ -18,9 +18,12 @@ def replacing(path: str | os.PathLike[str], *, new: bool = False) -> Iterator[Pa
     A `new` file replaces none: `FileExistsError`, even for one that appeared meanwhile.
     """
     target = as_path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the umask's mode
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the umask's
+    except OSError as error:  # it would name the temporary file
+        raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
     try:
         yield temporary
         with temporary.open("rb+") as file:

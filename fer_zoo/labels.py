@@ -54,7 +54,8 @@ def folded(name: str) -> str:
     return "".join(c for c in letters if not unicodedata.combining(c))
 
 
-_ALIASES = {folded(word): name for name, words in _SPELLINGS.items() for word in words.split()}
+_ALIASES = {folded(word): name for name in _SPELLINGS for word in _SPELLINGS[name].split()}
+_ALIASES |= {name: name for name in _SPELLINGS}
 
 
 def canonical(name: str) -> str:

@@ -545,6 +545,13 @@ def test_what_a_state_dict_does_not_tell_is_told(tmp_path: Path):
         "strides and pooling are not in the file: resnet18 is ResNet18 with a 3x3" in made.notes[-1]
     )
     assert "no max-pool" in made.notes[-1]
+    torch.save(fer_zoo.create("vgg19").state_dict(), tmp_path / "b.pth")
+    wide = fer_zoo.convert(tmp_path / "b.pth", "vgg19", labels=FER2013, preset="fer40_center")
+    assert wide.notes == [
+        "pooling and activation are not in the file: vgg19 is VGG19 with batch norm and a pooled "
+        "linear head; where the original's are others (average pooling, LeakyReLU) so are its "
+        "labels"
+    ]
     with torch.no_grad():
         assert not torch.allclose(made.model(x), theirs(x), atol=0.01)
         theirs.maxpool = torch.nn.Identity()

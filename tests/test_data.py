@@ -553,8 +553,15 @@ def test_what_is_no_dataset_is_refused():
     ):
         with pytest.raises(fer_zoo.errors.FerZooError):
             FaceDataset(**(good | wrong))
-    with pytest.raises(DataError, match=r"one-hot rows pass targets.argmax\(1\)"):
+    with pytest.raises(
+        DataError, match=r"one-hot rows pass targets.argmax\(1\), of one number each"
+    ):
         FaceDataset(**good | {"targets": torch.eye(3)})
+    three = {"labels": ("a", "b", "c")}
+    with pytest.raises(DataError, match="targets are bools, as a mask is, and there are 3 classes"):
+        FaceDataset(**good | three | {"targets": torch.tensor([True, False, True])})
+    with pytest.raises(DataError, match=r"whole numbers, 0 to 2, got 0\.999999"):
+        FaceDataset(**good | three | {"targets": torch.tensor([0, 1, 1 - 1e-7])})
     with pytest.raises(DataError, match=r"whole numbers, 0 to 2, got 2\.7"):
         FaceDataset(**good | {"targets": torch.tensor([0, 1, 2.7]), "labels": ("a", "b", "c")})
     narrow = FaceDataset(**good | {"targets": targets.to(torch.uint16)})
@@ -701,7 +708,7 @@ def test_private_is_never_trained_or_chosen_on(tmp_path: Path):
 
 def test_what_a_folder_leaves_out_is_told(tmp_path: Path, caplog):
     """Not what programs put there, hidden: that is no face and no mistake."""
-    face = Image.new("L", (48, 48), 90)
+    face = Image.fromarray(IMAGES[0])
     for name in ("calm/0.png", "tense/0.png", "calm/.ipynb_checkpoints/0.png", "__MACOSX/x/0.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         face.save(tmp_path / name)
@@ -742,7 +749,7 @@ SYSTEM = (
 
 
 def test_folders_of_systems_are_no_classes(tmp_path: Path, caplog):
-    face = Image.new("L", (48, 48), 90)
+    face = Image.fromarray(IMAGES[0])
     for folder in ("calm", "tense", *SYSTEM, *(f"calm/{name}" for name in SYSTEM)):
         (tmp_path / folder).mkdir(parents=True)
         face.save(tmp_path / folder / "0.png")
@@ -1013,6 +1020,8 @@ def test_what_cannot_be_seen_makes_no_other_class(tmp_path: Path, odd):
             (f"sad/{name}", rf"is of that class, in \['.*sad/{name}'\] too; move it out")
             for name in ("rejected", "_bad", "masks", "unlabeled", "not_sad", "thumbnails", "a/old")
         ),
+        ("hapy", r"taken for classes are \['hapy'\], too"),
+        ("angery", None),
         ("happy_old", r"taken for classes are \['happy_old'\], too"),
         ("very sad", r"taken for classes are \['very sad'\], too"),
         ("not_happy", r"taken for classes are \['not_happy'\], too"),
@@ -1195,6 +1204,10 @@ def test_splits_and_classes_in_one_name_are_refused(tmp_path: Path, names):
         (("happy", "not_happy"), None),
         (("smile", "non-smile"), None),
         (("1_happy", "2_sad"), None),
+        (("surprise", "happily surprised", "sadly surprised", "sad"), None),
+        (("1", "01", "2"), "['01', '1'], too"),
+        (("1", "10", "0"), None),
+        (("angry", "angery"), "['angery'], too"),
     ],
 )
 def test_folders_of_one_expression_are_told(tmp_path: Path, folders, told, caplog):
@@ -1203,3 +1216,26 @@ def test_folders_of_one_expression_are_told(tmp_path: Path, folders, told, caplo
         Image.fromarray(IMAGES[0]).save(tmp_path / name / "0.png")
     ImageFolder(tmp_path)
     assert f"taken for classes are {told}" in caplog.text if told else not caplog.text
+
+
+def test_images_that_no_predictor_labels_are_told(tmp_path: Path, caplog):
+    """They trained, and counted in an evaluation, without a word."""
+    odd = [Image.new("L", (48, 48), 90), Image.fromarray(IMAGES[0]).resize((9, 48))]
+    for i, image in enumerate([*odd, Image.fromarray(IMAGES[0])]):
+        for name in ("happy", "sad"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            image.save(tmp_path / name / f"{i}.png")
+    faces = ImageFolder(tmp_path)
+    said = (
+        f"4 of 6 images show nothing or are under 10 px, which predictors do not label: {tmp_path}"
+    )
+    assert said in caplog.text
+    told = fer_zoo.Predictor("resnet18_025")(faces.files)
+    assert [face.error is None for face in told] == [False, False, True] * 2
+
+
+def test_names_are_compared_without_accents_and_widths(tmp_path: Path):
+    for odd in ("\uff48\uff41\uff50\uff50\uff59", "h\u00e1ppy", "HAPPY", "Happine\u017fs"):
+        assert fer_zoo.labels.canonical(odd) == "happy"
+        with pytest.raises(LabelError, match="name the same class"):
+            fer_zoo.labels.check_labels(["happy", odd, "sad"])

@@ -309,3 +309,11 @@ def test_bytes_without_end_are_read_in_bounded_time():
     for content in (empty, b"\x3a" + size + empty):
         with pytest.raises(FerZooError, match=r"fields|field 5|type 0"):
             look_through(content, "it")
+
+
+def test_a_file_that_cannot_be_written_is_told_by_its_own_name(labelled, tmp_path: Path):
+    """It was the name of the temporary file beside it."""
+    (tmp_path / "file").touch()
+    for save, name in ((fer_zoo.export, "a.onnx"), (fer_zoo.save, "a.safetensors")):
+        with pytest.raises(CheckpointError, match=rf"{name}: cannot be written .*/{name}'\)$"):
+            save(labelled, tmp_path / "file" / name)

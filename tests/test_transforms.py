@@ -87,6 +87,30 @@ def test_sixteen_bits_keep_their_depth(tmp_path: Path):
         to_gray(Image.fromarray(np.full((4, 4), 70_000, np.int32)))
 
 
+def test_floats_that_were_divided_by_too_much_are_refused(tmp_path: Path):
+    """12 bits over 65535 were nearly black: seven faces of seven `angry`."""
+    dim = (GRAY / 255 * 4095 / 65535).astype(np.float32)
+    Image.fromarray(dim).save(tmp_path / "dim.tif")
+    for image in (dim, torch.from_numpy(dim)[None], tmp_path / "dim.tif", dim / 16):
+        with pytest.raises(InputError, match="nearly black: those of 12 bits are divided by 4095"):
+            to_gray(image)
+    np.testing.assert_allclose(to_gray(dim * 65535 / 4095)[0], GRAY / 255, atol=1e-6)
+    assert not to_gray(np.zeros((48, 48))).any()  # which predictors say shows nothing
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_tiffs_are_refused(bits, tmp_path: Path):
+    """Those of 8 bits are read as unsigned, those of 16 had half their brightness."""
+    path, signed = tmp_path / "a.tif", np.arange(48 * 48).reshape(48, 48) % 120
+    cv2.imwrite(str(path), signed.astype(np.int8 if bits == 8 else np.int16))
+    with Image.open(path) as image:
+        assert image.tag_v2[339] == (2,)
+    with pytest.raises(
+        InputError, match=r"a.tif: a TIFF with signed pixels, whose zero .*unsigned"
+    ):
+        to_gray(path)
+
+
 def write_deep(path: Path, bits: int, colours: int) -> np.ndarray:
     """Write 16-bit pixels that hold `bits`, and return them."""
     pixels = RNG.integers(0, 2**bits, (50, 60, colours)).astype(np.uint16)

@@ -87,19 +87,21 @@ class FaceDataset(Dataset[Any]):
             check_plain(tensor, "one of images, targets and votes", DataError)
         fitting = targets.shape == images.shape[:1]
         if images.dtype != torch.uint8 or images.ndim != 3 or not fitting:
-            one_hot = " (of one-hot rows pass targets.argmax(1))" if targets.ndim == 2 else ""
+            two = " (of one-hot rows pass targets.argmax(1), of one number each targets.flatten())"
+            hint = two if targets.ndim == 2 else ""
             raise DataError(
                 f"images must be uint8 (N, H, W) with one target each, got {images.dtype} "
-                f"{tuple(images.shape)} and targets {tuple(targets.shape)}{one_hot}"
+                f"{tuple(images.shape)} and targets {tuple(targets.shape)}{hint}"
             )
         if (split := self.official_split) not in (None, *OFFICIAL_SPLITS):
             raise ArgumentError(f"split must be one of {OFFICIAL_SPLITS} or None, got {split!r}")
         self.labels = check_labels(self.labels)
-        found = targets.double()
-        wrong = found[(found != found.trunc()) | ~((found >= 0) & (found < len(self.labels)))]
+        found, most = targets.double(), len(self.labels) - 1
+        wrong = found[(found != found.trunc()) | ~((found >= 0) & (found <= most))]
         if len(wrong):
-            most = len(self.labels) - 1
-            raise DataError(f"targets must be whole numbers, 0 to {most}, got {wrong[0]:g}")
+            raise DataError(f"targets must be whole numbers, 0 to {most}, got {wrong[0]:.9g}")
+        if targets.dtype == torch.bool and most > 1:
+            raise DataError(f"targets are bools, as a mask is, and there are {most + 1} classes")
         shape = (len(images), len(self.labels))
         if votes is not None and votes.shape != shape:
             raise DataError(f"votes must be {shape}, got {tuple(votes.shape)}")

@@ -1,5 +1,6 @@
 """Whether folders are classes, by their names and by what is in them: refused, told, or taken."""
 
+import difflib
 import os
 import re
 from collections import Counter
@@ -228,9 +229,14 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
 
 
 def _kind_of(label: str) -> str:
-    """Return the one expression that is in a name, alone or beside other words and numbers."""
-    found = {canonical(word) for word in re.findall(r"[^\W\d_]+", label)} & KNOWN
-    return found.pop() if len(found) == 1 else ""
+    """Return the one expression that is in a name, if misspelt, or the number that it is."""
+    words = re.findall(r"[^\W\d_]+", label)
+    if not words:
+        return label.lstrip("0") if label.isdecimal() else ""
+    found = {canonical(word) for word in words} & KNOWN
+    found |= {n for word in words for n in difflib.get_close_matches(folded(word), KNOWN, 1, 0.8)}
+    mixed = len(found) > 1 or any(word.endswith("ly") for word in words)  # happily surprised
+    return "" if mixed or not found else found.pop()
 
 
 def _is_opposite(names: dict[str, str]) -> bool:

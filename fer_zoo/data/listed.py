@@ -15,7 +15,7 @@ from fer_zoo._files import as_path
 from fer_zoo.data.faces import FaceDataset
 from fer_zoo.data.files import log, walk
 from fer_zoo.errors import ArgumentError, DataError, InputError
-from fer_zoo.transforms.inputs import to_gray
+from fer_zoo.transforms.inputs import BLANK, LEAST, to_gray
 from fer_zoo.transforms.presets import Preset
 
 Box = tuple[int, int, int, int]
@@ -83,16 +83,19 @@ def read_faces(
     """Return the centre squares of images or of boxes in them, uint8 `(N, size, size)`."""
     cut = Preset(name="folder", resize=size, size=size, views="plain")
     images = torch.empty(len(files), size, size, dtype=torch.uint8)
-    unusable = []
+    unusable, odd = [], list[Path]()
     for i, path in enumerate(tqdm(files, desc=name, unit="image", disable=None)):
         try:
             gray = to_gray(path)
+            tiny = min(gray.shape[1:]) < LEAST
             if boxes and (box := boxes[i]) is not None:
                 left, top, right, bottom = (max(edge, 0) for edge in box)
                 gray = gray[:, top:bottom, left:right]
                 if not gray.numel():
                     raise InputError(f"{path}: the box {box} is outside of the picture")
             images[i] = cut.square(gray[None])[0, 0].mul(255).round().byte()
+            if tiny or float(images[i].double().std(correction=0)) < BLANK:
+                odd.append(path)
         except InputError as error:
             unusable.append(str(error))
     if unusable:
@@ -100,6 +103,12 @@ def read_faces(
         raise DataError(
             f"{len(unusable)} of {len(files)} images are unusable; mend or remove:\n  {shown}"
         )
+    if odd:
+        log.warning(
+            "%s: %s of %s images show nothing or are under %s px, which predictors do not label: "
+            "%s first",
+            name, f"{len(odd):,}", f"{len(files):,}", LEAST, odd[0]
+        )  # fmt: skip
     return images
 
 

@@ -222,6 +222,8 @@ def _boxes(found: Any) -> Iterator[Row]:
         named = isinstance(row, Mapping) and set(row) in ({"box"}, {"box", "roll"})
         box, turn = (row["box"], row.get("roll", 0)) if named else (row, 0)
         try:
+            if isinstance(box, str | bytes) or np.iscomplexobj(box):
+                raise TypeError
             roll, left, top, right, bottom, *more = map(float, (turn, *box))
             good = all(map(math.isfinite, (roll, left, top, right, bottom)))
         except (TypeError, ValueError, OverflowError, RuntimeError):

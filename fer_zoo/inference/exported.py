@@ -107,17 +107,24 @@ def export(
         "temperature": network.temperature_for(preset.name),
     }
     metadata = {"fer_zoo": json.dumps(about)}
-    with replacing(target) as temporary, torch.inference_mode():
-        if kind == ".onnx":
-            names = (entry, "probabilities")
-            temporary.write_bytes(to_onnx(pipeline, example, names=names, metadata=metadata))
-        else:
-            _package(pipeline, example, temporary, metadata)
-        written = open_exported(temporary, allow_code=True)
-        for n in (4, 1, 7):
-            check_answers(
-                network, written, faces[:n], dtype=torch.float32, otherwise="so it was not written"
-            )
+    try:
+        with replacing(target) as temporary, torch.inference_mode():
+            if kind == ".onnx":
+                names = (entry, "probabilities")
+                temporary.write_bytes(to_onnx(pipeline, example, names=names, metadata=metadata))
+            else:
+                _package(pipeline, example, temporary, metadata)
+            written = open_exported(temporary, allow_code=True)
+            for n in (4, 1, 7):
+                check_answers(
+                    network,
+                    written,
+                    faces[:n],
+                    dtype=torch.float32,
+                    otherwise="so it was not written",
+                )
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written ({error})") from error
     return target
 
 

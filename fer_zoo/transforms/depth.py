@@ -65,6 +65,6 @@ def check_depth(pixels: np.ndarray, where: str) -> None:
         if single > most:
             told, whole = f"{high}, but for single pixels,", ", or / 65535 if they are 16"
         raise InputError(
-            f"{where}: 16 bits that go up to {told} may be 8, 10, 12 or 14 bits: pass floats, "
-            f"the pixels / {most}{whole}, or 8 bits"
+            f"{where}: 16 bits that go up to {told} may be 8, 10, 12 or 14 bits: pass "
+            f"floats, of {most.bit_length()} the pixels / {most}{whole}, or 8 bits"
         )

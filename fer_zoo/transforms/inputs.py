@@ -34,6 +34,7 @@ ASPECT = 20  # sides in another proportion are no face's, and no photograph's
 MOST_TILE = 2**24  # pixels of a tile of a TIFF
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
+DARK = 1 / 16  # floats that go no higher have 12 bits of 16
 """Standard deviation in gray levels under which an image shows nothing."""
 TRANSPARENT = "shows nothing: it is transparent all over"
 FORMATS = tuple("PNG JPEG BMP GIF TIFF WEBP AVIF JPEG2000 PPM DIB TGA".split())
@@ -199,7 +200,10 @@ def _open(image: Any) -> Any:
             "or, if you trust the file, set PIL.Image.MAX_IMAGE_PIXELS = None"
         ) from None
     except UnidentifiedImageError:  # whose words name where the bytes are in memory
-        raise InputError(f"{where}: cannot be read as an image (in no format known)") from None
+        raise InputError(
+            f"{where}: cannot be read as an image (in no format known, or "
+            "with pixels of a kind that Pillow does not read)"
+        ) from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         raise InputError(f"{where}: cannot be read as an image ({error})") from None
 
@@ -222,10 +226,12 @@ def _check_tiff(image: Any, where: str) -> None:
         problem = f"tiles of {tile} px, more than {MOST_TILE:,} together"
     elif tags.get(262) == 0 and is_deep(image):
         problem = "more than 8 bits with 0 as white, which Pillow takes for black"
+    elif 2 in tags.get(339, ()) and max(tags.get(258, (8,))) <= 16:
+        problem = "signed pixels, whose zero Pillow does not know"
     elif tags.get(284) == 2 and tags.get(259, 1) == 1 and max(tags.get(258, (8,))) > 8:
         problem = "uncompressed planes of more than 8 bits, which Pillow takes for 8"
     if problem:
-        raise InputError(f"{where}: a TIFF with {problem}: save it as PNG")
+        raise InputError(f"{where}: a TIFF with {problem}: save it as PNG, unsigned, 0 as black")
 
 
 def is_image(path: Path) -> bool:
@@ -323,7 +329,9 @@ def pixels_in(image: Any, where: str, *, color: bool = False) -> Tensor:
         return _from_numpy(array, where, color=color)
     low, high = (int(array.min()), int(array.max())) if array.size else (0, 65535)
     if low < 0 or high > 65535:
-        raise InputError(f"{where}: pixels from {low} to {high}; scale them to 0 to 65535")
+        raise InputError(
+            f"{where}: pixels from {low} to {high}, as Pillow reads them; scale them to 0 to 65535"
+        )
     if array.size:
         check_depth(array, where)
     return _from_numpy(array.astype(np.float32) / 65535, where, color=color)
@@ -380,5 +388,10 @@ def check_values(images: Tensor, where: str) -> Tensor:
         raise InputError(
             f"{where} holds float values from {low:g} to {high:g}; expected 0 to 1 "
             "(divide by 255, or pass uint8)"
+        )
+    if 0 < high <= DARK:
+        raise InputError(
+            f"{where} holds floats of at most {high:g}, nearly black: those of 12 bits are divided "
+            "by 4095, not by 65535"
         )
     return images

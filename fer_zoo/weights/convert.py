@@ -18,7 +18,7 @@ from fer_zoo._files import as_path
 from fer_zoo.errors import ArgumentError, CheckpointError, LabelError, StateDictError
 from fer_zoo.evidence import Evidence
 from fer_zoo.labels import check_labels
-from fer_zoo.models import Classifier, ResNet, TimmMember, get_spec
+from fer_zoo.models import VGG, Classifier, ResNet, TimmMember, get_spec
 from fer_zoo.models.zoo import build_network
 from fer_zoo.transforms.presets import Preset, get_preset, name_of
 from fer_zoo.weights.checkpoint import load_state_dict
@@ -151,6 +151,11 @@ def convert(
             f"strides and pooling are not in the file: {model} is {spec.description}; where the "
             "original's are others (torchvision's with a new conv1 keeps its max-pool) so are its "
             "labels"
+        )
+    if isinstance(found, VGG) and next(found.parameters()).shape[0] == 64:
+        notes.append(
+            f"pooling and activation are not in the file: {model} is {spec.description}; where the "
+            "original's are others (average pooling, LeakyReLU) so are its labels"
         )
     found.evidence = Evidence(started_from=f"{path.name} (sha256 {digest}), converted")
     return Conversion(model=found.eval(), notes=notes)
