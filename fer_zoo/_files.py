@@ -19,21 +19,29 @@ def replacing(path: str | os.PathLike[str], *, new: bool = False) -> Iterator[Pa
     """
     target = as_path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{target.suffix}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # the umask's
-    except OSError as error:  # it would name the temporary file
-        raise type(error)(error.errno, error.strerror, os.fspath(target)) from None
+    except OSError as error:
+        raise _naming(target, error) from None
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         if new:
             target.touch(exist_ok=False)
-        temporary.replace(target)
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            raise _naming(target, error) from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _naming(target: Path, error: OSError) -> OSError:
+    """Return the error of a temporary file with the name that the user gave."""
+    return type(error)(error.errno, error.strerror, os.fspath(target))
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -118,8 +118,11 @@ def test_what_a_temperature_is_not_fitted_on():
         fit_temperature(scores[0], targets, split="public")
     with pytest.raises(ArgumentError, match="NaN or infinity"):
         fit_temperature(scores / 0, targets, split="public")
+    for hardly in (scores / 1e4, torch.zeros(300, 7)):
+        with pytest.raises(ArgumentError, match="the scores hardly differ, of a head"):
+            fit_temperature(hardly, targets, split="public")
     perfect = torch.eye(7)[targets]
-    for at_a_bound in (perfect, 1000 * perfect, perfect / 1000, -scores, -1000 * scores):
+    for at_a_bound in (perfect, 1000 * perfect, perfect / 10, -scores, -1000 * scores):
         with pytest.raises(ArgumentError, match=r"fit on more or harder faces .* or leave"):
             fit_temperature(at_a_bound, targets, split="public")
     assert cross_validated_ece(scores, targets, "private") is None

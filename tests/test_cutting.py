@@ -42,6 +42,7 @@ def gray(data: FaceDataset) -> list[int]:
         (torch.tensor([8, 1], dtype=torch.uint8), [8, 1]),
         (np.array([8, 1], np.int32), [8, 1]),
         ([True, False] * 5, [0, 2, 4, 6, 8]),
+        ([True, np.False_] * 5, [0, 2, 4, 6, 8]),
         (np.arange(10) > 7, [8, 9]),
         (torch.arange(10) < 2, [0, 1]),
     ],
@@ -88,6 +89,8 @@ def test_what_is_no_index_is_refused(index):
     ("index", "says"),
     [
         ([True, 2], "bools and numbers together"),
+        ([torch.tensor(True), 2], "bools and numbers together"),
+        ([np.True_, 2], "bools and numbers together"),
         (np.ma.array([1, 2], mask=[True, False]), "some of 2 indices are masked"),
         (np.ma.array([True] * 10, mask=[True] * 10), "some of 10 indices are masked"),
     ],

@@ -315,5 +315,8 @@ def test_a_file_that_cannot_be_written_is_told_by_its_own_name(labelled, tmp_pat
     """It was the name of the temporary file beside it."""
     (tmp_path / "file").touch()
     for save, name in ((fer_zoo.export, "a.onnx"), (fer_zoo.save, "a.safetensors")):
-        with pytest.raises(CheckpointError, match=rf"{name}: cannot be written .*/{name}'\)$"):
-            save(labelled, tmp_path / "file" / name)
+        with pytest.raises(CheckpointError, match=rf"{name}: cannot be written .*/file'\)$"):
+            save(labelled, tmp_path / "file" / name)  # what is in the way is named
+        (tmp_path / name).mkdir()
+        with pytest.raises(CheckpointError, match=rf"Is a directory: '[^']*/{name}'\)$"):
+            save(labelled, tmp_path / name)

@@ -270,6 +270,20 @@ def test_what_is_no_box_is_refused(boxes):
         crop_faces(photograph(), lambda rgb: boxes)
 
 
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        torch.tensor([[10.0, 10, 60, 60]], dtype=torch.bfloat16),
+        [{"box": torch.tensor([10.0, 10, 60, 60], dtype=torch.bfloat16)}],
+        [[np.float16(10), 10, np.int8(60), torch.tensor(60)]],
+    ],
+)
+def test_boxes_are_numbers_of_any_kind(boxes):
+    (found,) = crop_faces(photograph(), lambda rgb: boxes)
+    (expected,) = crop_faces(photograph(), lambda rgb: [(10, 10, 60, 60)])
+    assert found.box == expected.box
+
+
 @pytest.mark.parametrize("box", [[10, 10, 60, 60, 0.98], (10, 10, 60, 60, 0.98, 0)])
 def test_a_fifth_number_may_be_a_score_and_is_refused(box):
     with pytest.raises(ArgumentError, match=r"keep the first four, box\[:4\].*'roll': degrees"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_thresholds_of_another_model_are_refused_in_every_form(judged, tmp_path:
             says = "another temperature" if one is warm else "another state than that of 'test_t"
             with pytest.raises(ArgumentError, match=says):
                 fer_zoo.Predictor(form, abstain=found)
+    mirror = deepcopy(model)  # another temperature, of another preset than its own
+    mirror.temperature = {model.preset: 1.0, "fer44_mirror": 3.0}
+    two = replace(found, preset="fer44_mirror")
+    fast = fer_zoo.optimize(model)
+    assert fer_zoo.Predictor(fast, views=2, abstain=two)._least == found.by_label
+    assert pickle.loads(pickle.dumps(fast)).state == model.state
+    for form in (mirror, fer_zoo.optimize(mirror)):
+        with pytest.raises(
+            ArgumentError, match="another temperature than that of 'test_tiny', for 1"
+        ):
+            fer_zoo.Predictor(form, views=2, abstain=two)
     old = fer_zoo.inference.exported.open_exported(tmp_path / "1.onnx")
     old.state = ""  # as files of before have it: then the name decides
     assert fer_zoo.Predictor(old, abstain=found)._least == found.by_label

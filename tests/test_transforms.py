@@ -96,6 +96,19 @@ def test_floats_that_were_divided_by_too_much_are_refused(tmp_path: Path):
             to_gray(image)
     np.testing.assert_allclose(to_gray(dim * 65535 / 4095)[0], GRAY / 255, atol=1e-6)
     assert not to_gray(np.zeros((48, 48))).any()  # which predictors say shows nothing
+    dark = GRAY // 17  # as dark, and no mistake: in 8 bits, and as floats of them
+    for floats in (dark / 255, (dark / 255).astype(np.float16), torch.from_numpy(dark)[None] / 255):
+        np.testing.assert_allclose(to_gray(floats)[0].numpy(), dark / 255, atol=1e-4)
+
+
+def test_dark_images_of_8_bits_are_labelled_in_every_company(labelled, tmp_path: Path):
+    """A check of floats ended the whole run where it met the library's own squares of them."""
+    dark = np.asarray(Image.fromarray(GRAY).resize((48, 48))) // 17
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    predict = fer_zoo.Predictor(labelled, batch_size=1)
+    assert predict(dark).label
+    assert all(face.label for face in predict([dark, GRAY, tmp_path / "dark.png", dark]))
+    assert fer_zoo.inference.predict_scores(labelled, torch.from_numpy(dark)[None]).isfinite().all()
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +28,7 @@ def places(indices: Any, n: int) -> Tensor:
             f"some of {len(indices):,} indices are masked: pass "
             "indices.compressed() for the others, or of a mask indices.filled(False)"
         )
-    if isinstance(indices, list | tuple) and len({isinstance(i, bool) for i in indices}) > 1:
+    if isinstance(indices, list | tuple) and len({*map(_is_bool, indices)}) > 1:
         raise ArgumentError(
             f"bools and numbers together choose no faces: pass either, got {indices!r:.80}"
         )
@@ -56,6 +57,10 @@ def places(indices: Any, n: int) -> Tensor:
     if len(wrong):
         raise OutOfRangeError(f"there is no face {int(wrong[0])}: there are {n:,}, from 0")
     return found % n
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == torch.bool
 
 
 def names_its_rows(values: Any) -> bool:
@@ -94,11 +99,16 @@ def tell_shared(parts: Iterable[tuple[str, Iterable[str]]]) -> None:
     for title, groups in parts:
         for group in sorted({*groups}):
             if (other := known.setdefault(group, title)) != title:
-                log.warning(
-                    "%s and %s both have a group %r, and they are taken for two persons; if they "
-                    "are one, pass groups= for the whole", other, title, group
-                )  # fmt: skip
-                return
+                return _tell_two(other, title, group)
+
+
+@cache
+def _tell_two(one: str, other: str, group: str) -> None:
+    """Tell it once, as data sets are joined in every call."""
+    log.warning(
+        "%s and %s both have a group %r, and they are taken for two persons; if they are one, pass "
+        "groups= for the whole", one, other, group
+    )  # fmt: skip
 
 
 def part_of(

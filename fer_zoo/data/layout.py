@@ -36,7 +36,7 @@ NO_CLASS = re.compile(
     r"frames|videos?|screenshots?|samples?|previews?|discard(s|ed)?|removed|excluded?|ignored?|"
     r"skip(ped)?|archived?|blur|blurry|blurred|low(quality|res|resolution)|ambiguous|unclear|"
     r"unsure|undefined|invalid|corrupt(ed)?|broken|failed|errors?|garbage|junk|(to)?review|pending|"
-    r"my|src|code|scripts?|notebooks?|mix(ed)?|pool|"
+    r"my|src|mix(ed)?|"
     r"none|unknown|uncertain|non?face|nf|"  # FER+ and AffectNet have these beside expressions
     r"newfolder|untitledfolder|neuerordner|nouveaudossier|nuevacarpeta|nuovacartella"
 )
@@ -48,6 +48,7 @@ COPY = re.compile(
     re.IGNORECASE,
 )
 """What systems call the copy of a folder."""
+NOT = {"not", "no", "non", "none", "nicht", "kein", "pas", "sin", "sans"}
 Paths = list[tuple[str, ...]]
 
 
@@ -196,8 +197,9 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
     classes = {canonical(label) for label in names.values()}
     holding = {parts[0] for parts in files if classes & {*_inner(parts)}}
     held = {parts[0] for parts in files}
-    kinds = {name: _kind_of(label) for name, label in names.items()}
-    several = Counter(kinds.values())
+    kinds = {name: _kind_of(label, len(names) < 4) for name, label in names.items()}
+    several = [kind for kind, n in Counter(kinds.values()).items() if kind and n > 1]
+    odd_kinds = several if len(several) == 1 else []  # of several it is how they were made
     if (
         len(held) == 1
         and len(min(files, key=len)) == 2
@@ -217,7 +219,7 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
             or _named(NO_CLASS, name)
             or PERSON.fullmatch(folded(name))
             or _is_copy(label, classes)
-            or (several[kinds[name]] > 1 and kinds[name] and not _is_opposite(names))
+            or kinds[name] in odd_kinds
             or len(names) == 1
         )
     ]
@@ -228,20 +230,19 @@ def _tell_odd(base: Path, names: dict[str, str], files: Paths) -> None:
         )  # fmt: skip
 
 
-def _kind_of(label: str) -> str:
-    """Return the one expression that is in a name, if misspelt, or the number that it is."""
-    words = re.findall(r"[^\W\d_]+", label)
+def _kind_of(label: str, few: bool) -> str:
+    """Return the one expression that is in a name, if misspelt, or the number that it is.
+
+    Among few folders an opposite, `not_happy`, is a class.
+    """
+    words = re.findall(r"[^\W\d_]+", folded(label))
     if not words:
-        return label.lstrip("0") if label.isdecimal() else ""
+        return str(int(label)) if label.isdecimal() else ""
     found = {canonical(word) for word in words} & KNOWN
-    found |= {n for word in words for n in difflib.get_close_matches(folded(word), KNOWN, 1, 0.8)}
+    found |= {n for word in words for n in difflib.get_close_matches(word, KNOWN, 1, 0.81)}
+    opposite = few and (NOT.intersection(words) or words[0].startswith("un"))
     mixed = len(found) > 1 or any(word.endswith("ly") for word in words)  # happily surprised
-    return "" if mixed or not found else found.pop()
-
-
-def _is_opposite(names: dict[str, str]) -> bool:
-    """Whether all that there is are a class and its opposite: `happy` and `not_happy`."""
-    return len(names) == 2 and any(re.match(r"(not?|non)[\W_]", folded(n)) for n in names.values())
+    return "" if opposite or mixed or not found else found.pop()
 
 
 def _is_copy(label: str, classes: set[str]) -> bool:

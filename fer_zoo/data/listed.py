@@ -87,12 +87,12 @@ def read_faces(
     for i, path in enumerate(tqdm(files, desc=name, unit="image", disable=None)):
         try:
             gray = to_gray(path)
-            tiny = min(gray.shape[1:]) < LEAST
             if boxes and (box := boxes[i]) is not None:
                 left, top, right, bottom = (max(edge, 0) for edge in box)
                 gray = gray[:, top:bottom, left:right]
                 if not gray.numel():
                     raise InputError(f"{path}: the box {box} is outside of the picture")
+            tiny = min(gray.shape[1:]) < LEAST
             images[i] = cut.square(gray[None])[0, 0].mul(255).round().byte()
             if tiny or float(images[i].double().std(correction=0)) < BLANK:
                 odd.append(path)

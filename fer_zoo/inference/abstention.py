@@ -305,8 +305,10 @@ def _check_made_for(
     there: dict[str, Any] = {"preset": found.preset, "labels": sorted(found.by_label)}
     if model.state:
         here["state"], there["state"] = model.state, found.state
-        if model.preset.name == preset:
-            here["temperature"], there["temperature"] = model.temperature, found.temperature
+        here["temperature"], there["temperature"] = (
+            model.temperature_for(preset),
+            found.temperature,
+        )
     else:  # a file of before its state was in it
         here["model"], there["model"] = model.name, found.model
     if wrong := [key for key in here if here[key] != there[key]]:

@@ -21,6 +21,7 @@ from fer_zoo.plain import check_plain
 from fer_zoo.transforms import PRESETS
 
 LOWEST, HIGHEST = 0.01, 10.0  # a new head's scores are small at first
+SMALL = 0.05  # of scores that a temperature of 0.01 makes large
 LEAST_FACES = 200
 """With fewer faces the fitted temperature is mostly noise."""
 
@@ -75,10 +76,12 @@ def fit_temperature(scores: Tensor, targets: Tensor, *, split: str) -> float:
     best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     cold, hot = map(loss, bounds)
     if min(cold, hot) <= best.fun:  # it falls towards a bound, or is 0 all the way
-        what = "right" if cold <= hot else "no better than chance"
+        what = "nearly all are right" if cold <= hot else "they are no better than chance"
+        if float((exact - exact.mean(1, keepdim=True)).abs().max()) < SMALL:
+            what = "the scores hardly differ, of a head that was hardly trained"
         raise ArgumentError(
             f"no temperature from {LOWEST:g} to {HIGHEST:g} is the best for these {len(truth):,} "
-            f"faces, as where nearly all are {what}: fit on more or harder faces that were not "
+            f"faces, as where {what}: fit on more or harder faces that were not "
             "trained on, or leave the model uncalibrated"
         )
     return math.exp(float(best.x))

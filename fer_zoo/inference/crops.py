@@ -222,7 +222,10 @@ def _boxes(found: Any) -> Iterator[Row]:
         named = isinstance(row, Mapping) and set(row) in ({"box"}, {"box", "roll"})
         box, turn = (row["box"], row.get("roll", 0)) if named else (row, 0)
         try:
-            if isinstance(box, str | bytes) or np.iscomplexobj(box):
+            if isinstance(box, str | bytes):
+                raise TypeError
+            box = [*box]
+            if any(isinstance(edge, complex | np.complexfloating) for edge in box):
                 raise TypeError
             roll, left, top, right, bottom, *more = map(float, (turn, *box))
             good = all(map(math.isfinite, (roll, left, top, right, bottom)))

@@ -187,7 +187,7 @@ class _About:
     origin: str | None = None
     started_from: str = ""
     state: str = ""
-    temperature: float | None = None
+    temperature: float = 1.0
 
 
 def _read(path: Path, sha256: str) -> bytes:
@@ -236,5 +236,5 @@ def open_exported(path: str | os.PathLike[str], *, allow_code: bool = False) -> 
         if call.facts[1:] != ([value], [Value("probabilities", FLOAT, (None, len(labels)))]):
             refuse(f"it takes {call.facts.inputs} and gives {call.facts.outputs}")
     found = Optimized(about.name, labels, preset, Program(call, preset, about.input, int(channels)))
-    found.state, found.temperature = about.state, about.temperature
+    found.state, found.temperature = about.state, {preset.name: about.temperature}
     return found

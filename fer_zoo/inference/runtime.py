@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -58,7 +59,7 @@ class Optimized:
         report: `max_difference` of a probability from the model's own, and `agreement`, the share
             of faces with the same winner, both on the example.
         state: the digest of the model's tensors; empty where it is not known.
-        temperature: of the probabilities under the preset; None where it is not known.
+        temperature: of the probabilities, by preset; other presets' is that of the model's own.
 
     Example:
         >>> import fer_zoo
@@ -69,7 +70,8 @@ class Optimized:
     """
 
     state: str = ""
-    temperature: float | None = None
+    _own: str = ""  # the model's preset
+    temperature: Mapping[str, float] = MappingProxyType({})
 
     def __init__(
         self,
@@ -110,8 +112,13 @@ class Optimized:
 
     def _come_from(self, model: Classifier) -> "Optimized":
         """Note the model whose answers these are, so that thresholds of another one are refused."""
-        self.state, self.temperature = model.state, model.temperature_for(self.preset.name)
+        self.state, self._own = model.state, model.preset
+        self.temperature = model.temperature
         return self
+
+    def temperature_for(self, preset: str) -> float:
+        """Return a preset's temperature, as `Classifier.temperature_for` does."""
+        return self.temperature.get(preset, self.temperature.get(self._own, 1.0))
 
     def __repr__(self) -> str:
         return f"Optimized({self.name!r}, preset={self.preset.name!r}, engine={self.engine!r})"

@@ -8,6 +8,8 @@ import numpy as np
 from fer_zoo.errors import InputError
 
 STRIP = 256  # rows whose depth is looked at together
+NEAR_LEVEL = 0.02  # of a gray level: as far as float16 moves the darkest
+DARK = 1 / 16  # floats that go no higher may have 12 bits of 16
 SHALLOW = (8, 10, 12, 14)  # bits that 16 may hold
 
 
@@ -67,4 +69,16 @@ def check_depth(pixels: np.ndarray, where: str) -> None:
         raise InputError(
             f"{where}: 16 bits that go up to {told} may be 8, 10, 12 or 14 bits: pass "
             f"floats, of {most.bit_length()} the pixels / {most}{whole}, or 8 bits"
+        )
+
+
+def check_floats(pixels: np.ndarray, where: str) -> None:
+    """Raise where floats are nearly black, and no 8 bits that are as dark."""
+    if pixels.dtype == np.uint8 or not pixels.size or not 0 < (high := float(pixels.max())) <= DARK:
+        return
+    levels = 255 * pixels.astype(np.float64)
+    if not np.abs(levels - levels.round()).max() < NEAR_LEVEL:
+        raise InputError(
+            f"{where} holds floats of at most {high:g}, nearly black: those of 12 bits are divided "
+            "by 4095, not by 65535; if it is as dark, pass uint8"
         )

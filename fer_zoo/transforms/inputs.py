@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.plain import check_plain
-from fer_zoo.transforms.depth import check_depth, is_deep, was_deep
+from fer_zoo.transforms.depth import check_depth, check_floats, is_deep, was_deep
 
 Channels = Literal["rgb", "bgr"]
 BYTES = (bytes, bytearray, memoryview)
@@ -34,7 +34,6 @@ ASPECT = 20  # sides in another proportion are no face's, and no photograph's
 MOST_TILE = 2**24  # pixels of a tile of a TIFF
 LEAST = 10  # px of a side; what is smaller is no face
 BLANK = 1.0
-DARK = 1 / 16  # floats that go no higher have 12 bits of 16
 """Standard deviation in gray levels under which an image shows nothing."""
 TRANSPARENT = "shows nothing: it is transparent all over"
 FORMATS = tuple("PNG JPEG BMP GIF TIFF WEBP AVIF JPEG2000 PPM DIB TGA".split())
@@ -99,6 +98,8 @@ def read_face(image: Any, channels: Channels, *, color: bool) -> Tensor:
         image = image[None] if image.ndim == 2 else image
         if image.ndim != 3:
             raise InputError(f"got a tensor of shape {tuple(image.shape)}; expected {_EXPECTED}")
+        if image.is_floating_point():
+            check_floats(image.detach().cpu().float().numpy(), "the tensor")
         return as_channels((image.flip(0) if channels == "bgr" else image)[None], color=color)[0]
     opened = open_face(image)
     try:
@@ -349,6 +350,7 @@ def _from_numpy(array: np.ndarray, where: str = "the array", *, color: bool = Fa
         raise InputError(f"{where} is {array.dtype}; expected uint8, or float between 0 and 1")
     if array.dtype.byteorder == ">" or array.dtype.itemsize > 8:
         array = array.astype(np.float32)
+    check_floats(array, where)
     found = torch.from_numpy(array.transpose(2, 0, 1).copy())[None]
     return as_channels(found, where, color=color)[0]
 
@@ -388,10 +390,5 @@ def check_values(images: Tensor, where: str) -> Tensor:
         raise InputError(
             f"{where} holds float values from {low:g} to {high:g}; expected 0 to 1 "
             "(divide by 255, or pass uint8)"
-        )
-    if 0 < high <= DARK:
-        raise InputError(
-            f"{where} holds floats of at most {high:g}, nearly black: those of 12 bits are divided "
-            "by 4095, not by 65535"
         )
     return images
