@@ -102,6 +102,20 @@ def test_what_would_be_taken_otherwise_than_meant_is_refused(index, says):
     assert gray(faces()[np.ma.array([1, 2])]) == [1, 2]
 
 
+def test_a_mask_of_pandas_is_in_the_order_of_its_rows():
+    """One that was sorted was taken by place."""
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"y": faces().targets.numpy(), "sure": np.arange(10)[::-1]})
+    mask = table.sort_values("sure").y == 1
+    for wrong in (mask, table, table.index.to_series()[::-1]):
+        with pytest.raises(ArgumentError, match=r"pass column.to_numpy\(\)"):
+            faces()[wrong]
+    assert gray(faces()[mask.sort_index()]) == [1, 3, 5, 7, 9]
+    assert gray(faces()[table.index.to_series()[table.y == 1]]) == [1, 3, 5, 7, 9]
+    table.index += 70
+    assert gray(faces()[table.y == 1]) == [1, 3, 5, 7, 9]
+
+
 def test_a_person_whom_two_sets_name_is_told(caplog):
     one = faces(4, groups=list("ppqq"))
     assert not caplog.text

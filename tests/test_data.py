@@ -1027,6 +1027,9 @@ def test_what_cannot_be_seen_makes_no_other_class(tmp_path: Path, odd):
         ("not_happy", None),
         ("happily surprised", None),
         ("happy surprise", None),
+        ("to_delete", r"taken for classes are \['to_delete'\], too"),
+        ("not_a_face", r"taken for classes are \['not_a_face'\], too"),
+        ("sad/maybe", r"is of that class, in \['.*sad/maybe'\] too; move it out"),
         ("bored", None),
         ("sad/anna", None),
         ("sad/sadness/Sad", None),
@@ -1226,18 +1229,21 @@ def test_folders_of_one_expression_are_told(tmp_path: Path, folders, told, caplo
 
 def test_images_that_no_predictor_labels_are_told(tmp_path: Path, caplog):
     """They trained, and counted in an evaluation, without a word."""
-    odd = [Image.new("L", (48, 48), 90), Image.fromarray(IMAGES[0]).resize((9, 48))]
+    framed = np.full((60, 60), 99, np.uint8)
+    framed[:3] = 255
+    odd = [Image.new("L", (48, 48), 90), Image.fromarray(framed)]
+    odd.append(Image.fromarray(IMAGES[0]).resize((9, 48)))
     for i, image in enumerate([*odd, Image.fromarray(IMAGES[0])]):
         for name in ("happy", "sad"):
             (tmp_path / name).mkdir(exist_ok=True)
             image.save(tmp_path / name / f"{i}.png")
     faces = ImageFolder(tmp_path)
     said = (
-        f"4 of 6 images show nothing or are under 10 px, which predictors do not label: {tmp_path}"
+        f"6 of 8 images show nothing or are under 10 px, which predictors do not label: {tmp_path}"
     )
     assert said in caplog.text
     told = fer_zoo.Predictor("resnet18_025")(faces.files)
-    assert [face.error is None for face in told] == [False, False, True] * 2
+    assert [face.error is None for face in told] == [False, False, False, True] * 2
 
 
 def test_names_are_compared_without_accents_and_widths(tmp_path: Path):

@@ -259,6 +259,7 @@ def test_no_box_in_any_form_is_no_face(boxes):
         [{"box": (1, 2, 30, 40), "roll": float("inf")}],
         [{"box": 7}],
         ["1234"],
+        [{10, 60, 20, 90}],
         [(10 + 1j, 10, 60, 60)],
         np.array([[10, 10, 60, 60]], complex),
         5,

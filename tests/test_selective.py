@@ -217,6 +217,11 @@ def test_below_the_threshold_the_label_is_none_with_a_reason(labelled, tmp_path:
     other = next(name for name in LABELS if name != plain.label)
     assert fer_zoo.Predictor(labelled, abstain={other: 1.0})(ramp()) == plain
     assert fer_zoo.Predictor(labelled, abstain={plain.label.upper(): 1.0})(ramp()).label is None
+    assert fer_zoo.Predictor(labelled, abstain=np.float32(above))(ramp()).label == plain.label
+    never = fer_zoo.Predictor(labelled, abstain={plain.label: float("inf")})(ramp())
+    assert never.reason.startswith(
+        f"{plain.label} is never said"
+    )  # as `Thresholds.by_label` has it
     photos = fer_zoo.PhotoPredictor(
         labelled, detector=lambda rgb: [(0, 0, 48, 48)], abstain={plain.label: 1.0}
     )

@@ -91,7 +91,14 @@ def test_floats_that_were_divided_by_too_much_are_refused(tmp_path: Path):
     """12 bits over 65535 were nearly black: seven faces of seven `angry`."""
     dim = (GRAY / 255 * 4095 / 65535).astype(np.float32)
     Image.fromarray(dim).save(tmp_path / "dim.tif")
-    for image in (dim, torch.from_numpy(dim)[None], tmp_path / "dim.tif", dim / 16):
+    for image in (
+        1.1 * dim,  # as where scaling overshoots
+        dim + 0.002,
+        dim,
+        torch.from_numpy(dim)[None],
+        tmp_path / "dim.tif",
+        dim / 16,
+    ):
         with pytest.raises(InputError, match="nearly black: those of 12 bits are divided by 4095"):
             to_gray(image)
     np.testing.assert_allclose(to_gray(dim * 65535 / 4095)[0], GRAY / 255, atol=1e-6)

@@ -23,6 +23,12 @@ def places(indices: Any, n: int) -> Tensor:
             return torch.arange(n)[torch.tensor(range(n)[indices], dtype=torch.long)]
         except TypeError:
             raise ArgumentError(f"a slice is of whole numbers, got {indices!r:.80}") from None
+    if names_its_rows(indices):
+        raise ArgumentError(
+            "a column of pandas whose rows are named, or were sorted or shuffled since: faces are "
+            "chosen by place, so put it in their order and pass column.to_numpy()"
+        )
+    indices = np.array(indices) if hasattr(indices, "iloc") else indices
     if np.ma.is_masked(indices):
         raise ArgumentError(
             f"some of {len(indices):,} indices are masked: pass "

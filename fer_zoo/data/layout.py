@@ -36,7 +36,7 @@ NO_CLASS = re.compile(
     r"frames|videos?|screenshots?|samples?|previews?|discard(s|ed)?|removed|excluded?|ignored?|"
     r"skip(ped)?|archived?|blur|blurry|blurred|low(quality|res|resolution)|ambiguous|unclear|"
     r"unsure|undefined|invalid|corrupt(ed)?|broken|failed|errors?|garbage|junk|(to)?review|pending|"
-    r"my|src|mix(ed)?|"
+    r"my|src|mix(ed)?|(to)?delete|maybe|unusable|useless|background|notaface|"
     r"none|unknown|uncertain|non?face|nf|"  # FER+ and AffectNet have these beside expressions
     r"newfolder|untitledfolder|neuerordner|nouveaudossier|nuevacarpeta|nuovacartella"
 )

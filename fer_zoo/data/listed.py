@@ -94,7 +94,8 @@ def read_faces(
                     raise InputError(f"{path}: the box {box} is outside of the picture")
             tiny = min(gray.shape[1:]) < LEAST
             images[i] = cut.square(gray[None])[0, 0].mul(255).round().byte()
-            if tiny or float(images[i].double().std(correction=0)) < BLANK:
+            inner = images[i, size // 12 : size - size // 12, size // 12 : size - size // 12]
+            if tiny or any(x.double().std(correction=0) < BLANK for x in (images[i], inner)):
                 odd.append(path)
         except InputError as error:
             unusable.append(str(error))

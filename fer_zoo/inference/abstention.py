@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -266,8 +267,8 @@ def read_thresholds(
     else:
         values = dict.fromkeys(labels, abstain)
     for value in values.values():
-        number = isinstance(value, float | int) and not isinstance(value, bool)
-        if not number or not 0 <= value <= 1:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not (0 <= value <= 1 or value == math.inf):  # of a class never said
             raise ArgumentError(
                 "abstain is a probability from 0 to 1, one for each class by name, or what "
                 "fer_zoo.inference.choose_thresholds returned, or the file of it; got "

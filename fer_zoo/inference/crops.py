@@ -222,7 +222,7 @@ def _boxes(found: Any) -> Iterator[Row]:
         named = isinstance(row, Mapping) and set(row) in ({"box"}, {"box", "roll"})
         box, turn = (row["box"], row.get("roll", 0)) if named else (row, 0)
         try:
-            if isinstance(box, str | bytes):
+            if isinstance(box, str | bytes | set | frozenset):
                 raise TypeError
             box = [*box]
             if any(isinstance(edge, complex | np.complexfloating) for edge in box):

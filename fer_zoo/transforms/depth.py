@@ -9,7 +9,7 @@ from fer_zoo.errors import InputError
 
 STRIP = 256  # rows whose depth is looked at together
 NEAR_LEVEL = 0.02  # of a gray level: as far as float16 moves the darkest
-DARK = 1 / 16  # floats that go no higher may have 12 bits of 16
+DARK = 0.07  # floats that go no higher may have 12 bits of 16, and be scaled since
 SHALLOW = (8, 10, 12, 14)  # bits that 16 may hold
 
 
