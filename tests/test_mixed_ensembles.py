@@ -287,6 +287,14 @@ def test_engines(mixed: Ensemble, faces: FaceDataset):
     assert torch.equal(of(copied(pictures())), of(fer_zoo.Predictor(mixed)(pictures())))
 
 
+def test_engines_know_whose_answers_they_give(mixed: Ensemble):
+    """So that thresholds of another ensemble, or of another temperature, are refused."""
+    for temperature in (1.0, 2.5):
+        mixed.temperature = {mixed.preset: temperature}
+        fast = fer_zoo.optimize(mixed)
+        assert (fast.state, fast.temperature_for(mixed.preset)) == (mixed.state, temperature)
+
+
 @pytest.mark.weekly
 def test_onnxruntime_runs_each_member(mixed: Ensemble):
     for name in ("onnx", "onnxscript", "onnxruntime"):

@@ -132,7 +132,6 @@ class Mixed(Optimized):
         self.engine, self.report, self.members = members[0].engine, {}, [*members]
         self._fusion = deepcopy(model.fusion).cpu().float().eval()
         self._orders = label_orders(model.members)
-        self._temperature = model.temperature_for(model.preset)
         self._come_from(model)
 
     def predict_scores(
@@ -157,7 +156,8 @@ class Mixed(Optimized):
             for member, faces, order in zip(self.members, given, self._orders, strict=True)
         ]
         with torch.inference_mode():
-            return tempered(self._fusion(torch.stack(scores).float()), self._temperature)
+            fused = self._fusion(torch.stack(scores).float())
+            return tempered(fused, self.temperature_for(self.preset.name))
 
 
 def uncalibrated(member: Classifier) -> Classifier:
