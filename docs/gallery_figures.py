@@ -54,6 +54,8 @@ assert [track.track for track in film.tracks()] == [0, 1]
 assert [track.frames > 100 for track in film.tracks()] == [True, True]
 assert {"neutral", "happy", "surprise"} <= set(film.tracks()[0].shares)
 assert len(film) == 150 and not any(frame.error for frame in film)
+pairs = [*zip(alone.tracks(), film.tracks(), strict=True)]
+assert all(each.changes > 2 * smoothed.changes for each, smoothed in pairs), pairs
 """,
     "10_compare_models": """
 assert [result.n for result in results] == [150, 150]

@@ -5,10 +5,9 @@ Expressions over time
 A ``VideoPredictor`` takes a film, a camera, a folder or any frames; faces keep their number, and
 what is said of them is smoothed over time.
 
-A film is made here of drawn faces whose expressions fade into each other, while they move.
+A film is made here of drawn faces whose expressions fade into each other, while they move, with the
+noise of a camera in dim light.
 """
-
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -29,6 +28,7 @@ def face(name):
 def play():
     """Yield the frames."""
     acts = [[face(name) for name in names] for names in PLAYED]
+    noise = np.random.default_rng(0)
     for i in range(SECONDS * RATE):
         share = i / (SECONDS * RATE) * 3
         act, faded = int(share), np.clip(4 * (share % 1) - 1.5, 0, 1)
@@ -36,7 +36,7 @@ def play():
         for k, (x, y) in enumerate([(40 + 3 * i, 60), (510 - 3 * i, 90)]):
             mixed = (1 - faded) * acts[k][act] + faded * acts[k][act + 1]
             frame[y : y + SIDE, x : x + SIDE] = mixed.round()
-        yield frame
+        yield (frame + noise.normal(0, 12, (300, 700, 1))).clip(0, 255).astype(np.uint8)
 
 
 predict = fer_zoo.VideoPredictor("resnet18_025", patience=2)
@@ -54,13 +54,14 @@ fer_zoo.plots.timeline(film)
 # A frame as ``annotate`` draws it: the number of the face, its label, and the most probable
 # classes.
 
-middle = next(f for f in predict.stream("film.mp4") if f.index == 30)
+middle = next(f for f in predict.stream(play(), rate=RATE) if f.index == 30)
 Image.fromarray(drawn(middle))
 
 # %%
 # How often the label changes, of each frame alone and smoothed.
 
-alone = fer_zoo.VideoPredictor("resnet18_025", patience=2, smooth=0, hold=0)(Path("film.mp4"))
+predict = fer_zoo.VideoPredictor("resnet18_025", patience=2, smooth=0, hold=0)
+alone = predict(play(), rate=RATE)
 [
     (each.changes, smoothed.changes)
     for each, smoothed in zip(alone.tracks(), film.tracks(), strict=True)

@@ -377,6 +377,31 @@ def test_tables_and_summaries(predict, tmp_path: Path):
     assert len(pandas.read_parquet(tmp_path / "none.parquet")) == 0
 
 
+def test_the_shares_of_a_face_are_of_time_and_not_of_frames():
+    """Of a varying rate: a frame lasts until the next one, the last as long as the one before."""
+
+    def film(*told: tuple[float, str | None]) -> Film:
+        faces = [
+            () if label is None else (fer_zoo.video.TrackedFace(track=0, label=label),)
+            for _, label in told
+        ]
+        return Film(
+            fer_zoo.video.Frame(index=i, time=time, faces=those)
+            for i, ((time, _), those) in enumerate(zip(told, faces, strict=True))
+        )
+
+    (track,) = film((0, "sad"), (1, "sad"), (2, "happy"), (8, None), (9, "sad")).tracks()
+    assert track.shares == pytest.approx({"happy": 2 / 3, "sad": 1 / 3})
+    assert list(track.shares) == ["happy", "sad"]
+    assert (track.frames, track.changes) == (4, 2)
+    (still,) = film((0, "sad"), (0, "happy")).tracks()
+    assert still.shares == {"sad": 0.5, "happy": 0.5}
+    assert film((3, "sad")).tracks()[0].shares == {"sad": 1.0}
+    with_error = film((0, "sad"), (1, "happy"))
+    with_error.append(fer_zoo.video.Frame(index=None, time=9.0, error="cut short"))
+    assert with_error.tracks()[0].shares == {"sad": 0.5, "happy": 0.5}
+
+
 def test_abstention_and_coarser_classes_reach_films():
     coarse = VideoPredictor(
         "resnet18_025", detector=seen, labels={"good": ["happy"]}, abstain=0.9999
@@ -417,6 +442,31 @@ def test_the_annotated_film_has_the_times_the_sound_and_what_was_seen(predict, t
     assert changed[60 + SIDE + 3 : 60 + SIDE + 40, 100:190].mean() > 0.3  # the bars
 
 
+@pytest.mark.parametrize(
+    "box", [(0, 0, 320, 240), (250, 150, 400, 300), (-80, -60, 40, 60), (280, 10, 318, 48)],
+    ids=["it fills the image", "below to the right", "above to the left", "narrow, to the right"],
+)  # fmt: skip
+def test_what_is_told_of_a_face_stays_in_the_image(box):
+    """Before a camera a face may fill the image: its bars were under it, where nobody sees them."""
+    bars = {"happy": 0.5, "sad": 0.3, "fear": 0.2}
+    face = fer_zoo.video.TrackedFace(
+        track=0, box=box, label="happy", probability=0.5, probabilities=bars
+    )
+    wide = np.full((720, 960, 3), 200, np.uint8)
+    middle = fer_zoo.video.TrackedFace(
+        track=0, box=(300, 100, 300 + box[2] - box[0], 100 + box[3] - box[1]), label="happy",
+        probability=0.5, probabilities=bars,
+    )  # fmt: skip
+
+    def dark(image, one):
+        """Count the pixels of the bars' ground, which nothing else has."""
+        frame = fer_zoo.video.Frame(index=0, time=0.0, faces=(one,), image=image)
+        return (fer_zoo.video.drawn(frame) == (0x22, 0x22, 0x22)).all(-1).sum()
+
+    high = np.full((240, 320, 3), 200, np.uint8)
+    assert dark(high, face) == pytest.approx(dark(wide[:480], middle), rel=0.1)
+
+
 def test_odd_sizes_and_frames_of_other_sizes_are_written(predict, tmp_path: Path):
     odd = [scene((A, 100, 60))[:239, :319], scene((A, 100, 60))]
     annotate(predict.stream(odd), tmp_path / "odd.mp4")
@@ -455,6 +505,24 @@ def test_the_timeline_draws_a_panel_for_each_face(predict):
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(predict.labels)
     with pytest.raises(ArgumentError, match="nothing to draw"):
         fer_zoo.plots.timeline(Film())
+
+
+def test_the_timeline_is_white_where_a_face_is_not_whatever_the_rate():
+    """A frame that is shown for long is no gap, and one frame without the face is."""
+    pytest.importorskip("matplotlib")
+    face = fer_zoo.video.TrackedFace(track=0, label="sad", probabilities={"sad": 0.8, "happy": 0.2})
+
+    def runs(times: list[float], without: int | None = None) -> list[tuple[float, float]]:
+        film = Film(
+            fer_zoo.video.Frame(index=i, time=t, faces=() if i == without else (face,))
+            for i, t in enumerate(times)
+        )
+        (axes,) = fer_zoo.plots.timeline(film).axes
+        areas = [area.get_datalim(axes.transData) for area in axes.collections][::2]
+        return [(area.x0, area.x1) for area in areas]
+
+    assert runs([0, 1, 2, 3, 60, 61]) == [(0, 62)]
+    assert runs([0, 1, 2, 3, 60, 61], without=3) == [(0, 3), (60, 62)]
 
 
 def test_watch_opens_a_stream_once(tmp_path: Path, monkeypatch):

@@ -127,7 +127,7 @@ def film_table(film: Film) -> str:
         rows.append(
             (track.track, f"{track.begin:.1f} s", f"{track.end:.1f} s", track.changes, said)
         )
-    head = ("face", "from", "to", "changes", "share of its frames")
+    head = ("face", "from", "to", "changes", "share of its time")
     lines = "".join(_line(row, "td") for row in rows)
     return f'<div class="fz-scroll"><table>{_line(head, "th")}{lines}</table></div>'
 

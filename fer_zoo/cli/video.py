@@ -173,7 +173,7 @@ def _tell(film: Film, as_json: bool) -> None:
     if not tracks:
         click.echo(f"no face in {len(film)} frames", err=True)
         return
-    rows = [["face", "from", "to", "frames", "changes", "share of its frames"]]
+    rows = [["face", "from", "to", "frames", "changes", "share of its time"]]
     for track in tracks:
         shares = track.shares.items()
         said = ", ".join(f"{printable(label or '-')} {100 * p:.0f} %" for label, p in shares)

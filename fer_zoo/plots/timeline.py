@@ -34,25 +34,27 @@ def timeline(film: "Film", *, raw: bool = False) -> Any:
         >>> [axes.get_title() for axes in timeline(film).axes]
         ['face 0']
     """
-    seen: dict[int, list[tuple[float, TrackedFace]]] = {}
-    for frame in film:
+    frames = sorted((f for f in film if f.index is not None), key=lambda frame: frame.time)
+    seen: dict[int, list[tuple[int, TrackedFace]]] = {}
+    for place, frame in enumerate(frames):
         for face in frame.faces:
             if face.probabilities:
-                seen.setdefault(face.track, []).append((frame.time, face))
+                seen.setdefault(face.track, []).append((place, face))
     if not seen:
         raise ArgumentError("no face of this film was labelled: there is nothing to draw")
     tracks = sorted(sorted(seen, key=lambda k: -len(seen[k]))[:MOST])
     names = list(dict.fromkeys(k for t in tracks for _, f in seen[t] for k in f.probabilities))
     figure = looks.new_figure(8, 1.5 * len(tracks) + 0.3)
     panels = figure.subplots(len(tracks), 1, sharex=True, squeeze=False)[:, 0]
-    times = sorted(frame.time for frame in film)
+    times = [frame.time for frame in frames]
     steps = sorted(b - a for a, b in itertools.pairwise(times))
     step = max(steps[len(steps) // 2], 1e-3) if steps else 0.04
+    times.append(times[-1] + step)  # nothing says how long the last frame is shown
     areas: list[Any] = []
     for axes, track in zip(panels, tracks, strict=True):
-        for run in _runs(seen[track], 2.5 * step):
-            # One frame is as wide as it lasts.
-            moments = [time for time, _ in run] + [run[-1][0] + step]
+        for run in _runs(seen[track]):
+            # One frame is as wide as it lasts: until the next one.
+            moments = [times[place] for place, _ in run] + [times[run[-1][0] + 1]]
             faces = [f for _, f in run] + [run[-1][1]]
             rows = [[(f.raw if raw else f.probabilities).get(n, 0.0) for f in faces] for n in names]
             areas = axes.stackplot(moments, [[100 * p for p in row] for row in rows])
@@ -61,7 +63,7 @@ def timeline(film: "Film", *, raw: bool = False) -> Any:
         axes.set_ylim(0, 100)
         axes.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
         axes.set_title(f"face {track}", fontsize=10)
-    panels[-1].set_xlim(times[0], times[-1] + step)
+    panels[-1].set_xlim(times[0], times[-1])
     panels[-1].set_xlabel("time in the film, s")
     left_out = len(seen) - len(tracks)
     title = f"{left_out} more faces, in fewer frames, are not shown" if left_out else ""
@@ -73,13 +75,11 @@ def _look(i: int) -> dict[str, Any]:
     return {"facecolor": looks.COLOURS[i % 7], "hatch": hatch, "edgecolor": "white", "linewidth": 0}
 
 
-def _runs(
-    seen: Sequence[tuple[float, "TrackedFace"]], most: float
-) -> list[list[tuple[float, "TrackedFace"]]]:
-    """Return the parts in which a face is there without a gap."""
+def _runs(seen: Sequence[tuple[int, "TrackedFace"]]) -> list[list[tuple[int, "TrackedFace"]]]:
+    """Return the parts in which a face is in each frame."""
     runs = [[seen[0]]]
     for one, other in itertools.pairwise(seen):
-        if other[0] - one[0] > most:
+        if other[0] != one[0] + 1:
             runs.append([])
         runs[-1].append(other)
     return runs

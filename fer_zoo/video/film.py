@@ -212,14 +212,18 @@ def _draw(pen: Any, face: TrackedFace, size: int) -> None:
     said = face.label or ("?" if face.error is None else "-")
     share = "" if face.probability is None else f" {face.probability:.0%}"
     title = printable(f"{face.track}: {said}{share}")
-    _write(pen, (left, max(0, top - size - 2 * line)), title, font, "white", colour)
     best = sorted(face.probabilities.items(), key=lambda item: -item[1])[:BARS]
     width, high = max(6 * size, right - left), size + 4
+    # What is told of a face that the border cuts, or that fills the image, stays in the image.
+    across, down = pen.im.size
+    left = max(0, min(left, across - max(width, round(pen.textlength(title, font=font)) + 3)))
+    under = min(bottom + line, down - 1 - len(best) * high)
+    at = (left, max(0, min(top - size - 2 * line, under - high)))
+    _write(pen, at, title, font, "white", colour)
     if best:
-        under = bottom + line + len(best) * high
-        pen.rectangle((left, bottom + line, left + width, under), fill="#222222")
+        pen.rectangle((left, under, left + width, under + len(best) * high), fill="#222222")
     for row, (name, p) in enumerate(best):
-        y = bottom + line + row * high
+        y = under + row * high
         pen.rectangle((left, y + 1, left + round(width * p), y + high - 1), fill=colour)
         shadow = {"stroke_width": 1, "stroke_fill": "black"}
         pen.text((left + 3, y), printable(name), fill="white", font=font, **shadow)

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,8 @@ PLACE = ("frame", "time", "track", "left", "top", "right", "bottom", "found")
 TOLD = ("label", "probability", "error", "reason")
 COLUMNS = (*PLACE, *TOLD)
 """The columns of a table of frames; `p_` and `raw_` of each class follow."""
+Seen = tuple[float, float, str | None]
+"""Of a face in a frame: the frame's time, how long it is shown, and the label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +97,8 @@ class TrackSummary:
         begin: the time of the first frame that it is in, in seconds.
         end: of the last one.
         frames: how many it is in.
-        shares: the share of these frames with each label, the most frequent first; those without
-            a label are under None.
+        shares: the share of the time in which it is seen with each label, the longest first; that
+            without a label is under None. A frame lasts until the next one of the film.
         changes: how often its label changes.
 
     Example:
@@ -136,10 +137,13 @@ class Film(list[Frame]):
 
     def tracks(self) -> list[TrackSummary]:
         """Return what becomes of each face, in the order in which they appear."""
-        seen: dict[int, list[tuple[float, str | None]]] = {}
-        for frame in self:
+        seen: dict[int, list[Seen]] = {}
+        frames = [frame for frame in self if frame.index is not None]
+        lasts = [max(b.time - a.time, 0.0) for a, b in itertools.pairwise(frames)]
+        # Nothing says how long the last one is shown.
+        for frame, seconds in zip(frames, [*lasts, *(lasts[-1:] or [1.0])], strict=False):
             for face in frame.faces:
-                seen.setdefault(face.track, []).append((frame.time, face.label))
+                seen.setdefault(face.track, []).append((frame.time, seconds, face.label))
         return [_summary(track, told) for track, told in sorted(seen.items())]
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
@@ -157,15 +161,18 @@ class Film(list[Frame]):
             pandas.DataFrame(rows, columns=columns).to_parquet(temporary)
 
 
-def _summary(track: int, told: list[tuple[float, str | None]]) -> TrackSummary:
-    labels = [label for _, label in told]
-    counts = Counter(labels).most_common()
+def _summary(track: int, told: list[Seen]) -> TrackSummary:
+    labels = [label for *_, label in told]
+    times: dict[str | None, float] = dict.fromkeys(labels, 0.0)
+    whole = sum(seconds for _, seconds, _ in told)
+    for _, seconds, label in told:  # where time stands still frames count
+        times[label] += seconds / whole if whole else 1 / len(told)
     return TrackSummary(
         track=track,
         begin=told[0][0],
         end=told[-1][0],
         frames=len(told),
-        shares={label: n / len(told) for label, n in counts},
+        shares=dict(sorted(times.items(), key=lambda item: -item[1])),
         changes=sum(a != b for a, b in itertools.pairwise(labels)),
     )
 
