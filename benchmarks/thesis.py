@@ -10,6 +10,7 @@ stacked head that is fitted on PublicTest; beside its accuracy there stands the 
 folds. With `--budget`, training stops after that many minutes; the next call goes on. What did not
 run to its end says so instead of a number. The documentation prints its tables from
 `results/thesis.json`, in the form of `RUNS/tables.json`; what an older run did not keep is missing.
+Its curves are those of a run's `history.csv`, stored there, too.
 """
 
 import argparse
@@ -25,14 +26,20 @@ from zoo_plan import read_plan
 
 import fer_zoo
 from fer_zoo._files import replacing
+from fer_zoo.evaluation import Evaluation
 
 Found = dict[str, dict[int, dict[str, Any]]]  # figures by table row and epochs, as they are stored
 RECORD = Path(__file__).parent / "results" / "thesis.json"
+CURVES = {"resnet18_7x7": RECORD.with_name("thesis_resnet18_7x7.csv")}
+"""The `history.csv` of the runs of 300 epochs."""
 EPOCHS = (20, 30, 300)
 MEMBERS = {"ResNet18": "resnet18_7x7", "VGG19": "vgg19_fc"}
 ENSEMBLE = "ensemble_r18_vgg19_thesis"
 SHORT = {"angry": "An", "disgust": "Di", "fear": "Fe", "happy": "Ha", "sad": "Sa"}
 SHORT |= {"surprise": "Su", "neutral": "Ne"}
+
+KEPT = ("model", "accuracy", "interval", "macro_f1", "balanced_accuracy", "detection_rate")
+KEPT += ("recall", "confusion", "labels")
 
 # Of the thesis: accuracy, emotion detection rate, recall of each class (NULL is 0), and which
 # class a class is taken for most often, in the order of FER2013's labels; tables 5.1 to 5.3.
@@ -73,7 +80,7 @@ def evaluate(zoo: Zoo, split: str) -> Found:
                 best = job.result["best_epoch"]
                 remark = f"best epoch {best} of {epochs}, chosen on PublicTest"
                 result = fer_zoo.evaluate(members[-1], data, progress=True)
-                found[row][epochs] = result.to_dict() | {"remark": remark}
+                found[row][epochs] = stored(result, split, remark)
         if len(members) == len(MEMBERS):
             model = fer_zoo.create_ensemble(members, fusion="stacked")
             model.name = ENSEMBLE
@@ -82,9 +89,16 @@ def evaluate(zoo: Zoo, split: str) -> Found:
             remark = f"head fitted on PublicTest; held out by 5 folds: {100 * held_out:.2f} %"
             fer_zoo.save(model, zoo.runs / f"thesis_{epochs}" / ENSEMBLE / "best.safetensors")
             result = fer_zoo.evaluate(model, data, progress=True)
-            found["Ensemble"][epochs] = result.to_dict() | {"remark": remark}
+            found["Ensemble"][epochs] = stored(result, split, remark)
             found["Ensemble"][epochs]["held_out"] = held_out if split == "public" else None
     return found
+
+
+def stored(result: Evaluation, split: str, remark: str) -> dict[str, Any]:
+    """Return what is kept of an evaluation: what the tables need, and of what it is."""
+    told = result.to_dict()
+    about = {"data": "FER2013", "split": split, "n": result.n, "views": told["views"]}
+    return about | {name: told[name] for name in KEPT} | {"remark": remark}
 
 
 def tables(found: Found) -> str:
@@ -119,6 +133,21 @@ def tables(found: Found) -> str:
             whose = "" if len(lacking) == len(found) else f" of {' and '.join(lacking)}"
             lines.append(f"\n{n} epochs{whose} were not run here; the thesis has {theirs}.")
     return "\n".join(lines)
+
+
+def matrices(found: Found) -> str:
+    """Return the confusion matrices of each row as Markdown, in faces."""
+    labels = fer_zoo.labels.FER2013
+    head = f"| true | {' | '.join(SHORT[label] for label in labels)} |\n|---{'|--:' * len(labels)}|"
+    parts = []
+    for row, done in found.items():
+        for n, cell in done.items():
+            lines = [
+                f"| {label} | {' | '.join(map(str, counts))} |"
+                for label, counts in zip(labels, cell["confusion"], strict=True)
+            ]
+            parts.append("\n".join([f"**{row}, {n} epochs**\n", head, *lines]))
+    return "\n\n".join(parts)
 
 
 def recorded(path: Path = RECORD) -> Found:
@@ -189,7 +218,7 @@ def main() -> None:
     text = f"Ours on {options.split.capitalize()}Test, one view, seed 0; the thesis' in brackets.\n"
     if options.limit:
         text += f"A TRIAL: trained on {options.limit} faces.\n"
-    text += tables(found)
+    text += f"{tables(found)}\n\n{matrices(found)}"
     print(text)
     for name, content in (("tables.md", text), ("tables.json", json.dumps(found, indent=1))):
         with replacing(options.runs / name) as temporary:

@@ -161,19 +161,28 @@ def _performance() -> str:
     return results()
 
 
+def _built(name: str) -> Path:
+    """Return where a picture goes that is made while the docs are built."""
+    path = HERE / "_build" / name
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
 def _speed() -> str:
     from speed import compared, draw, summary
 
-    picture = HERE / "_build" / "speed.png"
-    picture.parent.mkdir(exist_ok=True)
-    draw(compared(gpu=False)).savefig(picture, dpi=130)
+    draw(compared(gpu=False)).savefig(_built("speed.png"), dpi=130)
     return summary()
 
 
 def _thesis() -> str:
-    from thesis import recorded, tables
+    from thesis import CURVES, matrices, recorded, tables
 
-    return tables(recorded())
+    curves = {name: fer_zoo.training.read_history(path) for name, path in CURVES.items()}
+    fer_zoo.plots.history(curves).savefig(_built("thesis.png"), dpi=130)
+    found = recorded()
+    fold = ":::{dropdown} The confusion matrices, in faces"
+    return f"{tables(found)}\n\n{fold}\n{matrices(found)}\n:::"
 
 
 def _peer() -> str:

@@ -6,8 +6,10 @@
 
 Faces are found in a thread for each core. Those that come together are labelled together, also of
 different requests: what comes within 5 ms, or while others are labelled, goes through the network
-in one call, in one thread. It has neither users nor TLS: put it behind a server that has, which
-should also end connections that send their headers slowly.
+in one call, in one thread. What is sent slowly takes nobody's place but a connection and the bytes
+that came. It has neither users nor TLS: put it behind a server that has, and that passes a request
+on once it is whole, as nginx does. Here, who sends the headers slowly keeps a connection, who sends
+the body slowly keeps one for 30 s, and of 256 there is none left for others.
 """
 
 import argparse
@@ -23,16 +25,21 @@ import prometheus_client as metrics
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from PIL import Image, UnidentifiedImageError
+from starlette.requests import ClientDisconnect
 
 import fer_zoo
 from fer_zoo.inference import Detector, crops
 from fer_zoo.transforms import to_gray
+from fer_zoo.transforms.inputs import open_image
 
 LARGEST = 10_000_000  # bytes of a request
+HELD = 500_000_000  # bytes of all of them at once, whether whole or on their way
 PIXELS = 25_000_000  # of a photograph
+MANY = "that a photograph may have, half of it with 16 bits: scale it down"
 TOGETHER = 32  # faces that are labelled in one call
 WAIT = 0.005  # seconds that the first of them waits for others
-WAITING = 128  # requests that wait at most; whoever comes then is told to come again
+WAITING = 128  # whole requests that wait at most; whoever comes then is told to come again
 SECONDS = 30  # in which a request must have arrived
 CONNECTIONS = 256  # at once
 
@@ -82,22 +89,52 @@ class Batches:
                 answer.done() or answer.set_result(one)
 
 
-async def body_of(request: Request) -> bytes:
-    """Return what was sent, unless it is too large or comes too slowly."""
-    too_large = Refused(413, f"an image may have {LARGEST:,} bytes")
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > LARGEST:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > LARGEST:
-                    raise too_large
-    except TimeoutError:
-        raise Refused(408, f"the image did not arrive within {SECONDS} s") from None
-    return bytes(body)
+class Bodies:
+    """What was sent and is not answered yet: how many bytes, and how many are whole."""
+
+    def __init__(self) -> None:
+        self.held = self.whole = 0
+
+    @contextlib.asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[bytearray]:
+        """Give what was sent, unless it is too large, comes too slowly, or too much waits."""
+        too_large = Refused(413, f"an image may have {LARGEST:,} bytes")
+        told = request.headers.get("content-length", "")
+        if told.isdecimal() and int(told) > LARGEST:
+            raise too_large
+        body, whole = bytearray(), 0
+        try:
+            try:
+                async with asyncio.timeout(SECONDS):
+                    async for part in request.stream():
+                        body += part
+                        self.held += len(part)
+                        if len(body) > LARGEST:
+                            raise too_large
+                        if self.held > HELD:
+                            raise Refused(503, "too much is sent already: come again in a second")
+            except TimeoutError:
+                raise Refused(408, f"the image did not arrive within {SECONDS} s") from None
+            except ClientDisconnect:
+                raise Refused(499, "the client hung up") from None  # which nobody reads
+            whole = 1
+            self.whole += 1
+            if self.whole > WAITING:
+                raise Refused(503, f"{WAITING} requests wait already: come again in a second")
+            yield body
+        finally:
+            self.held -= len(body)
+            self.whole -= whole
+
+
+def advice(error: fer_zoo.errors.FerZooError) -> str:
+    """Return the library's words on an image, or what helps a stranger more."""
+    if isinstance(error.__context__, UnidentifiedImageError):
+        how = "as the body, as `curl --data-binary @photograph.jpg` does"
+        return f"{error}: send the image itself {how}, not a form, JSON or base64"
+    if isinstance(error.__context__, Image.DecompressionBombError):
+        return f"the bytes: more than the {PIXELS / 1e6:g} megapixels {MANY}"
+    return str(error)
 
 
 def create_app(predictor: fer_zoo.Predictor, detector: Detector | None) -> FastAPI:
@@ -110,10 +147,11 @@ def create_app(predictor: fer_zoo.Predictor, detector: Detector | None) -> FastA
     batch = metrics.Histogram("batch", "Faces in a call", buckets=sizes, registry=registry)
     batches = Batches(predictor, batch.observe)
     threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="finding")
-    waiting = 0
+    bodies = Bodies()
 
-    def find(image: bytes) -> list[tuple[Any, Any]]:
+    def find(image: bytearray) -> list[tuple[Any, Any]]:
         """Return the faces in an image, with their boxes."""
+        open_image(image, PIXELS, MANY).close()
         if detector is None:
             return [(to_gray(image), None)]
         return [(crop.face, crop.box) for crop in crops.crop_faces(image, detector)]
@@ -133,23 +171,21 @@ def create_app(predictor: fer_zoo.Predictor, detector: Detector | None) -> FastA
     def refused(_: Request, error: Refused) -> JSONResponse:
         headers = {"Retry-After": "1"} if error.status == 503 else {}
         # What was not read of the request cannot be told from the next one.
-        headers |= {"Connection": "close"} if error.status in (408, 413) else {}
+        headers |= {"Connection": "close"} if error.status in (408, 413, 503) else {}
         return JSONResponse({"error": str(error)}, error.status, headers)
 
     @app.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
         """Label the faces in the image that is the body of the request, in any usual format."""
-        nonlocal waiting
-        begun, status, waiting = time.perf_counter(), 500, waiting + 1
+        begun, status = time.perf_counter(), 500
         try:
-            if waiting > WAITING:
-                raise Refused(503, f"{WAITING} requests wait already: come again in a second")
-            image = await body_of(request)
-            try:
-                found = await asyncio.get_running_loop().run_in_executor(threads, find, image)
-            except fer_zoo.errors.FerZooError as error:
-                raise Refused(422, str(error)) from None
-            told = await batches.label([face for face, _ in found])
+            async with bodies.receive(request) as image:
+                loop = asyncio.get_running_loop()
+                try:
+                    found = await loop.run_in_executor(threads, find, image)
+                except fer_zoo.errors.FerZooError as error:
+                    raise Refused(422, advice(error)) from None
+                told = await batches.label([face for face, _ in found])
             if detector is None and told[0].error is not None:
                 raise Refused(422, told[0].error)
             faces.inc(len(told))
@@ -159,7 +195,6 @@ def create_app(predictor: fer_zoo.Predictor, detector: Detector | None) -> FastA
             status = error.status
             raise
         finally:
-            waiting -= 1
             requests.labels(status).inc()
             seconds.observe(time.perf_counter() - begun)
 
@@ -188,7 +223,6 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="(%(default)s)")
     given = parser.parse_args()
-    crops.MOST_PIXELS = PIXELS
     detector = None if given.crops else fer_zoo.FaceDetector(longest_side=640)
     uvicorn.run(
         create_app(fer_zoo.Predictor(given.model), detector),

@@ -34,8 +34,10 @@ def replacing(path: str | os.PathLike[str], *, new: bool = False) -> Iterator[Pa
             temporary.replace(target)
         except OSError as error:
             raise _naming(target, error) from None
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and str(error.filename) == str(temporary):
+            raise _naming(target, error) from None
         raise
 
 
@@ -49,6 +51,13 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as probe:
         probe.write(b"x")
+
+
+def same_file(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Whether two paths, of files that need not be there, are those of one file."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 @contextmanager

@@ -14,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,6 +150,66 @@ def test_a_film_without_faces_and_one_that_is_none(tmp_path):
     with pytest.raises(InputError, match=r"film\.mp4"):
         list(of_film(path, Choice(), tmp_path / "other.mp4"))
     assert not (tmp_path / "other.mp4").exists()
+
+
+def test_a_film_of_which_no_frame_can_be_decoded_is_told_so(tmp_path):
+    path = tmp_path / "film.webp"
+    first, *more = [Image.fromarray(scene((portrait(), 9 * i, 60))) for i in range(3)]
+    first.save(path, save_all=True, append_images=more)
+    with pytest.raises(InputError, match=r"film\.webp: none of its frames can be decoded"):
+        list(of_film(path, Choice(), tmp_path / "seen.mp4"))
+
+
+def test_what_is_wrong_with_a_film_is_told_once_without_its_place(tmp_path):
+    place = tmp_path / "<i>.mp4"
+    frames = [scene((portrait(), 2 * i, 60)) for i in range(50)]
+    path = write(place, frames, options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    *_, last = of_film(path, Choice(), tmp_path / "seen.mp4")
+    assert "<p>&lt;i&gt;.mp4: ends at" in last.said
+    assert str(tmp_path) not in last.said
+
+
+def test_only_a_sound_that_has_no_place_in_an_mp4_is_left_out_and_that_is_told(
+    tmp_path, monkeypatch
+):
+    import av
+
+    monkeypatch.setattr("fer_zoo.app.answers.TOLD", 0.0)
+    path = tmp_path / "film.avi"
+    with av.open(str(path), "w") as film:
+        stream, sound = film.add_stream("mpeg4", rate=25), film.add_stream("pcm_mulaw", rate=8000)
+        stream.width, stream.height, sound.layout = 320, 240, "mono"
+        for i in range(10):
+            frame = av.VideoFrame.from_ndarray(scene((portrait(), 2 * i, 60)), format="rgb24")
+            film.mux(stream.encode(frame))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 3200), np.int16), layout="mono")
+        silence.sample_rate, silence.pts = 8000, 0
+        for one, last in ((stream, None), (sound, silence), (sound, None)):
+            film.mux(one.encode(last))
+    *before, last = of_film(path, Choice(), tmp_path / "seen.mp4")
+    assert len(before) == 10
+    assert "without its sound" in last.said
+    with av.open(str(last.annotated)) as film:
+        assert (film.streams.video[0].frames, len(film.streams.audio)) == (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("{tmp}/fer_zoo-app-x/tmp1/seen.mp4: no <b>", "seen.mp4: no &lt;b&gt;"),
+        ("[Errno 2] no file: '/srv/a b.mp4', \"/x/y/z\"", "no file: &#x27;a b.mp4&#x27;, &quot;z"),
+        ("{tmp}/" + 250 * "a" + "/" + 250 * "b" + ".jpg: is none", "bbb.jpg: is none"),
+        (r"C:\Users\me\film.mp4: and/or https://x.org/a/b", "film.mp4: and/or https://x.org/a/b"),
+    ],
+)
+def test_no_place_on_the_server_is_told(told, shown, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/var/our temporary")
+    gr = SimpleNamespace(Error=lambda said, print_exception: ValueError(said))
+    said = str(page._said(gr, InputError(told.format(tmp="/var/our temporary"))))
+    assert shown in said
+    for folder in ("/var", "temporary", "/srv", "/x", "C:", "aaa"):
+        assert folder not in said.replace("https://x.org", "")
 
 
 def test_a_cameras_faces_are_followed_and_its_threads_end():
@@ -342,6 +404,21 @@ def test_a_broken_file_in_a_browser_is_told_in_our_words(opened, tmp_path):
     opened.set_input_files("#photograph input[type=file]", str(tmp_path / "broken.jpg"))
     opened.get_by_text("broken.jpg: cannot be read as an image").wait_for()
     assert str(tmp_path) not in opened.content()
+
+
+@pytest.mark.slow
+def test_a_broken_film_in_a_browser_is_told_without_its_place(served, opened, tmp_path):
+    frames = [scene((portrait(), 2 * i, 60)) for i in range(50)]
+    path = write(tmp_path / "cut.mp4", frames, options={"movflags": "faststart"})
+    data = path.read_bytes()
+    begin = data.index(b"mdat") + 4
+    path.write_bytes(data[:begin] + bytes(len(data) - begin))
+    opened.get_by_role("tab", name="Film").click()
+    opened.set_input_files("#film input[type=file]", str(path))
+    opened.wait_for_selector("#film video")
+    opened.get_by_role("button", name="Label it").click()
+    opened.get_by_text("cut.mp4: ").wait_for()
+    assert str(served[2]) not in opened.inner_text("body")
 
 
 @pytest.mark.slow

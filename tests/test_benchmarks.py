@@ -106,9 +106,30 @@ def test_the_recorded_runs_stand_beside_the_thesis():
         assert text.count(shown) == 1 + len(pairs)  # of its model, and of tables 5.4 and 5.5
         assert f"{n} epochs: {cell['remark']}." in text
     assert {(row, n) for row, n, _ in cells} == {
-        (row, n) for row in thesis.THESIS for n in (20, 30)
+        *((row, n) for row in thesis.THESIS for n in (20, 30)),
+        ("ResNet18", 300),
     }
     assert "not run [" not in text
+
+
+def test_the_curves_and_the_matrices_are_those_of_the_recorded_runs():
+    """The best epoch of the curve is the one of the table, and no matrix is left out."""
+    import thesis
+
+    found = thesis.recorded()
+    text = thesis.matrices(found)
+    for row, done in found.items():
+        for n, cell in done.items():
+            part = text.split(f"**{row}, {n} epochs**\n")[1].split("**")[0]
+            rows = [line.split(" | ")[1:] for line in part.splitlines() if line[:2] == "| "][1:]
+            assert [[int(x.strip(" |")) for x in line] for line in rows] == cell["confusion"]
+    for name, path in thesis.CURVES.items():
+        (row,) = (row for row, model in thesis.MEMBERS.items() if model == name)
+        run, cell = fer_zoo.training.read_history(path), found[row][300]
+        best = max(run, key=lambda epoch: epoch.val_accuracy)
+        assert [epoch.epoch for epoch in run] == list(range(1, 301))
+        assert cell["remark"].startswith(f"best epoch {best.epoch} of 300")
+        assert best.val_accuracy == pytest.approx(cell["accuracy"], abs=1e-5)
 
 
 def test_what_one_network_ran_alone_has_a_column_of_its_own():

@@ -1,5 +1,6 @@
 """examples/serve.py, by real clients over TCP: together, too many, too large, too broken."""
 
+import base64
 import contextlib
 import http.client
 import importlib.util
@@ -105,24 +106,42 @@ def test_32_at_once_are_answered_each_its_own_and_together(serve):
         assert metric(port, "batch_count") < 20  # calls of the predictor
 
 
-def _bomb() -> bytes:
+def _black(width: int, height: int) -> bytes:
     file = io.BytesIO()
-    Image.new("1", (20_000, 10_000)).save(file, "png")
+    Image.new("1", (width, height)).save(file, "png")
     return file.getvalue()
 
 
+TEXT = base64.b64encode(PORTRAIT)
+FORM = b'--x\r\nContent-Disposition: form-data; name="file"; filename="me.jpg"\r\n\r\n'
+ITSELF = "send the image itself as the body, as `curl --data-binary @photograph.jpg` does"
+MANY = "more than the 25 megapixels that a photograph may have"
+
+
 @pytest.mark.parametrize(
-    "body",
-    [b"", b"no image at all", PORTRAIT[:2000], b"\x89PNG\r\n\x1a\n" + bytes(999), _bomb()],
-    ids=["empty", "text", "cut", "png", "bomb"],
+    ("body", "said"),
+    [
+        pytest.param(b"", ITSELF, id="empty"),
+        pytest.param(b"no image at all", ITSELF, id="text"),
+        pytest.param(PORTRAIT[:2000], "truncated", id="cut"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(999), "in no format known", id="png"),
+        pytest.param(FORM + PORTRAIT + b"\r\n--x--\r\n", ITSELF, id="form"),
+        pytest.param(TEXT, ITSELF, id="base64"),
+        pytest.param(b'{"image": "' + TEXT + b'"}', ITSELF, id="json"),
+        pytest.param(_black(20_000, 10_000), MANY, id="bomb"),
+        pytest.param(_black(6_000, 5_000), MANY, id="large"),
+    ],
 )
-def test_what_is_no_image_is_told_and_harms_no_other(photographs, body):
+def test_what_is_no_image_is_told_and_harms_no_other(photographs, body, said):
     with ThreadPoolExecutor(4) as threads:
         wrong = [threads.submit(ask, photographs, body) for _ in range(2)]
         right = [threads.submit(ask, photographs, PORTRAIT) for _ in range(2)]
         for status, told in (future.result() for future in wrong):
             assert status == 422
             assert told["error"].startswith("the bytes: ")
+            assert said in told["error"]
+            for name in ("PIL.", "fer_zoo"):  # which are nothing to whoever asks from elsewhere
+                assert name not in told["error"]
         assert [f.result()[1]["faces"][0]["label"] for f in right] == ["happy", "happy"]
 
 
@@ -147,6 +166,57 @@ def test_a_large_body_is_refused_before_it_is_read(photographs, serve):
     told = raw(photographs, head + b"Transfer-Encoding: chunked\r\n\r\n" + parts)
     assert told.startswith(b"HTTP/1.1 413 ")
     assert ask(photographs, PORTRAIT)[0] == 200
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
+
+
+@contextlib.contextmanager
+def stalled(port: int, sent: bytes, count: int = 1):
+    """Be so many clients that send the begin of a body of 100,000 bytes, and no more."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + sent)
+        time.sleep(0.3)  # until it came
+        yield
+
+
+def test_who_hangs_up_is_no_error_of_the_service(serve, capfd):
+    with running(serve.create_app(Slow(), None)) as port:
+        with stalled(port, b"half", 3):
+            pass
+        done = time.monotonic() + 30
+        while metric(port, "requests_total") < 3 and time.monotonic() < done:
+            time.sleep(0.05)
+        assert metric(port, 'requests_total{status="499"}') == 3
+        assert metric(port, "requests_total") == 3
+    assert capfd.readouterr().err == ""
+
+
+def test_who_sends_slowly_keeps_nobody_else_waiting(serve, monkeypatch):
+    monkeypatch.setattr(serve, "WAITING", 2)
+    slow = Slow()
+    slow.may.set()
+    with running(serve.create_app(slow, None)) as port, stalled(port, b"abc", 20):
+        for _ in range(5):
+            assert ask(port, FACES[0].read_bytes())[0] == 200
+
+
+def test_no_more_bytes_are_held_than_there_is_room_for(serve, monkeypatch):
+    monkeypatch.setattr(serve, "HELD", 99_000)
+    slow, face = Slow(), FACES[0].read_bytes()
+    slow.may.set()
+    large = face + bytes(20_000)
+    with running(serve.create_app(slow, None)) as port:
+        with stalled(port, bytes(40_000), 2):
+            status, told = ask(port, large)
+            assert (status, told["error"][:8]) == (503, "too much")
+            assert ask(port, face)[0] == 200
+        done = time.monotonic() + 30
+        while (status := ask(port, large)[0]) == 503 and time.monotonic() < done:
+            time.sleep(0.05)
+        assert status == 200
 
 
 def test_what_is_no_request_or_ends_early_harms_nobody(photographs):

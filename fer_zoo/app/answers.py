@@ -2,11 +2,14 @@
 
 import io
 import queue
+import re
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import numpy as np
 import fer_zoo
 from fer_zoo.app.cards import face_cards, film_table, picture, progress
 from fer_zoo.app.heat import heat_map
-from fer_zoo.errors import ArgumentError, InputError
+from fer_zoo.errors import ArgumentError, InputError, shown
 from fer_zoo.inference import PhotoPredictor, Prediction
 from fer_zoo.inference.crops import open_photograph, read_pixels
 from fer_zoo.models import Classifier
@@ -34,6 +37,8 @@ NO_FACE = (
     "<p>No face found. The detector finds faces that look at the camera, upright; of a picture "
     "that is cut to one face it may find none (<code>fer-zoo predict</code> takes such).</p>"
 )
+SILENT = "<p>The film is without its sound, which has no place in an .mp4.</p>"
+_FOLDERS = re.compile(r"(?<![\w/\\])(?:[A-Za-z]:)?[/\\](?:[^/\\\s]+[/\\])+")
 
 
 @dataclass(frozen=True)
@@ -174,22 +179,16 @@ def of_film(path: Path, choice: Choice, output: Path) -> Generator[FilmAnswer]:
     Raises:
         InputError: it is no film, or none of its frames can be used.
     """
+    total, film, predictor = open_source(path).total, Film(), video_predictor(choice)
     try:
-        yield from _of_film(path, choice, output, path)
-    except InputError:
-        # A sound that has no place in an .mp4 is left out; what else is wrong is so again.
-        yield from _of_film(path, choice, output, None)
-
-
-def _of_film(path: Path, choice: Choice, output: Path, audio: Path | None) -> Generator[FilmAnswer]:
-    total, film = open_source(path).total, Film()
+        writer, silent = FilmWriter(output, audio=path), ""
+    except InputError:  # it is a film: its sound has no place in an .mp4
+        writer, silent = FilmWriter(output), SILENT
     begun = told = time.monotonic()
-    predictor, done, first = video_predictor(choice), 0, (0, 0.0)
-    with (
-        FilmWriter(output, audio=audio) as writer,
-        closing(predictor.stream(path)) as frames,
-    ):
-        for frame in writer.written(frames):
+    done, first = 0, (0, 0.0)
+    with writer, closing(predictor.stream(path)) as frames:
+        for frame in frames:
+            writer.write(frame)
             film.extend(without_images([frame]))
             done = done if frame.index is None else frame.index + 1
             now = time.monotonic()
@@ -199,16 +198,27 @@ def _of_film(path: Path, choice: Choice, output: Path, audio: Path | None) -> Ge
                 passed = done - first[0]
                 left = (total - done) * (now - first[1]) / passed if total and passed else None
                 yield FilmAnswer(progress(done, total, left))
-    if all(frame.error for frame in film):
-        raise InputError(film[0].error or f"{path}: no frame can be used")
-    wrong = [f"<p>{fer_zoo.errors.shown(f.error)}</p>" for f in film if f.error][:3]
+    wrong = [frame.error for frame in film if frame.error]
+    if len(wrong) == len(film):
+        raise InputError(wrong[-1])  # after what is wrong with each, that none is right
     seconds = time.monotonic() - begun
     length = f"{len(film)} frames, {film[-1].time - film[0].time:.1f} s of film, in {seconds:.1f} s"
+    more = f"{''.join(f'<p>{said_here(error)}</p>' for error in wrong[:3])}{silent}<p>{length}</p>"
     if not film.tracks():
-        yield FilmAnswer(f"{NO_FACE}{''.join(wrong)}<p>{length}</p>", output)
+        yield FilmAnswer(f"{NO_FACE}{more}", output)
         return
-    said = f"{film_table(film)}{''.join(wrong)}<p>{length}</p>"
-    yield FilmAnswer(said, output, _drawn_timeline(film))
+    yield FilmAnswer(f"{film_table(film)}{more}", output, _drawn_timeline(film))
+
+
+def said_here(message: str) -> str:
+    """Return a message as HTML, with the names of files but without their folders on the server.
+
+    Example:
+        >>> said_here("/tmp/gradio/5f3a/me.jpg: cannot be read as an image")
+        'me.jpg: cannot be read as an image'
+    """
+    # The folder of what is temporary first: its name may have spaces.
+    return escape(shown(_FOLDERS.sub("", message.replace(tempfile.gettempdir(), ""))))
 
 
 def _drawn_timeline(film: Film) -> str:

@@ -194,7 +194,7 @@ def _telling(gr: Any, answer: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 yield from answer(*given)
             except FerZooError as error:
-                raise _said(gr, error, given[0]) from None
+                raise _said(gr, error) from None
 
         return stream
 
@@ -203,19 +203,16 @@ def _telling(gr: Any, answer: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return answer(*given)
         except FerZooError as error:
-            raise _said(gr, error, given[0]) from None
+            raise _said(gr, error) from None
 
     return told
 
 
-def _said(gr: Any, error: FerZooError, given: Any) -> Exception:
-    """Return what Gradio shows of an error: with the file's name, not its place on the server."""
-    from html import escape
-
-    said = str(error)
-    if isinstance(given, str):
-        said = said.replace(given, Path(given).name)
-    wrong: Exception = gr.Error(escape(said), print_exception=False)
+def _said(gr: Any, error: FerZooError) -> Exception:
+    """Return what Gradio shows of an error: with files' names, not their places on the server."""
+    # All of it, and not its `str`, in which a long path is cut.
+    said = answers.said_here(Exception.__str__(error))
+    wrong: Exception = gr.Error(said, print_exception=False)
     return wrong
 
 

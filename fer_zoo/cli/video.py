@@ -1,16 +1,18 @@
 """Films and cameras on the command line."""
 
 import csv
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 from tqdm import tqdm
 
-from fer_zoo._files import check_writable, replacing
+from fer_zoo._files import check_writable, replacing, same_file
 from fer_zoo.cli.inputs import parse_classes
 from fer_zoo.cli.options import (
     MODEL,
@@ -27,14 +29,15 @@ from fer_zoo.cli.options import (
     weights_option,
 )
 from fer_zoo.cli.show import out, print_json, print_table
-from fer_zoo.errors import ArgumentError, printable, shown
+from fer_zoo.errors import ArgumentError, InputError, printable, shown
 from fer_zoo.plain import to_plain
 from fer_zoo.video import Film, FilmWriter, Frame, VideoPredictor
-from fer_zoo.video.results import columns_of, without_images
-from fer_zoo.video.sources import open_source
+from fer_zoo.video.results import Summary, check_parquet, columns_of, without_images
+from fer_zoo.video.sources import Source, open_source
 from fer_zoo.video.window import Window
 
 FAST = "resnet18_025"
+DRAWN = (".png", ".pdf", ".svg", ".jpg")
 
 
 @main.command(short_help="Label the faces in a film or before a camera.")
@@ -50,6 +53,13 @@ FAST = "resnet18_025"
 @detector_option
 @click.option(
     "--detect-every", type=float, default=0.2, show_default=True, help="Seconds between searches."
+)
+@click.option(
+    "--patience",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Seconds for which a face that is not found is the same when it is.",
 )
 @click.option(
     "--smooth", type=float, default=0.4, show_default=True, help="Time constant, s; 0 for none."
@@ -86,53 +96,82 @@ def watch(
 
     Example: fer-zoo watch film.mp4 --csv film.csv --annotate seen.mp4 --timeline film.png
     """
-    _check(table, parquet, annotate, timeline)
+    _check(source, table, parquet, annotate, timeline)
     options |= parse_classes(merged, ignore)
     place: Any = int(source) if source.isdecimal() else source
     opened = open_source(place, every=every, fps=fps, rate=rate)
     predictor = VideoPredictor(model, **options)
-    film, ended = Film(), False
+    film, summary, wrong, ended = Film(), Summary(), False, False
     with ExitStack() as stack:
-        tells: list[Callable[[Frame], Any]] = []
+        tells: list[Callable[[Frame], Any]] = [summary.add]
+        window = stack.enter_context(Window(source)) if show else None
+        writer = stack.enter_context(_writer(annotate, source, opened)) if annotate else None
+        if writer:
+            tells.append(writer.write)
         if table:
             tells.append(stack.enter_context(_table(table, predictor.labels)))
-        if annotate:
-            sound = source if Path(source).is_file() else None
-            tells.append(stack.enter_context(FilmWriter(annotate, audio=sound)).write)
-        window = stack.enter_context(Window(source)) if show else None
         try:
             frames = stack.enter_context(closing(predictor.stream(opened)))
             for frame in _with_bar(frames, opened.total):
                 for tell in tells:
                     tell(frame)
-                film.extend(without_images([frame]))
+                wrong = wrong or frame.error is not None
+                if parquet or timeline:  # else nothing is kept, so that cameras may go on for days
+                    film.extend(without_images([frame]))
                 if window and not window.show(frame):
                     break
             else:
                 ended = True
+                if writer:
+                    writer.end()
         except KeyboardInterrupt:
             click.echo("interrupted: what was made is kept", err=True)
-    if parquet:
+    if parquet and film:
         film.to_parquet(parquet)
     if timeline and film.tracks():
         from fer_zoo.plots import timeline as draw
 
         with replacing(timeline) as temporary:
             draw(film).savefig(temporary, dpi=130)
-    _tell(film, as_json)
-    if any(frame.error for frame in film):
+    _tell(summary, as_json)
+    if wrong:
         sys.exit(1)
     if not ended and not show:
         sys.exit(130)
 
 
-def _check(*paths: Path | None) -> None:
-    """Raise before anything is done where a file cannot be written."""
-    for path in filter(None, paths):
+def _check(source: str, table: Path | None, parquet: Path | None, *drawn: Path | None) -> None:
+    """Raise before anything is done where a file cannot be written, or would replace another."""
+    annotate, timeline = drawn
+    given = [path for path in (table, parquet, *drawn) if path]
+    for i, path in enumerate(given):
+        if same_file(path, source):
+            raise ArgumentError(f"{path} is the film itself: name another file to write")
+        if any(same_file(path, other) for other in given[:i]):
+            raise ArgumentError(f"{path} is named twice: each of these options writes a file")
         try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             check_writable(path.parent)
         except OSError as error:
             raise ArgumentError(f"{path} cannot be written: {error.strerror}") from None
+    if annotate and annotate.suffix.lower() != ".mp4":
+        raise ArgumentError(f"{annotate}: a film is written as .mp4")
+    if timeline and timeline.suffix.lower() not in DRAWN:
+        raise ArgumentError(f"{timeline}: a timeline is drawn as one of {', '.join(DRAWN)}")
+    if parquet:
+        check_parquet()
+
+
+def _writer(path: Path, source: str, opened: Source) -> FilmWriter:
+    """Return what writes the film, with its sound if it has one that fits."""
+    if opened.live or Path(source).is_dir():
+        return FilmWriter(path)
+    try:
+        return FilmWriter(path, audio=source)
+    except InputError as error:
+        click.echo(shown(f"the film is written without its sound: {error}"), err=True)
+        return FilmWriter(path)
 
 
 def _with_bar(frames: Iterator[Frame], total: int | None) -> Iterator[Frame]:
@@ -147,31 +186,44 @@ def _with_bar(frames: Iterator[Frame], total: int | None) -> Iterator[Frame]:
                 bar.set_postfix(faces=len(frame.faces), refresh=False)
 
 
-class _table:  # used as a function
-    """A csv that grows with the film, and is moved to its place at the end."""
+@contextmanager
+def _table(path: Path, labels: Any) -> Iterator[Callable[[Frame], Any]]:
+    """Write a csv that grows with the film, moved to its place once a frame is in it."""
+    empty, wrong = True, None
 
-    def __init__(self, path: Path, labels: Any) -> None:
-        self.path, self.columns = path, columns_of(labels)
+    def tell(frame: Frame) -> None:
+        nonlocal empty
+        empty = False
+        writer.writerows(frame.to_dicts())
 
-    def __enter__(self) -> Callable[[Frame], None]:
-        self._stack = ExitStack()
-        temporary = self._stack.enter_context(replacing(self.path))
-        file = self._stack.enter_context(temporary.open("w", encoding="utf-8", newline=""))
-        writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-        writer.writeheader()
-        return lambda frame: writer.writerows(frame.to_dicts())
+    try:
+        with replacing(path) as temporary:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, columns_of(labels), lineterminator="\n")
+                writer.writeheader()
+                try:
+                    yield tell
+                except Exception as error:  # what was told until then is kept
+                    wrong = error
+            if empty:
+                raise _NoFrameError
+    except _NoFrameError:
+        pass
+    if wrong is not None:
+        raise wrong
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+
+class _NoFrameError(Exception):
+    pass
 
 
-def _tell(film: Film, as_json: bool) -> None:
-    tracks = film.tracks()
+def _tell(summary: Summary, as_json: bool) -> None:
+    tracks = summary.tracks()
     if as_json:
-        print_json({"frames": len(film), "tracks": [to_plain(track) for track in tracks]})
+        print_json({"frames": summary.frames, "tracks": [to_plain(track) for track in tracks]})
         return
     if not tracks:
-        click.echo(f"no face in {len(film)} frames", err=True)
+        click.echo(f"no face in {summary.frames} frames", err=True)
         return
     rows = [["face", "from", "to", "frames", "changes", "share of its time"]]
     for track in tracks:
@@ -180,4 +232,4 @@ def _tell(film: Film, as_json: bool) -> None:
         rows.append([str(track.track), f"{track.begin:.1f} s", f"{track.end:.1f} s"])
         rows[-1] += [str(track.frames), str(track.changes), said]
     print_table(rows)
-    out.print(f"\n{len(film)} frames, {film[-1].time - film[0].time:.1f} s", soft_wrap=True)
+    out.print(f"\n{summary.frames} frames, {summary.end - summary.begin:.1f} s", soft_wrap=True)

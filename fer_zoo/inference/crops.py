@@ -182,10 +182,6 @@ def cut_faces(pixels: Tensor, found: Any, margin: float) -> list[Crop]:
         side = max(1, round(side * (1 + 2 * margin)))
         x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
         box = (x, y, x + side, y + side)
-        if x >= width or y >= height or x + side <= 0 or y + side <= 0:
-            raise ArgumentError(
-                f"the detector returned a box outside the photograph of {width}x{height} px: {box}"
-            )
         face = _upright(pixels, box, roll) if roll else _cut(pixels, box)
         crops.append(Crop(face=face, box=box))
     return crops
@@ -207,6 +203,11 @@ def boxes_of(found: Any, width: int, height: int) -> list[Row]:
             raise ArgumentError(
                 f"the detector returned a box of {side:g} px, more than twice as large as the "
                 f"photograph of {width}x{height} px"
+            )
+        if left >= width or top >= height or right <= 0 or bottom <= 0:
+            raise ArgumentError(
+                f"the detector returned a box outside the photograph of {width}x{height} px: "
+                f"{(left, top, right, bottom)}"
             )
         rows.append((left, top, right, bottom, roll))
     return rows

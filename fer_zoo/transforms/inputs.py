@@ -88,8 +88,7 @@ def to_rgb(image: Any, *, channels: Channels = "rgb") -> Tensor:
 
 def read_face(image: Any, channels: Channels, *, color: bool) -> Tensor:
     """Return one image as `to_rgb` does if `color`, else as `to_gray` does."""
-    if channels not in ("rgb", "bgr"):
-        raise ArgumentError(f"channels is 'rgb', or 'bgr' for OpenCV's arrays, got {channels!r}")
+    check_channels(channels)
     if isinstance(image, np.ndarray):
         is_bgr = channels == "bgr" and image.shape[2:] == (3,)
         return _from_numpy(image[..., ::-1] if is_bgr else image, color=color)
@@ -298,6 +297,12 @@ def turned(pixels: np.ndarray, turn: int) -> np.ndarray:
 def opacity(image: Any) -> int:
     """Return the highest alpha of a PIL image, 255 where it has none."""
     return int(image.getchannel("A").getextrema()[1]) if "A" in image.getbands() else 255
+
+
+def check_channels(channels: Any) -> None:
+    """Raise unless it is an order of colours."""
+    if channels not in ("rgb", "bgr"):
+        raise ArgumentError(f"channels is 'rgb', or 'bgr' for OpenCV's arrays, got {channels!r}")
 
 
 def check_aspect(width: int, height: int, where: str) -> None:

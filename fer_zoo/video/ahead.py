@@ -18,6 +18,7 @@ from fer_zoo.video.sources import Picture, Source
 SEARCHED = 640  # px of the longer side in which faces are followed
 TOGETHER = 32  # frames that wait at most
 ROOM = 40_000_000  # their pixels
+LEAVE = 2.0  # seconds to wait for the source's thread, which a camera or a pipe may keep
 
 
 @dataclass
@@ -119,7 +120,7 @@ def read_ahead(
             yield ask(item) if source.dropping else item
     finally:
         waiting.close()
-        reader.join()
+        reader.join(LEAVE)
         finder.shutdown(wait=True, cancel_futures=True)
 
 

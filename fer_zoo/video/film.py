@@ -1,5 +1,7 @@
 """Films with what was seen in them: boxes, names and bars, the sound kept."""
 
+import io
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fer_zoo._files import replacing
+from fer_zoo._files import replacing, same_file
 from fer_zoo.errors import ArgumentError, InputError, needing, printable
 from fer_zoo.plots.looks import COLOURS
 from fer_zoo.video.results import Film, Frame, TrackedFace, without_images
@@ -59,11 +61,16 @@ def annotate(
 class FilmWriter:
     """An annotated film while it is written, frame by frame; as a context it is closed at its end.
 
-    What was written is a whole film also where the block is left by an error or by Ctrl-C.
+    What was written is a whole film also where the block is left by an error or by Ctrl-C, with the
+    sound up to there.
 
     Args:
         output: a path that ends with `.mp4`.
         audio: the film whose sound is put under it, as it is.
+
+    Raises:
+        ArgumentError: the path does not end with `.mp4`, or is that of `audio`.
+        InputError: `audio` is no film, or its sound has no place in an `.mp4`.
 
     Example:
         >>> import tempfile
@@ -80,11 +87,13 @@ class FilmWriter:
         self.output = Path(output)
         if self.output.suffix.lower() != ".mp4":
             raise ArgumentError(f"{output}: a film is written as .mp4")
+        if audio is not None and same_file(audio, output):
+            raise ArgumentError(f"{output}: the film would replace the one that it is made of")
         self._stack, self._sound = ExitStack(), _Sound(audio)
         self._stack.callback(self._sound.close)
         self._container: Any = None
         self._stream: Any = None
-        self._last = -1
+        self._last, self._lasts = -1, round(1 / 25 / BASE)
 
     def __enter__(self) -> Self:
         return self
@@ -101,6 +110,7 @@ class FilmWriter:
             yield frame
         if self._container is None:
             raise InputError(f"{self.output}: there was no frame to write")
+        self.end()
 
     def write(self, frame: Frame) -> None:
         """Write one frame; one without an image is left out."""
@@ -118,29 +128,38 @@ class FilmWriter:
         # Times must grow: where a source repeats one, the frame is a moment later.
         picture.pts = max(round(frame.time / BASE), self._last + 1)
         picture.time_base = BASE
+        self._lasts = picture.pts - self._last if self._last >= 0 else self._lasts
         self._last = picture.pts
         self._sound.mux(self._container, float(picture.pts * BASE))
         self._container.mux(self._stream.encode(picture))
+
+    def end(self) -> None:
+        """Say that there are no more frames: all of the sound that is left is written, too."""
+        if self._container is not None:
+            self._sound.mux(self._container, math.inf)
 
     def close(self) -> None:
         """Write what is left, and put the film in its place."""
         with self._stack:
             if self._container is not None:
                 self._container.mux(self._stream.encode(None))
-                self._sound.mux(self._container, float(self._last * BASE))
+                self._sound.mux(self._container, float((self._last + self._lasts) * BASE))
                 self._container = None
 
     def _open(self, height: int, width: int) -> None:
         import av
 
-        temporary = self._stack.enter_context(replacing(self.output))
-        self._container = self._stack.enter_context(av.open(str(temporary), "w", format="mp4"))
-        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        options = {"crf": QUALITY, "preset": "veryfast"} if codec == "libx264" else {}
-        self._stream = self._container.add_stream(codec, rate=25, options=options)
-        self._stream.width, self._stream.height = width, height
-        self._stream.pix_fmt, self._stream.codec_context.time_base = "yuv420p", BASE
-        self._sound.join(self._container)
+        with ExitStack() as stack:  # a film that cannot be begun replaces none
+            temporary = stack.enter_context(replacing(self.output))
+            container = stack.enter_context(av.open(str(temporary), "w", format="mp4"))
+            codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+            options = {"crf": QUALITY, "preset": "veryfast"} if codec == "libx264" else {}
+            self._stream = container.add_stream(codec, rate=25, options=options)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt, self._stream.codec_context.time_base = "yuv420p", BASE
+            self._sound.join(container)
+            self._stack.enter_context(stack.pop_all())
+        self._container = container
 
 
 class _Sound:
@@ -148,25 +167,32 @@ class _Sound:
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self._film = None if path is None else open_film(path)
-        streams = self._film.streams.audio if self._film is not None else ()
-        self._own = streams[0] if streams else None
+        self._own = self._film.streams.best("audio") if self._film is not None else None
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None
         self._to: Any = None
+        if self._own is None:
+            return
+        import av
+
+        try:
+            with av.open(io.BytesIO(), "w", format="mp4") as trial:
+                trial.add_stream_from_template(self._own)
+                trial.start_encoding()
+        except (ValueError, av.error.FFmpegError) as error:
+            name = self._own.codec_context.name
+            self.close()
+            raise InputError(
+                f"{path}: its sound ({name}) has no place in an .mp4: write the film without it "
+                f"({error})"
+            ) from None
 
     def join(self, container: Any) -> None:
         """Make room for the sound in a film that begins."""
-        if self._own is None or self._film is None:
-            return
-        try:
+        if self._own is not None and self._film is not None:
             self._to = container.add_stream_from_template(self._own)
-        except ValueError as error:
-            raise InputError(
-                f"its sound ({self._own.codec_context.name}) has no place in an .mp4: write the "
-                f"film without it ({error})"
-            ) from None
-        self._packets = self._film.demux(self._own)
-        self._next = next(self._packets, None)
+            self._packets = self._film.demux(self._own)
+            self._next = next(self._packets, None)
 
     def mux(self, container: Any, time: float) -> None:
         """Put into the film what is heard up to a time, in seconds."""

@@ -91,7 +91,7 @@ class VideoPredictor:
     ) -> None:
         for name, value in (("detect_every", detect_every), ("patience", patience)):
             if not is_number(value) or value < 0:
-                raise ArgumentError(f"{name} is a number of seconds, got {value!r:.80}")
+                raise ArgumentError(f"{name} is a number of seconds from 0, got {value!r:.80}")
         self.detect_every, self.patience = float(detect_every), float(patience)
         self.smooth, self.hold = smooth, hold
         Smoother(smooth, hold), Tracker()  # what is wrong with them is said here
@@ -131,19 +131,31 @@ class VideoPredictor:
         """The transform of the faces."""
         return self._photos.preset
 
-    def __call__(self, source: Any, *, progress: bool = True, **how: Any) -> Film:
+    def __call__(
+        self,
+        source: Any,
+        *,
+        channels: Channels = "rgb",
+        every: int = 1,
+        fps: float | None = None,
+        rate: float = 25.0,
+        progress: bool = True,
+    ) -> Film:
         """Label all frames of a source that ends.
 
         Args:
-            source: as for `stream`.
+            source: as for `stream`; so are all arguments that are not named here.
+            channels: as there.
+            every: as there.
+            fps: as there.
+            rate: as there.
             progress: show a bar on a terminal.
-            **how: as for `stream`.
 
         Raises:
             InputError: there is no such source, or no frame in it.
         """
         frames = Film()
-        opened = open_source(source, **how)
+        opened = open_source(source, channels=channels, every=every, fps=fps, rate=rate)
         bar = progress_bar(total=opened.total, desc="frames", unit="frame", show=progress)
         with bar, closing(self._frames(opened)) as told:
             for frame in without_images(told):

@@ -1,9 +1,8 @@
 """What is said of frames and of films, for programs and tables."""
 
-import itertools
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,6 @@ PLACE = ("frame", "time", "track", "left", "top", "right", "bottom", "found")
 TOLD = ("label", "probability", "error", "reason")
 COLUMNS = (*PLACE, *TOLD)
 """The columns of a table of frames; `p_` and `raw_` of each class follow."""
-Seen = tuple[float, float, str | None]
-"""Of a face in a frame: the frame's time, how long it is shown, and the label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +134,10 @@ class Film(list[Frame]):
 
     def tracks(self) -> list[TrackSummary]:
         """Return what becomes of each face, in the order in which they appear."""
-        seen: dict[int, list[Seen]] = {}
-        frames = [frame for frame in self if frame.index is not None]
-        lasts = [max(b.time - a.time, 0.0) for a, b in itertools.pairwise(frames)]
-        # Nothing says how long the last one is shown.
-        for frame, seconds in zip(frames, [*lasts, *(lasts[-1:] or [1.0])], strict=False):
-            for face in frame.faces:
-                seen.setdefault(face.track, []).append((frame.time, seconds, face.label))
-        return [_summary(track, told) for track, told in sorted(seen.items())]
+        summary = Summary()
+        for frame in self:
+            summary.add(frame)
+        return summary.tracks()
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
         """Write the rows of `to_dicts` as a Parquet file.
@@ -152,29 +145,94 @@ class Film(list[Frame]):
         Raises:
             MissingDependencyError: pandas or pyarrow is not installed.
         """
-        with needing("Parquet needs pandas and pyarrow", "video"):
-            import pandas
-            import pyarrow  # noqa: F401
+        check_parquet()
+        import pandas
+
         rows = self.to_dicts()
         columns = list(dict.fromkeys(name for row in rows for name in row)) or list(COLUMNS)
         with replacing(path) as temporary:
             pandas.DataFrame(rows, columns=columns).to_parquet(temporary)
 
 
-def _summary(track: int, told: list[Seen]) -> TrackSummary:
-    labels = [label for *_, label in told]
-    times: dict[str | None, float] = dict.fromkeys(labels, 0.0)
-    whole = sum(seconds for _, seconds, _ in told)
-    for _, seconds, label in told:  # where time stands still frames count
-        times[label] += seconds / whole if whole else 1 / len(told)
-    return TrackSummary(
-        track=track,
-        begin=told[0][0],
-        end=told[-1][0],
-        frames=len(told),
-        shares=dict(sorted(times.items(), key=lambda item: -item[1])),
-        changes=sum(a != b for a, b in itertools.pairwise(labels)),
-    )
+class Summary:
+    """What becomes of each face, kept up frame by frame, whatever their number.
+
+    Example:
+        >>> face = TrackedFace(track=0, label="sad", probability=0.8, probabilities={"sad": 0.8})
+        >>> summary = Summary()
+        >>> for i in range(3):
+        ...     summary.add(Frame(index=i, time=i / 25, faces=(face,)))
+        >>> summary.frames, summary.tracks()[0].frames
+        (3, 3)
+    """
+
+    def __init__(self) -> None:
+        self.frames, self.begin, self.end = 0, 0.0, 0.0
+        self._known: dict[int, _Known] = {}
+        self._last: Frame | None = None
+        self._lasts = 1.0  # seconds that the last frame is shown: those of the one before
+
+    def add(self, frame: Frame) -> None:
+        """Count the next frame; what is told of a source is none."""
+        if frame.index is None:
+            return
+        self.begin = self.begin if self.frames else frame.time
+        self.frames, self.end = self.frames + 1, frame.time
+        if self._last is not None:
+            self._lasts = max(frame.time - self._last.time, 0.0)
+            self._count(self._known, self._last, self._lasts)
+        for face in frame.faces:
+            known = self._known.setdefault(face.track, _Known(frame.time, label=face.label))
+            known.end, known.frames = frame.time, known.frames + 1
+            known.changes, known.label = known.changes + (known.label != face.label), face.label
+        bare = (replace(face, face=None, probabilities={}, raw={}) for face in frame.faces)
+        self._last = replace(frame, faces=tuple(bare), image=None)
+
+    @staticmethod
+    def _count(known: "dict[int, _Known]", frame: Frame, seconds: float) -> None:
+        for face in frame.faces:
+            n, time = known[face.track].times.get(face.label, (0, 0.0))
+            known[face.track].times[face.label] = (n + 1, time + seconds)
+
+    def tracks(self) -> list[TrackSummary]:
+        """Return what becomes of each face, in the order in which they appear."""
+        known = {k: replace(one, times=dict(one.times)) for k, one in self._known.items()}
+        if self._last is not None:
+            self._count(known, self._last, self._lasts)
+        return [one.summary(track) for track, one in sorted(known.items())]
+
+
+@dataclass
+class _Known:
+    begin: float
+    label: str | None
+    end: float = 0.0
+    frames: int = 0
+    changes: int = 0
+    times: dict[str | None, tuple[int, float]] = field(default_factory=dict)
+    """By label: the number of frames and their seconds."""
+
+    def summary(self, track: int) -> TrackSummary:
+        whole = sum(seconds for _, seconds in self.times.values())
+        shares = {
+            label: seconds / whole if whole else n / self.frames  # where time stands still
+            for label, (n, seconds) in self.times.items()
+        }
+        return TrackSummary(
+            track=track,
+            begin=self.begin,
+            end=self.end,
+            frames=self.frames,
+            shares=dict(sorted(shares.items(), key=lambda item: -item[1])),
+            changes=self.changes,
+        )
+
+
+def check_parquet() -> None:
+    """Raise unless Parquet files can be written."""
+    with needing("Parquet needs pandas and pyarrow", "video"):
+        import pandas  # noqa: F401
+        import pyarrow  # noqa: F401
 
 
 def columns_of(labels: Iterable[str]) -> list[str]:
@@ -185,8 +243,6 @@ def columns_of(labels: Iterable[str]) -> list[str]:
 
 def without_images(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Yield frames without what makes them large: the images, and the faces' crops."""
-    from dataclasses import replace
-
     for frame in frames:
         faces = tuple(replace(face, face=None) for face in frame.faces)
         yield replace(frame, image=None, faces=faces)

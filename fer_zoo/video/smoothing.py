@@ -28,9 +28,10 @@ class Smoother:
     """
 
     def __init__(self, seconds: float = 0.4, hold: float = 0.1) -> None:
-        for name, value, most in (("smooth", seconds, math.inf), ("hold", hold, 1)):
-            if not is_number(value) or not 0 <= value <= most:
-                raise ArgumentError(f"{name} is a number from 0 to {most}, got {value!r:.80}")
+        if not is_number(seconds) or seconds < 0:
+            raise ArgumentError(f"smooth is a number of seconds from 0, got {seconds!r:.80}")
+        if not is_number(hold) or not 0 <= hold <= 1:
+            raise ArgumentError(f"hold is a number from 0 to 1, got {hold!r:.80}")
         self.seconds, self.hold = float(seconds), float(hold)
         self._known: dict[int, tuple[float, float, dict[str, float], str]] = {}
 

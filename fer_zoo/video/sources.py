@@ -1,11 +1,12 @@
 """Where frames come from: films, cameras, folders and iterators, in RGB and with their times."""
 
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ import numpy as np
 from fer_zoo.data import image_files
 from fer_zoo.errors import ArgumentError, InputError, needing
 from fer_zoo.inference.crops import open_photograph, read_pixels
-from fer_zoo.transforms.inputs import Channels, check_aspect
+from fer_zoo.transforms.inputs import Channels, check_aspect, check_channels
 
+log = logging.getLogger("fer_zoo.video")
 SHORT = 0.95  # share of what a film says it has, below which it was cut short
+BACK = 1.0  # seconds by which times go back where another film begins, and no frame is out of order
+WIDEST = 4  # times as wide as high, or as high as wide, that the pixels of a film may be
+COVER = 0x400  # FFmpeg's mark of a picture that is no film, as the cover of a song
+INDEXED = (".mp4", ".mov", ".m4v", ".3gp")
 GONE = "the camera gives no more frames: was it unplugged, or is it used by another program?"
 
 
@@ -70,26 +76,29 @@ def open_source(
     """
     if isinstance(source, Source):
         return source
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+    if isinstance(every, bool) or not isinstance(every, Integral) or every < 1:
         raise ArgumentError(f"every is a whole number of frames of at least 1, got {every!r:.80}")
     for name, value in (("fps", fps), ("rate", rate)):
         good = isinstance(value, Real) and not isinstance(value, bool) and 0 < value < 1e5
         if not good and (name, value) != ("fps", None):
             raise ArgumentError(f"{name} is a number of frames a second, got {value!r:.80}")
-    wanted = _Sampling(every, fps)
+    check_channels(channels)
+    wanted = _Sampling(int(every), fps)
     if isinstance(source, int) and not isinstance(source, bool):
         return _camera(source, wanted, f"camera {source}")
     if isinstance(source, str | os.PathLike):
         if isinstance(source, str) and re.match(r"[a-z]+://", source, re.I):
-            return _camera(source, wanted, source)
+            return _of_url(source, wanted)
         if not os.path.exists(source):
             raise InputError(f"{source}: there is no such film; a camera is a number, 0 the first")
         if os.path.isdir(source):
             paths = sorted(image_files(source), key=_numbered)
             return _still(paths, wanted, channels, rate, os.fspath(source), live=False)
-        return _film(Path(source), wanted)
+        return _film(open_film(source), wanted, os.fspath(source))
     if isinstance(source, np.ndarray) and source.ndim == 4:
         source = list(source)
+    if hasattr(source, "read"):
+        raise InputError(f"an open file of a film is not read: pass its path, got {source!r:.80}")
     if isinstance(source, Iterable) and not isinstance(source, bytes | np.ndarray):
         live = not isinstance(source, Sized)
         return _still(source, wanted, channels, rate, "the frames", live=live)
@@ -131,6 +140,7 @@ def _still(
     """Return frames that have no times of their own."""
 
     def pictures() -> Iterator[Picture]:
+        index = -1
         for index, image in enumerate(images):
             time = index / rate
             if wanted(index, time):
@@ -138,6 +148,8 @@ def _still(
                     yield Picture(index=index, time=time, rgb=_rgb_of(image, channels))
                 except InputError as error:
                     yield Picture(index=index, time=time, error=str(error))
+        if index < 0:
+            raise InputError(f"{name}: no frame")
 
     total = len(images) if isinstance(images, Sized) else None
     if total == 0:
@@ -146,11 +158,28 @@ def _still(
 
 
 def _rgb_of(image: Any, channels: Channels) -> np.ndarray:
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
+    whole = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size
+    if whole and image.shape[2:] == (3,):
         check_aspect(image.shape[1], image.shape[0], "the frame")
         # A copy: cameras write the next frame over the one before.
         return np.array(image[..., ::-1] if channels == "bgr" else image, order="C")
     return read_pixels(open_photograph(image), image, channels)[0]
+
+
+def _of_url(url: str, wanted: _Sampling) -> Source:
+    """Return a film that lies somewhere else, or else what is sent as from a camera."""
+    if url.lower().startswith(("http:", "https:", "file:")):
+        try:
+            container = open_film(url)
+        except InputError as error:
+            if url.lower().startswith("file:"):
+                raise
+            log.info("no film: %s", error)
+        else:
+            if container.duration:
+                return _film(container, wanted, url)
+            container.close()
+    return _camera(url, wanted, url)
 
 
 def _camera(place: int | str, wanted: _Sampling, name: str) -> Source:
@@ -159,9 +188,10 @@ def _camera(place: int | str, wanted: _Sampling, name: str) -> Source:
     camera = cv2.VideoCapture(place)
     if not camera.isOpened():
         camera.release()
-        raise InputError(
-            f"{name}: cannot be opened; 0 is the first camera, and another program may be using it"
-        )
+        why = "0 is the first camera, and another program may be using it"
+        if isinstance(place, str):
+            why = "is the address right, and does it answer?"
+        raise InputError(f"{name}: cannot be opened; {why}")
     rate = float(camera.get(cv2.CAP_PROP_FPS) or 0)
 
     def pictures() -> Iterator[Picture]:
@@ -193,38 +223,48 @@ def open_film(path: str | os.PathLike[str]) -> Any:
     with needing("films need PyAV", "video"):
         import av
     try:
-        container = av.open(os.fspath(path))
+        container = av.open(os.fspath(path), timeout=(10, None))
     except (av.error.FFmpegError, OSError) as error:
         told = f"{getattr(error, 'strerror', '') or error}".rstrip(".")
-        raise InputError(
-            f"{path}: cannot be read as a film ({told}); one that was not closed when it was "
-            "written has no index, and its program may restore it"
-        ) from None
-    if not container.streams.video:
+        if Path(path).suffix.lower() in INDEXED:
+            told += "); one that was not closed when it was written has no index (its program may "
+            told += "restore it"
+        raise InputError(f"{path}: cannot be read as a film ({told})") from None
+    if _pictures_of(container) is None:
         container.close()
         raise InputError(f"{path}: no pictures in it, only sound")
     return container
 
 
-def _film(path: Path, wanted: _Sampling) -> Source:
-    container = open_film(path)
+def _pictures_of(container: Any) -> Any:
+    """Return the stream that a player would show, or None."""
+    streams = [s for s in container.streams.video if not int(s.disposition) & COVER]
+    best = container.streams.best("video")
+    return best if best in streams else next(iter(streams), None)
+
+
+def _film(container: Any, wanted: _Sampling, name: str) -> Source:
     import av
 
-    stream = container.streams.video[0]
+    stream = _pictures_of(container)
     stream.thread_type = "AUTO"
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    length = stream.duration * stream.time_base if stream.duration else None
-    if length is None and container.duration:
-        length = container.duration / av.time_base
+    own = stream.duration * stream.time_base if stream.duration else None
+    length = own or (container.duration / av.time_base if container.duration else None)
     total = stream.frames or (round(float(length) * rate) if length else None)
+    reached = 0.0  # by the packets of any stream
 
     def decoded() -> Iterator[Any]:
         """Yield frames, and what was wrong where there is none."""
-        packets = container.demux(stream)
+        nonlocal reached
+        packets = container.demux()
         while True:
             try:
                 packet = next(packets)
-                frames = packet.decode()
+                if packet.pts is not None and packet.time_base:
+                    end = packet.pts + (packet.duration or 0)
+                    reached = max(reached, float(end * packet.time_base))
+                frames = packet.decode() if packet.stream is stream else []
             except StopIteration:
                 return
             except av.error.EOFError:
@@ -237,31 +277,55 @@ def _film(path: Path, wanted: _Sampling) -> Source:
             yield from frames
 
     def pictures() -> Iterator[Picture]:
-        index, first, last = 0, 0.0, 0.0
+        index, first, last, more = 0, 0.0, 0.0, 0.0
         try:
             for frame in decoded():
                 if isinstance(frame, Exception):
-                    told = f"{path}: a frame after {last:.2f} s cannot be decoded ({frame})"
+                    told = f"{name}: a frame after {last:.2f} s cannot be decoded ({frame})"
                     yield Picture(time=last, error=told)
                     continue
-                time = float(frame.time) if frame.time is not None else index / rate
+                time = more + (float(frame.time) if frame.time is not None else index / rate)
+                if index and time < last - BACK:
+                    told = (
+                        "%s: its times go back by %.1f s at %.1f s, and are counted on from there"
+                    )
+                    log.warning(told, name, last - time, last)
+                    more += last + 1 / rate - time
+                    time = last + 1 / rate
+                time = max(time, last) if index else time
                 if wanted(index, time):
-                    yield Picture(index=index, time=time, rgb=_upright(frame))
+                    yield Picture(index=index, time=time, rgb=_upright(frame, stream))
                 first = time if not index else first
                 index, last = index + 1, time
         finally:
             container.close()
         if not index:
-            yield Picture(error=f"{path}: none of its frames can be decoded")
-        elif length and last - first + 2 / rate < SHORT * float(length):
-            told = f"{path}: ends at {last:.1f} s of {float(length):.1f} s: it was cut short"
-            yield Picture(time=last, error=told)
+            yield Picture(error=f"{name}: none of its frames can be decoded")
+        elif length:
+            # The container's length is that of its longest stream, and may count from 0.
+            seen = last - first + 2 / rate if own else max(reached, last) + 2 / rate
+            if seen < SHORT * float(length):
+                told = f"{name}: ends at {last:.1f} s of {float(length):.1f} s: it was cut short"
+                yield Picture(time=last, error=told)
 
-    return Source(pictures=pictures(), name=os.fspath(path), total=total, rate=rate)
+    return Source(pictures=pictures(), name=name, total=total, rate=rate)
 
 
-def _upright(frame: Any) -> np.ndarray:
-    """Return a frame in RGB, turned as the film says that it is to be shown."""
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
-    rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+def _upright(frame: Any, stream: Any) -> np.ndarray:
+    """Return a frame in RGB as the film says that it is to be shown: its pixels square, turned."""
+    from av.sidedata.sidedata import Type
+
+    matrix, wide = frame.side_data.get(Type.DISPLAYMATRIX), stream.sample_aspect_ratio or 1
+    if wide != 1 and 1 / WIDEST <= wide <= WIDEST:
+        # The longer way, so that nothing of the picture is lost.
+        width, height = round(frame.width * max(wide, 1)), round(frame.height / min(wide, 1))
+        frame = frame.reformat(width=width, height=height, format="rgb24")
+    rgb: np.ndarray = frame.to_ndarray(format="rgb24")
+    if matrix is None:
+        return rgb
+    # A point (x, y) is shown at (a x + c y, b x + d y), up to where the picture begins.
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), np.int32).tolist()
+    lying = abs(b) + abs(c) > abs(a) + abs(d)
+    across, down = (c, b) if lying else (a, d)
+    rgb = rgb.transpose(1, 0, 2) if lying else rgb
+    return np.ascontiguousarray(rgb[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])

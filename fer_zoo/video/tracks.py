@@ -23,6 +23,8 @@ LEAST_POINTS = 8
 NEAR = 1.0  # sides of a face that it may be from where it should be, if it looks alike
 ALIKE = 0.5  # correlation of two faces that are taken for one though they do not overlap
 STILL = 0.7  # correlation of a followed face with the one that was found
+CUT = 0.7  # correlation, without the faces, of two frames between which there may be a cut
+CHANGED = 4  # gray levels, the mean difference of such frames
 SAME = 0.6  # share of the smaller of two detections that the other covers: one face
 
 
@@ -103,29 +105,60 @@ class Tracker:
         self._follow(gray, time)
         if boxes is not None:
             self._match(gray, time, _distinct(boxes))
-        self.tracks = [t for t in self.tracks if time - t.seen <= self.patience]
+        # Where nobody looked for longer than that, a face is still waited for.
+        self.tracks = [t for t in self.tracks if not t.misses or time - t.seen <= self.patience]
         self._before = gray
         for track in self.tracks:
             enough = track.hits >= self.confirm or track.seen == self._begun
             # A detector misses a face now and then; one that still looks the same is there.
-            there = not track.misses or float(track.look @ self._look(gray, track.box)) > STILL
+            sure = not track.misses and time - track.seen <= self.patience
+            there = sure or float(track.look @ self._look(gray, track.box)) > STILL
             track.shown = (track.shown or (enough and track.found)) and there
             if track.shown and track.number < 0:
                 track.number, self._next = self._next, self._next + 1
         return [track for track in self.tracks if track.shown]
 
     def _follow(self, gray: np.ndarray, time: float) -> None:
-        """Move each face to where it is by now."""
-        there = [t for t in self.tracks if t.shown or t.misses == 0]
+        """Move each face to where it is by now; one whose film is cut to another picture ends."""
+        there, ended = [t for t in self.tracks if t.shown or t.misses == 0], []
+        cut = self._is_cut(gray, there)
         for track in self.tracks:
             track.found = False
             alone = all(other is track or _overlap(track.box, other.box) < 0.1 for other in there)
             # Points on a face that another one covers would go with the other.
-            moved = self._flow(gray, track.box) if alone and track in there else None
+            asked = alone and track in there
+            moved = self._flow(gray, track.box) if asked else None
             if moved is None:
+                if cut and asked:
+                    ended.append(track)
                 passed = time - track.moved
                 moved = _shift(track.box, track.speed[0] * passed, track.speed[1] * passed)
             track.box, track.moved = moved, time
+        if ended:
+            self.tracks = [track for track in self.tracks if track not in ended]
+            self._begun = -math.inf  # what is found next was there when this picture began
+
+    def _is_cut(self, gray: np.ndarray, there: Sequence[Track]) -> bool:
+        """Say whether what is behind the faces is not what was there in the frame before."""
+        if (before := self._before) is None or before.shape != gray.shape:
+            return False
+        area, (height, width) = self._cv2.INTER_AREA, gray.shape
+        old, new = (self._cv2.resize(g, (THUMB, THUMB), interpolation=area).astype(np.float32)
+                    for g in (before, gray))  # fmt: skip
+        behind = np.ones((THUMB, THUMB), bool)
+        for track in there:
+            left, top, right, _ = (v * self._scale * THUMB for v in track.box)
+            # With what moves with a face: hair, neck and shoulders.
+            more = (right - left) / 2
+            columns = slice(
+                max(0, int((left - more) / width)), max(0, 1 + int((right + more) / width))
+            )
+            behind[max(0, int((top - more) / height)) :, columns] = False
+        old, new = old[behind], new[behind]
+        if old.size < THUMB or np.abs(old - new).mean() < CHANGED:
+            return False
+        old, new = old - old.mean(), new - new.mean()
+        return float(old @ new) < CUT * float(np.linalg.norm(old) * np.linalg.norm(new))
 
     def _flow(self, gray: np.ndarray, box: Box) -> Box | None:
         """Return where the points of a box are in `gray`, or None if too few are found again."""
