@@ -192,17 +192,54 @@ def test_a_cut_to_another_picture_ends_a_face(predict):
         lambda i: np.clip(FACE.astype(int) * (1 - 0.12 * (i % 5)), 0, 255).astype(np.uint8),
         lambda i: np.roll(FACE, 6 * i, 1),
         lambda i: scene((B if i % 2 else A, 100, 60)),
-        lambda i: np.random.default_rng(i).normal(FACE, 25).clip(0, 255).astype(np.uint8),
+        lambda i: noisy(FACE, i, 25),
+        lambda i: noisy(wall(1 - 0.5 * (i % 2)), i, 3),
+        lambda i: noisy(FACE if i % 5 else 0 * FACE, i, 3),
+        lambda i: followed(97 * i),
     ],
-    ids=["the light changes", "the camera turns", "it is covered", "noise"],
+    ids=[
+        "light",
+        "the camera turns",
+        "it is covered",
+        "noise",
+        "light on a wall",
+        "black",
+        "it is followed, seldom",
+    ],
 )
-def test_what_is_no_cut_ends_no_face(then):
+def test_what_is_no_cut_makes_no_other_face(then):
+    """Whatever is found where a face was is it, but after a cut if it looks otherwise."""
     tracker = Tracker(patience=1.0)
     box = (100.0, 60.0, 100.0 + SIDE, 60.0 + SIDE, 0.0)
-    for i in range(10):
+    for i in range(21):
         gray = cv2.cvtColor(then(i), cv2.COLOR_RGB2GRAY)
-        tracker.update(gray, i / 25, [box] if i == 0 else None)
-        assert [track.hits for track in tracker.tracks] == [1], i
+        tracker.update(gray, i / 25, [box] if i % 5 == 0 else None)
+    assert [track.hits for track in tracker.tracks] == [5]
+
+
+def noisy(frame: np.ndarray, seed: int, levels: float) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, levels, frame.shape[:2])[..., None]
+    return (frame + noise).clip(0, 255).astype(np.uint8)
+
+
+def followed(turned: int) -> np.ndarray:
+    frame = np.roll(scene(), turned, 1)
+    frame[60 : 60 + SIDE, 100 : 100 + SIDE] = A
+    return frame
+
+
+def wall(light: float) -> np.ndarray:
+    frame = np.full((240, 320, 3), 160.0)
+    frame[60 : 60 + SIDE, 100 : 100 + SIDE] = A
+    return light * frame
+
+
+def test_the_same_face_after_a_cut_is_the_same(predict):
+    rng = np.random.default_rng(7)
+    other = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
+    other[60 : 60 + SIDE, 100 : 100 + SIDE] = A
+    film = predict([FACE] * 13 + [other] * 12)
+    assert [track.track for track in film.tracks()] == [0]
 
 
 # Ends
@@ -222,6 +259,10 @@ def test_a_film_whose_sound_goes_on_is_not_cut_short(predict, tmp_path: Path):
         film = predict(tmp_path / name)
         assert [frame.error for frame in film] == [None] * len(film)
         assert 20 <= len(film) <= 30
+        whole = seconds_of_sound(tmp_path / name)
+        annotate(predict.stream(tmp_path / name), tmp_path / "out.mp4", audio=tmp_path / name)
+        assert whole > 1.9
+        assert seconds_of_sound(tmp_path / "out.mp4") == pytest.approx(whole, abs=0.01)
 
 
 def test_a_matroska_film_that_is_cut_short_is_told(predict, tmp_path: Path):
@@ -235,6 +276,26 @@ def seconds_of_sound(path: Path) -> float:
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(container.streams.audio[0]) if p.pts is not None]
         return float((packets[-1].pts + packets[-1].duration) * packets[-1].time_base)
+
+
+def test_the_sound_of_joined_films_goes_on(predict, tmp_path: Path):
+    """Its times go back where those of the pictures do."""
+    part = write(tmp_path / "part.ts", [FACE] * 50, sound=True)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(2 * part.read_bytes())
+    annotate(predict.stream(joined), tmp_path / "out.mp4", audio=joined)
+    assert len(predict(tmp_path / "out.mp4")) == 100
+    assert seconds_of_sound(tmp_path / "out.mp4") == pytest.approx(4, abs=0.3)
+
+
+def test_a_film_that_can_be_read_once_only_is_written_without_its_sound(tmp_path: Path):
+    part = write(tmp_path / "part.ts", [FACE] * 50, sound=True).read_bytes()
+    pipe = tmp_path / "pipe.ts"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(part,), daemon=True).start()
+    told = run("watch", str(pipe), "--json", "--annotate", str(tmp_path / "out.mp4"))
+    assert '"frames": 50' in told.stdout
+    assert "can be read once only" in told.stderr
 
 
 def test_all_of_the_sound_is_kept(predict, tmp_path: Path):
@@ -271,8 +332,8 @@ def address(tmp_path: Path):
 def test_a_film_at_an_address_is_a_film(predict, tmp_path: Path, address):
     """Not a camera, of which frames are dropped and whose times are the clock's."""
     # This server sends whole files only.
-    path = write(tmp_path / "a.mp4", [FACE] * 40, options={"movflags": "faststart"})
-    for url in (f"{address}/a.mp4", path.as_uri()):
+    path = write(tmp_path / "a film.mp4", [FACE] * 40, options={"movflags": "faststart"})
+    for url in (f"{address}/a%20film.mp4", path.as_uri()):
         film = predict(url)
         assert [frame.index for frame in film] == list(range(40))
         assert film[-1].time == pytest.approx(39 / 25, abs=1e-3)
@@ -384,10 +445,13 @@ def test_a_sound_that_has_no_place_in_an_mp4_costs_no_film(predict, tmp_path: Pa
 
 
 def test_a_film_does_not_replace_its_own_sound(tmp_path: Path):
-    source = write(tmp_path / "in.mp4", [FACE] * 3, sound=True)
+    source = write(tmp_path / "in it.mp4", [FACE] * 3, sound=True)
     before = source.read_bytes()
-    with pytest.raises(ArgumentError, match="replace the one"):
-        FilmWriter(source, audio=source)
+    for audio in (source, source.as_uri()):
+        with pytest.raises(ArgumentError, match="replace the one"):
+            FilmWriter(source, audio=audio)
+    told = run("watch", source.as_uri(), "--csv", str(source), code=2).stderr
+    assert "is the film itself" in told
     assert source.read_bytes() == before
 
 
@@ -427,6 +491,24 @@ def test_rows_are_kept_of_a_film_that_fails_later(tmp_path: Path, monkeypatch):
     assert "a.mp4" in told
     assert "No space" in told
     assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + 20
+
+
+def test_a_watch_that_is_ended_before_its_first_frame_replaces_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "in.mp4", [FACE] * 3)
+
+    def stream(*_: object):
+        yield Frame(index=None, time=0.0, error="nothing yet")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VideoPredictor, "stream", stream)
+    names = ["t.csv", "t.parquet", "t.mp4", "t.png"]
+    for name in names:
+        Path(name).write_text("kept")
+    options = ["--csv", "--parquet", "--annotate", "--timeline"]
+    given = [part for pair in zip(options, names, strict=True) for part in pair]
+    run("watch", "in.mp4", *given, code=1)
+    assert {Path(name).read_text() for name in names} == {"kept"}
 
 
 def test_a_summary_keeps_nothing_of_the_frames():

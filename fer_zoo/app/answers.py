@@ -202,7 +202,8 @@ def of_film(path: Path, choice: Choice, output: Path) -> Generator[FilmAnswer]:
     if len(wrong) == len(film):
         raise InputError(wrong[-1])  # after what is wrong with each, that none is right
     seconds = time.monotonic() - begun
-    length = f"{len(film)} frames, {film[-1].time - film[0].time:.1f} s of film, in {seconds:.1f} s"
+    count = sum(frame.index is not None for frame in film)
+    length = f"{count} frames, {film[-1].time - film[0].time:.1f} s of film, in {seconds:.1f} s"
     more = f"{''.join(f'<p>{said_here(error)}</p>' for error in wrong[:3])}{silent}<p>{length}</p>"
     if not film.tracks():
         yield FilmAnswer(f"{NO_FACE}{more}", output)

@@ -33,11 +33,11 @@ from fer_zoo.errors import ArgumentError, InputError, printable, shown
 from fer_zoo.plain import to_plain
 from fer_zoo.video import Film, FilmWriter, Frame, VideoPredictor
 from fer_zoo.video.results import Summary, check_parquet, columns_of, without_images
-from fer_zoo.video.sources import Source, open_source
+from fer_zoo.video.sources import Source, local, open_source
 from fer_zoo.video.window import Window
 
 FAST = "resnet18_025"
-DRAWN = (".png", ".pdf", ".svg", ".jpg")
+DRAWN = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".webp")
 
 
 @main.command(short_help="Label the faces in a film or before a camera.")
@@ -96,6 +96,7 @@ def watch(
 
     Example: fer-zoo watch film.mp4 --csv film.csv --annotate seen.mp4 --timeline film.png
     """
+    source = local(source)
     _check(source, table, parquet, annotate, timeline)
     options |= parse_classes(merged, ignore)
     place: Any = int(source) if source.isdecimal() else source
@@ -126,7 +127,7 @@ def watch(
                     writer.end()
         except KeyboardInterrupt:
             click.echo("interrupted: what was made is kept", err=True)
-    if parquet and film:
+    if parquet and summary.frames:
         film.to_parquet(parquet)
     if timeline and film.tracks():
         from fer_zoo.plots import timeline as draw
@@ -165,9 +166,12 @@ def _check(source: str, table: Path | None, parquet: Path | None, *drawn: Path |
 
 def _writer(path: Path, source: str, opened: Source) -> FilmWriter:
     """Return what writes the film, with its sound if it has one that fits."""
-    if opened.live or Path(source).is_dir():
+    place = Path(source)
+    if opened.live or place.is_dir():
         return FilmWriter(path)
     try:
+        if place.exists() and not place.is_file():
+            raise InputError(f"{source} can be read once only")
         return FilmWriter(path, audio=source)
     except InputError as error:
         click.echo(shown(f"the film is written without its sound: {error}"), err=True)
@@ -193,7 +197,7 @@ def _table(path: Path, labels: Any) -> Iterator[Callable[[Frame], Any]]:
 
     def tell(frame: Frame) -> None:
         nonlocal empty
-        empty = False
+        empty = empty and frame.index is None
         writer.writerows(frame.to_dicts())
 
     try:

@@ -1,6 +1,7 @@
 """Films with what was seen in them: boxes, names and bars, the sound kept."""
 
 import io
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,9 @@ from fer_zoo._files import replacing, same_file
 from fer_zoo.errors import ArgumentError, InputError, needing, printable
 from fer_zoo.plots.looks import COLOURS
 from fer_zoo.video.results import Film, Frame, TrackedFace, without_images
-from fer_zoo.video.sources import open_film
+from fer_zoo.video.sources import BACK, local, open_film
 
+log = logging.getLogger("fer_zoo.video")
 BASE = Fraction(1, 90_000)  # seconds: the unit of time stamps
 BARS = 3  # classes that are drawn of a face
 QUALITY = "20"  # x264's crf: lower is better and larger
@@ -87,7 +89,7 @@ class FilmWriter:
         self.output = Path(output)
         if self.output.suffix.lower() != ".mp4":
             raise ArgumentError(f"{output}: a film is written as .mp4")
-        if audio is not None and same_file(audio, output):
+        if audio is not None and same_file(local(audio), output):
             raise ArgumentError(f"{output}: the film would replace the one that it is made of")
         self._stack, self._sound = ExitStack(), _Sound(audio)
         self._stack.callback(self._sound.close)
@@ -171,6 +173,7 @@ class _Sound:
         self._packets: Iterator[Any] = iter(())
         self._next: Any = None
         self._to: Any = None
+        self._more, self._end = 0, -(1 << 62)  # in the units of its packets
         if self._own is None:
             return
         import av
@@ -196,12 +199,27 @@ class _Sound:
 
     def mux(self, container: Any, time: float) -> None:
         """Put into the film what is heard up to a time, in seconds."""
+        import av
+
         while (packet := self._next) is not None:
             if packet.dts is not None:
-                if packet.pts is not None and float(packet.pts * packet.time_base) > time:
+                unit = float(packet.time_base)
+                dts = packet.dts + self._more
+                if dts < self._end - BACK / unit:  # as the pictures of joined recordings
+                    self._more += self._end - dts
+                    dts = self._end
+                pts = dts if packet.pts is None else packet.pts + dts - packet.dts
+                if pts * unit > time:
                     return
-                packet.stream = self._to
-                container.mux(packet)
+                if dts >= self._end:
+                    packet.dts, packet.pts, packet.stream = dts, pts, self._to
+                    self._end = dts + (packet.duration or 0)
+                    try:
+                        container.mux(packet)
+                    except av.error.FFmpegError as error:
+                        log.warning("the sound ends at %.2f s: %s", pts * unit, error)
+                        self._next = None
+                        return
             self._next = next(self._packets, None)
 
     def close(self) -> None:

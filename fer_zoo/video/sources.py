@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -22,6 +24,7 @@ SHORT = 0.95  # share of what a film says it has, below which it was cut short
 BACK = 1.0  # seconds by which times go back where another film begins, and no frame is out of order
 WIDEST = 4  # times as wide as high, or as high as wide, that the pixels of a film may be
 COVER = 0x400  # FFmpeg's mark of a picture that is no film, as the cover of a song
+ADDRESSED = (10.0, 30.0)  # seconds in which what lies elsewhere is opened, and goes on
 INDEXED = (".mp4", ".mov", ".m4v", ".3gp")
 GONE = "the camera gives no more frames: was it unplugged, or is it used by another program?"
 
@@ -87,6 +90,7 @@ def open_source(
     if isinstance(source, int) and not isinstance(source, bool):
         return _camera(source, wanted, f"camera {source}")
     if isinstance(source, str | os.PathLike):
+        source = local(source)
         if isinstance(source, str) and re.match(r"[a-z]+://", source, re.I):
             return _of_url(source, wanted)
         if not os.path.exists(source):
@@ -168,12 +172,10 @@ def _rgb_of(image: Any, channels: Channels) -> np.ndarray:
 
 def _of_url(url: str, wanted: _Sampling) -> Source:
     """Return a film that lies somewhere else, or else what is sent as from a camera."""
-    if url.lower().startswith(("http:", "https:", "file:")):
+    if url.lower().startswith(("http:", "https:")):
         try:
             container = open_film(url)
         except InputError as error:
-            if url.lower().startswith("file:"):
-                raise
             log.info("no film: %s", error)
         else:
             if container.duration:
@@ -214,6 +216,12 @@ def _camera(place: int | str, wanted: _Sampling, name: str) -> Source:
     return Source(pictures=pictures(), name=name, rate=rate, live=True, dropping=True)
 
 
+def local(place: str | os.PathLike[str]) -> str:
+    """Return the path that a `file:` address is of, and what else it is as it is."""
+    text = os.fspath(place)
+    return url2pathname(urlsplit(text).path) if text.lower().startswith("file://") else text
+
+
 def open_film(path: str | os.PathLike[str]) -> Any:
     """Return an open PyAV container that has pictures.
 
@@ -223,7 +231,8 @@ def open_film(path: str | os.PathLike[str]) -> Any:
     with needing("films need PyAV", "video"):
         import av
     try:
-        container = av.open(os.fspath(path), timeout=(10, None))
+        place = local(path)
+        container = av.open(place, timeout=ADDRESSED if "://" in place else None)
     except (av.error.FFmpegError, OSError) as error:
         told = f"{getattr(error, 'strerror', '') or error}".rstrip(".")
         if Path(path).suffix.lower() in INDEXED:
@@ -238,7 +247,9 @@ def open_film(path: str | os.PathLike[str]) -> Any:
 
 def _pictures_of(container: Any) -> Any:
     """Return the stream that a player would show, or None."""
-    streams = [s for s in container.streams.video if not int(s.disposition) & COVER]
+    # Older PyAV has no such marks, or gives them as an enumeration.
+    marks = {s: getattr(s, "disposition", 0) for s in container.streams.video}
+    streams = [s for s, mark in marks.items() if not getattr(mark, "value", mark) & COVER]
     best = container.streams.best("video")
     return best if best in streams else next(iter(streams), None)
 

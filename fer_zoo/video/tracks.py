@@ -22,9 +22,9 @@ POINTS = 7  # in a row, and in a column, of those that are followed on a face
 LEAST_POINTS = 8
 NEAR = 1.0  # sides of a face that it may be from where it should be, if it looks alike
 ALIKE = 0.5  # correlation of two faces that are taken for one though they do not overlap
-STILL = 0.7  # correlation of a followed face with the one that was found
+STILL = 0.7  # correlation of a face that is followed, or found after a cut, with what was found
 CUT = 0.7  # correlation, without the faces, of two frames between which there may be a cut
-CHANGED = 4  # gray levels, the mean difference of such frames
+CHANGED = 6  # gray levels, by which such frames differ in the mean, and vary within themselves
 SAME = 0.6  # share of the smaller of two detections that the other covers: one face
 
 
@@ -59,6 +59,7 @@ class Track:
     speed: tuple[float, float] = (0.0, 0.0)  # px a second
     at: tuple[float, float] = (0.0, 0.0)  # where it was when it was found last
     moved: float = 0.0  # the time of `box`
+    cut: bool = False  # whether the film may have been cut since it was found
 
 
 class Tracker:
@@ -111,7 +112,7 @@ class Tracker:
         for track in self.tracks:
             enough = track.hits >= self.confirm or track.seen == self._begun
             # A detector misses a face now and then; one that still looks the same is there.
-            sure = not track.misses and time - track.seen <= self.patience
+            sure = not track.misses and not track.cut and time - track.seen <= self.patience
             there = sure or float(track.look @ self._look(gray, track.box)) > STILL
             track.shown = (track.shown or (enough and track.found)) and there
             if track.shown and track.number < 0:
@@ -119,8 +120,8 @@ class Tracker:
         return [track for track in self.tracks if track.shown]
 
     def _follow(self, gray: np.ndarray, time: float) -> None:
-        """Move each face to where it is by now; one whose film is cut to another picture ends."""
-        there, ended = [t for t in self.tracks if t.shown or t.misses == 0], []
+        """Move each face to where it is by now."""
+        there = [t for t in self.tracks if t.shown or t.misses == 0]
         cut = self._is_cut(gray, there)
         for track in self.tracks:
             track.found = False
@@ -129,14 +130,10 @@ class Tracker:
             asked = alone and track in there
             moved = self._flow(gray, track.box) if asked else None
             if moved is None:
-                if cut and asked:
-                    ended.append(track)
+                track.cut = track.cut or cut
                 passed = time - track.moved
                 moved = _shift(track.box, track.speed[0] * passed, track.speed[1] * passed)
             track.box, track.moved = moved, time
-        if ended:
-            self.tracks = [track for track in self.tracks if track not in ended]
-            self._begun = -math.inf  # what is found next was there when this picture began
 
     def _is_cut(self, gray: np.ndarray, there: Sequence[Track]) -> bool:
         """Say whether what is behind the faces is not what was there in the frame before."""
@@ -156,6 +153,8 @@ class Tracker:
             behind[max(0, int((top - more) / height)) :, columns] = False
         old, new = old[behind], new[behind]
         if old.size < THUMB or np.abs(old - new).mean() < CHANGED:
+            return False
+        if min(old.std(), new.std()) < CHANGED:  # a wall, or the dark: noise is like no noise
             return False
         old, new = old - old.mean(), new - new.mean()
         return float(old @ new) < CUT * float(np.linalg.norm(old) * np.linalg.norm(new))
@@ -211,7 +210,10 @@ class Tracker:
                     left.discard(int(j))
         for track in self.tracks:
             track.misses += not track.found
-        if self._begun == -math.inf:
+        kept = [track for track in self.tracks if track.found or not track.cut]
+        if self._begun == -math.inf or len(kept) < len(self.tracks):
+            # What is found now was there when the film, or the picture after a cut, began.
+            self.tracks = kept
             self._begun = time
         for j in sorted(left):
             centre = _centre(boxes[j])
@@ -228,7 +230,7 @@ class Tracker:
             track.speed = (x, y)
         track.box, track.at, track.seen, track.moved = box, centre, time, time
         track.look = 0.7 * track.look + 0.3 * look if track.hits > 1 else look
-        track.hits, track.misses, track.found = track.hits + 1, 0, True
+        track.hits, track.misses, track.found, track.cut = track.hits + 1, 0, True, False
 
     def _look(self, gray: np.ndarray, box: Box) -> np.ndarray:
         """Return a face as a small picture of mean 0 and length 1."""
@@ -249,7 +251,9 @@ def _cost(track: Track, box: Box, look: np.ndarray) -> float:
     (x, y), (u, v) = _centre(track.box), _centre(box)
     away = math.hypot(x - u, y - v) / side
     ratio = (box[2] - box[0]) / (track.box[2] - track.box[0])
-    if not 0.5 < ratio < 2 or (overlap < 0.1 and (away > NEAR or alike < ALIKE)):
+    elsewhere = overlap < 0.1
+    other = alike < (STILL if track.cut else ALIKE if elsewhere else -1)
+    if not 0.5 < ratio < 2 or other or (elsewhere and away > NEAR):
         return 10.0
     return (1 - overlap) + 0.8 * (1 - max(alike, 0.0))
 
