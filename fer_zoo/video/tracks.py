@@ -84,6 +84,7 @@ class Tracker:
         self.patience, self.confirm = patience, confirm
         self.tracks: list[Track] = []
         self._before: np.ndarray | None = None
+        self._whole = np.zeros((THUMB, THUMB), np.float32)  # the same, small
         self._next, self._begun, self._scale = 0, -math.inf, 1.0
 
     def update(
@@ -137,11 +138,12 @@ class Tracker:
 
     def _is_cut(self, gray: np.ndarray, there: Sequence[Track]) -> bool:
         """Say whether what is behind the faces is not what was there in the frame before."""
-        if (before := self._before) is None or before.shape != gray.shape:
-            return False
+        same = self._before is not None and self._before.shape == gray.shape
         area, (height, width) = self._cv2.INTER_AREA, gray.shape
-        old, new = (self._cv2.resize(g, (THUMB, THUMB), interpolation=area).astype(np.float32)
-                    for g in (before, gray))  # fmt: skip
+        old, new = self._whole, self._cv2.resize(gray, (THUMB, THUMB), interpolation=area)
+        self._whole = new = new.astype(np.float32)
+        if not same:
+            return False
         behind = np.ones((THUMB, THUMB), bool)
         for track in there:
             left, top, right, _ = (v * self._scale * THUMB for v in track.box)
