@@ -96,3 +96,26 @@ class Camera:
 
     def release(self) -> None:
         self.released = True
+
+
+def without_end(source: Path, path: Path) -> Path:
+    """Write a film again with its pictures of the first second only, and all of its sound."""
+    import av
+
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        tracks = {s: new.add_stream_from_template(s) for s in old.streams}
+        for packet in old.demux():
+            sound = packet.stream.type == "audio"
+            if packet.dts is not None and (sound or packet.pts * packet.time_base < 1):
+                packet.stream = tracks[packet.stream]
+                new.mux(packet)
+    return path
+
+
+def seconds_of_sound(path: Path) -> float:
+    """Return when a film's sound ends."""
+    import av
+
+    with av.open(str(path)) as container:
+        packets = [p for p in container.demux(container.streams.audio[0]) if p.pts is not None]
+        return float((packets[-1].pts + packets[-1].duration) * packets[-1].time_base)

@@ -31,7 +31,7 @@ from fer_zoo.app.answers import Camera, Choice, fusions, models, of_camera, of_f
 from fer_zoo.app.cards import face_cards
 from fer_zoo.errors import ArgumentError, InputError, MissingDependencyError
 from fer_zoo.inference import Prediction
-from films import portrait, scene, write
+from films import portrait, scene, seconds_of_sound, without_end, write
 
 pytest.importorskip("captum")
 pytest.importorskip("av")
@@ -192,6 +192,14 @@ def test_only_a_sound_that_has_no_place_in_an_mp4_is_left_out_and_that_is_told(
     assert "without its sound" in last.said
     with av.open(str(last.annotated)) as film:
         assert (film.streams.video[0].frames, len(film.streams.audio)) == (10, 0)
+
+
+def test_the_sound_of_the_annotated_film_is_whole(tmp_path: Path):
+    whole = write(tmp_path / "in.mp4", [scene((portrait(), 100, 60))] * 50, sound=True)
+    path = without_end(whole, tmp_path / "short.mp4")
+    *_, last = of_film(path, Choice(), tmp_path / "seen.mp4")
+    assert seconds_of_sound(path) > 1.9
+    assert seconds_of_sound(last.annotated) == pytest.approx(seconds_of_sound(path), abs=0.01)
 
 
 @pytest.mark.parametrize(

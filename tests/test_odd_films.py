@@ -18,7 +18,7 @@ from fer_zoo.errors import ArgumentError, InputError
 from fer_zoo.video import Film, FilmWriter, Frame, TrackedFace, Tracker, VideoPredictor, annotate
 from fer_zoo.video.results import Summary
 from fer_zoo.video.sources import open_source
-from films import BASE, SIDE, portrait, scene, write
+from films import BASE, SIDE, portrait, scene, seconds_of_sound, without_end, write
 
 av = pytest.importorskip("av")
 cv2 = pytest.importorskip("cv2")
@@ -249,13 +249,7 @@ def test_a_film_whose_sound_goes_on_is_not_cut_short(predict, tmp_path: Path):
     """A container is as long as its longest stream."""
     source = write(tmp_path / "a.mp4", [FACE] * 50, sound=True)
     for name in ("long.mkv", "long.mp4"):
-        with av.open(str(source)) as old, av.open(str(tmp_path / name), "w") as new:
-            tracks = {s: new.add_stream_from_template(s) for s in old.streams}
-            for packet in old.demux():
-                sound = packet.stream.type == "audio"
-                if packet.dts is not None and (sound or packet.pts * packet.time_base < 1):
-                    packet.stream = tracks[packet.stream]
-                    new.mux(packet)
+        without_end(source, tmp_path / name)
         film = predict(tmp_path / name)
         assert [frame.error for frame in film] == [None] * len(film)
         assert 20 <= len(film) <= 30
@@ -270,12 +264,6 @@ def test_a_matroska_film_that_is_cut_short_is_told(predict, tmp_path: Path):
     path = write(tmp_path / "cut.mkv", frames)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert "cut short" in (predict(path)[-1].error or "")
-
-
-def seconds_of_sound(path: Path) -> float:
-    with av.open(str(path)) as container:
-        packets = [p for p in container.demux(container.streams.audio[0]) if p.pts is not None]
-        return float((packets[-1].pts + packets[-1].duration) * packets[-1].time_base)
 
 
 def test_the_sound_of_joined_films_goes_on(predict, tmp_path: Path):

@@ -198,6 +198,7 @@ def of_film(path: Path, choice: Choice, output: Path) -> Generator[FilmAnswer]:
                 passed = done - first[0]
                 left = (total - done) * (now - first[1]) / passed if total and passed else None
                 yield FilmAnswer(progress(done, total, left))
+        writer.end()
     wrong = [frame.error for frame in film if frame.error]
     if len(wrong) == len(film):
         raise InputError(wrong[-1])  # after what is wrong with each, that none is right

@@ -141,10 +141,15 @@ def watch(
         sys.exit(130)
 
 
-def _check(source: str, table: Path | None, parquet: Path | None, *drawn: Path | None) -> None:
+def _check(
+    source: str,
+    table: Path | None,
+    parquet: Path | None,
+    annotate: Path | None,
+    timeline: Path | None,
+) -> None:
     """Raise before anything is done where a file cannot be written, or would replace another."""
-    annotate, timeline = drawn
-    given = [path for path in (table, parquet, *drawn) if path]
+    given = [path for path in (table, parquet, annotate, timeline) if path]
     for i, path in enumerate(given):
         if same_file(path, source):
             raise ArgumentError(f"{path} is the film itself: name another file to write")
