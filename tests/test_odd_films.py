@@ -46,6 +46,28 @@ def seen_in(film) -> list[bool]:
 # Times
 
 
+def test_single_times_out_of_order_are_held(tmp_path: Path):
+    """As some cameras write them: smoothing and tracks need time that does not run back."""
+    path = tmp_path / "swapped.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 240, 320, "yuvj420p"
+        packets = []
+        for i in range(5):
+            picture = av.VideoFrame.from_ndarray(FACE, format="rgb24")
+            picture.pts, picture.time_base = i, Fraction(1, 25)
+            packets += stream.encode(picture)
+        for packet, place in zip(packets + stream.encode(None), (1, 2, 4, 3, 5), strict=True):
+            packet.pts = place  # after it is decoded, as the container asks
+            packet.dts -= 1
+            container.mux(packet)
+    with av.open(str(path)) as container:
+        stored = [float(frame.time) for frame in container.decode(video=0)]
+    assert stored != sorted(stored)
+    times = [picture.time for picture in open_source(path).pictures]
+    assert times == [max(stored[: i + 1]) for i in range(5)]
+
+
 def test_times_that_go_back_are_counted_on(predict, tmp_path: Path, caplog):
     """Of two recordings joined as bytes: faces were lost, or seen where there was nobody."""
     one = write(tmp_path / "one.ts", [EMPTY] * 50)

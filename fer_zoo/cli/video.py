@@ -5,7 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,19 +205,16 @@ def _table(path: Path, labels: Any) -> Iterator[Callable[[Frame], Any]]:
         empty = empty and frame.index is None
         writer.writerows(frame.to_dicts())
 
-    try:
-        with replacing(path) as temporary:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, columns_of(labels), lineterminator="\n")
-                writer.writeheader()
-                try:
-                    yield tell
-                except Exception as error:  # what was told until then is kept
-                    wrong = error
-            if empty:
-                raise _NoFrameError
-    except _NoFrameError:
-        pass
+    with suppress(_NoFrameError), replacing(path) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, columns_of(labels), lineterminator="\n")
+            writer.writeheader()
+            try:
+                yield tell
+            except Exception as error:  # what was told until then is kept
+                wrong = error
+        if empty:
+            raise _NoFrameError
     if wrong is not None:
         raise wrong
 
