@@ -69,7 +69,7 @@ def faces() -> list[Image.Image]:
     return photographs(64)
 
 
-def taught(model: Classifier, labels: tuple[str, ...], steps: int = 6) -> Classifier:
+def taught(model: Classifier, labels: tuple[str, ...], steps: int = 12) -> Classifier:
     """Return a network that saw a few faces, so that its probabilities are not all alike."""
     data = stripes(48)
     transform = fer_zoo.create_transform(model)
@@ -93,7 +93,7 @@ def build(name: str) -> Classifier:
         how: dict[str, Any] = {"weights": "default", "num_classes": 3, "head": "reset"}
         return taught(fer_zoo.create("resnet18_025", **how), ("upright", "flat", "slanted"))
     if name in SHAPED:
-        network, steps = ("timm/mobilenetv3_small_050", 20) if name == "timm" else (name, 6)
+        network, steps = ("timm/mobilenetv3_small_050", 20) if name == "timm" else (name, 12)
         return taught(fer_zoo.create(network), fer_zoo.labels.FER2013, steps)
     return fer_zoo.create(name, weights="default")
 
@@ -185,7 +185,7 @@ def test_every_reader_gives_the_predictors_answers(name: str, faces, tmp_path: P
     model = build(name)
     folder = fer_zoo.save(model, tmp_path / "saved", onnx=True)
     truth, cells = of_predictor(model, faces), [f"`{name}`" if "_" in name else name]
-    assert truth.max(1).std() > 1e-3  # not all alike
+    assert truth.max(1).std() > 1e-2  # not all alike, so that no reader is right by a tie
     for reader, read in READERS.items():
         answers = None if reader == "timm" and name not in SHAPED else read(folder, faces)
         if answers is None:
