@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 PHOTOGRAPHS = Path(__file__).parent.parent / "examples" / "photographs"
@@ -102,6 +103,8 @@ def without_end(source: Path, path: Path) -> Path:
     """Write a film again with its pictures of the first second only, and all of its sound."""
     import av
 
+    if int(av.__version__.partition(".")[0]) < 15:
+        pytest.skip("PyAV 14 copies no pictures that could be read again")
     with av.open(str(source)) as old, av.open(str(path), "w") as new:
         tracks = {s: new.add_stream_from_template(s) for s in old.streams}
         for packet in old.demux():

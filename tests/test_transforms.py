@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ from fer_zoo.transforms.augment import (
     erase,
     resized_crop,
 )
+from fer_zoo.transforms.depth import was_deep
 from fer_zoo.transforms.mix import cutmix, mix, mixup
 
 RNG = np.random.default_rng(0)
@@ -170,6 +172,18 @@ def test_sixteen_bits_that_may_be_fewer_are_refused(name, colours, tmp_path: Pat
         expected, found = expected.mean(), found.mean()
     atol = 5 / 255 if path.suffix == ".jp2" else 1.5 / 255
     np.testing.assert_allclose(found, expected, atol=atol)
+
+
+def test_a_damaged_jpeg2000_without_a_component_may_have_sixteen_bits():
+    """Pillow 11 opens one: the largest of no depths was an error of our own."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((48, 48), np.uint8)).save(file, "JPEG2000")
+    content = bytearray(file.getvalue())
+    for count, deep in ((1, False), (0, True)):
+        at = content.find(b"\xff\x4f\xff\x51") + 40
+        content[at : at + 2] = count.to_bytes(2, "big")
+        told = SimpleNamespace(format="JPEG2000", tile=[("jpeg2k", ())], fp=io.BytesIO(content))
+        assert was_deep(told) is deep
 
 
 @pytest.mark.parametrize("colours", [1, 3])

@@ -40,7 +40,7 @@ def _bits_of_jpeg2000(file: Any) -> int:
         return 16
     count = int.from_bytes(head[start + 40 : start + 42], "big")
     sizes: bytes = head[start + 42 : start + 42 + 3 * count : 3]
-    return 1 + max(size & 127 for size in sizes)
+    return 1 + max((size & 127 for size in sizes), default=15)
 
 
 def check_depth(pixels: np.ndarray, where: str) -> None:
