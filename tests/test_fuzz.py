@@ -124,6 +124,11 @@ def run(
     return count
 
 
+def values(content: bytes) -> bytes:
+    """Return what comes after a file's header, of which `0e0` may be another spelling of `0.0`."""
+    return content[8 + int.from_bytes(content[:8], "little") :]
+
+
 @pytest.mark.parametrize("kind", ["tiny-float32", "tiny-int8", "plain-float16"])
 def test_a_damaged_checkpoint_never_loads(whole, tmp_path: Path, kind):
     path, content = tmp_path / "m.safetensors", whole[kind]
@@ -140,7 +145,7 @@ def test_a_damaged_checkpoint_never_loads(whole, tmp_path: Path, kind):
             assert changed != content
         else:  # the same, or the same in another spelling
             assert read_checkpoint(path).config == expected.config
-            assert changed[-1000:] == content[-1000:]
+            assert values(changed) == values(content)
             assert all(torch.equal(v, expected.tensors[k]) for k, v in model.state_dict().items())
 
     print(f"\n{run(case, mutations())} damaged files ({kind})")

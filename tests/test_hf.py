@@ -20,7 +20,7 @@ from fer_zoo.models import Classifier
 from hub_server import Hub
 
 transformers = pytest.importorskip("transformers")
-hf = pytest.importorskip("fer_zoo.hf")
+hf = pytest.importorskip("fer_zoo.hf", exc_type=ImportError)
 # What other packages deprecate among themselves.
 pytestmark = pytest.mark.filterwarnings("default")
 Auto = transformers.AutoModelForImageClassification

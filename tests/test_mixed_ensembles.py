@@ -209,7 +209,7 @@ def test_what_has_no_view_for_all_is_refused(mixed: Ensemble, members, tmp_path:
         fer_zoo.train(mixed, _some(0), validation=_some(1), output=tmp_path / "run")
     with pytest.raises(ArgumentError, match="itself an ensemble"):
         fer_zoo.create_ensemble([mixed, network(5, WHOLE)])
-    hf = pytest.importorskip("fer_zoo.hf", reason="fer-zoo[hf] is not installed")
+    hf = pytest.importorskip("fer_zoo.hf", reason="no fer-zoo[hf]", exc_type=ImportError)
     with pytest.raises(ArgumentError, match=BY_OWN):
         hf.FerZooForImageClassification.of(mixed)
 

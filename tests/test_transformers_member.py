@@ -386,7 +386,7 @@ def test_addresses_that_mean_nothing(vit: Path, tmp_path: Path, monkeypatch):
 
 
 def test_a_folder_of_ours_is_read_by_pipeline(saved: dict[str, Path], tmp_path: Path):
-    pytest.importorskip("fer_zoo.hf")
+    pytest.importorskip("fer_zoo.hf", exc_type=ImportError)
     for family in ("convnext", "swin"):
         model = fer_zoo.load(f"transformers/{saved[family]}")
         place = fer_zoo.save(model, tmp_path / family)
