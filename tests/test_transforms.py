@@ -186,6 +186,22 @@ def test_a_damaged_jpeg2000_without_a_component_may_have_sixteen_bits():
         assert was_deep(told) is deep
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG2000"])
+def test_an_image_that_was_closed_is_that_images_error(kind, labelled, tmp_path: Path):
+    """One of JPEG 2000 ended the call for all."""
+    path = tmp_path / "a"
+    Image.fromarray(GRAY).save(path, kind)
+    predict = fer_zoo.Predictor(labelled)
+    for close in (lambda image: image.close(), lambda image: image.fp.close()):
+        image = Image.open(path)
+        close(image)
+        with pytest.raises(InputError, match="cannot be read as an image"):
+            to_gray(image)
+        good, closed = predict([RGB, image])
+        assert good.error is None
+        assert "cannot be read as an image" in closed.error
+
+
 @pytest.mark.parametrize("colours", [1, 3])
 @pytest.mark.parametrize("hot", [16384, 65535])
 def test_hot_pixels_and_lines_make_no_sixteen_bits(hot, colours, tmp_path: Path):

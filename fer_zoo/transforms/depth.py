@@ -29,12 +29,15 @@ def was_deep(image: Any) -> bool:
 
 def _bits_of_jpeg2000(file: Any) -> int:
     """Return the most bits of a component, by the SIZ marker; 16 where there is none."""
-    at = file.tell()
     try:
-        file.seek(0)
-        head = file.read(2**20)
-    finally:
-        file.seek(at)
+        at = file.tell()
+        try:
+            file.seek(0)
+            head = file.read(2**20)
+        finally:
+            file.seek(at)
+    except (AttributeError, OSError, ValueError):  # gone, or closed: what decodes it says so
+        return 16
     start = head.find(b"\xff\x4f\xff\x51")  # SOC, and SIZ right after it
     if start < 0 or len(head) < start + 45:
         return 16
