@@ -266,6 +266,16 @@ def test_what_export_does_not_write_is_refused(tmp_path: Path, kind):
     assert "\x1b" not in str(caught.value)
 
 
+def test_what_onnxruntime_refuses_is_not_tried_again_without_bounds(tmp_path: Path, capfd):
+    """It would be, with a word of its own, where its error is none that Python can read."""
+    content = program().SerializeToString()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content.replace(b"seven", b"\xb3even", 1))
+    with pytest.raises(CheckpointError, match="onnxruntime cannot run it: 'utf-8' codec"):
+        fer_zoo.Predictor(path)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_answers_of_another_shape_are_one_error(tmp_path: Path):
     """What the file says of its output and what comes out of it are two things."""
     path = tmp_path / "m.onnx"
